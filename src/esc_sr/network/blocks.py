@@ -1,0 +1,172 @@
+"""The layers of an ESC block (Sec. 3.3, Figure 4, Eq. 3 to 5)."""
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from esc_sr.network.attention import attend
+from esc_sr.network.rows import reflect_pad, rowwise
+
+LargeKernels = tuple[Tensor, ...]  # one full kernel, or its channel and spatial factors
+
+
+class LayerNorm2d(nn.LayerNorm):
+    """Layer normalisation over the channels of (B, C, H, W), eps 1e-6."""
+
+    def __init__(self, dim: int) -> None:
+        super().__init__(dim, eps=1e-6)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Normalise each pixel of (B, C, H, W)."""
+        return super().forward(x.permute(0, 2, 3, 1)).permute(0, 3, 1, 2)
+
+
+class ConvFFN(nn.Module):
+    """Feed-forward network with a depthwise 3x3 convolution inside; no residual (Sec. 3.3, Eq. 3)."""
+
+    def __init__(self, dim: int, expansion: float) -> None:
+        super().__init__()
+        hidden = int(dim * expansion)
+        self.expand = nn.Conv2d(dim, hidden, 1)
+        self.dwconv = nn.Conv2d(hidden, hidden, 3, padding=1, groups=hidden)
+        self.project = nn.Conv2d(hidden, dim, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, C, H, W) to (B, C, H, W); reaches 1 pixel far."""
+        h = F.gelu(self.expand(x))
+        h = F.gelu(self.dwconv(h)) + h  # (B, hidden, H, W)
+        return self.project(h)
+
+
+class WindowAttention(nn.Module):
+    """Multi-head self-attention inside windows that do not overlap (Sec. 3.3, Table 1).
+
+    Attributes:
+        backend: How attention is computed, one of `attention.BACKENDS`.
+    """
+
+    def __init__(self, dim: int, window: int, heads: int) -> None:
+        super().__init__()
+        self.window, self.heads = window, heads
+        self.backend = "auto"
+        self.bias_table = nn.Parameter(torch.randn(heads, (2 * window - 1) ** 2) * 0.001)
+        self.qkv = nn.Conv2d(dim, 3 * dim, 1)
+        self.out = nn.Conv2d(dim, dim, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, C, H, W) to (B, C, H, W); the picture is reflected up to whole windows."""
+        b, _, height, width = x.shape
+        side, heads = self.window, self.heads
+        down, across = -(-height // side), -(-width // side)  # windows below and beside each other
+        qkv = self.qkv(reflect_pad(x, 0, across * side - width, 0, down * side - height))
+        qkv = qkv.view(b, 3, heads, -1, down, side, across, side).permute(1, 0, 4, 6, 2, 5, 7, 3)
+        q, k, v = qkv.reshape(3, b * down * across, heads, side**2, -1)  # each (windows, heads, n, d)
+        y = attend(q, k, v, self.bias_table, side, self.backend)
+        y = y.view(b, down, across, heads, side, side, -1).permute(0, 3, 6, 1, 4, 2, 5)
+        y = y.reshape(b, -1, down * side, across * side)  # (B, C, H', W')
+        return self.out(y[:, :, :height, :width])
+
+
+class ConvAttn(nn.Module):
+    """Convolutional attention: a shared large kernel and a dynamic kernel on the first channels (Eq. 4)."""
+
+    squeeze = 2
+
+    def __init__(self, dim: int, pdim: int) -> None:
+        super().__init__()
+        self.pdim = pdim
+        self.estimator = nn.Sequential(
+            nn.Conv2d(pdim, pdim // self.squeeze, 1), nn.GELU(), nn.Conv2d(pdim // self.squeeze, 9 * pdim, 1)
+        )
+        self.fuse = nn.Conv2d(dim, dim, 1)
+        self.reset_estimator()
+
+    def reset_estimator(self) -> None:
+        """Start with a dynamic kernel of zeros, that is with the large kernel alone."""
+        for parameter in self.estimator[-1].parameters():
+            nn.init.zeros_(parameter)
+
+    def dynamic_kernel(self, x: Tensor) -> Tensor:
+        """Estimate the depthwise 3x3 kernels (B, pdim, 3, 3) of (B, C, H, W), from global means."""
+        means = x[:, : self.pdim].mean((2, 3), keepdim=True)
+        kernel: Tensor = self.estimator(means)
+        return kernel.view(-1, self.pdim, 3, 3)
+
+    def convolve(self, att: Tensor, large: LargeKernels, dynamic: Tensor) -> Tensor:
+        """Convolve (B, pdim, H, W) with both kernels (Eq. 4, line 3)."""
+        (kernel,) = large
+        return F.conv2d(att, kernel, padding=kernel.shape[-1] // 2) + depthwise(att, dynamic)
+
+    def mix(self, x: Tensor, large: LargeKernels, dynamic: Tensor) -> Tensor:
+        """Convolve the first channels of (B, C, H, W) and fuse all; reaches half a large kernel far."""
+        att, idt = x[:, : self.pdim], x[:, self.pdim :]
+        return self.fuse(torch.cat((self.convolve(att, large, dynamic), idt), dim=1))
+
+    def forward(self, x: Tensor, large: LargeKernels) -> Tensor:
+        """(B, C, H, W) and the network's large kernel to (B, C, H, W)."""
+        dynamic = self.dynamic_kernel(x)
+        return rowwise(lambda band: self.mix(band, large, dynamic), x, halo=large[-1].shape[-1] // 2)
+
+
+class DecomposedConvAttn(ConvAttn):
+    """ConvAttn of ESC-FP: the large kernel split into a channel and a spatial factor (Eq. 5)."""
+
+    squeeze = 4
+
+    def reset_estimator(self) -> None:
+        """Keep torch's initialisation, as the released ESC-FP does."""
+
+    def convolve(self, att: Tensor, large: LargeKernels, dynamic: Tensor) -> Tensor:
+        """Convolve (B, pdim, H, W) across channels, then with dynamic plus large kernel per channel."""
+        channel, spatial = large
+        border = (spatial.shape[-1] - dynamic.shape[-1]) // 2
+        return depthwise(F.conv2d(att, channel), F.pad(dynamic, (border,) * 4) + spatial[:, 0])
+
+
+def depthwise(x: Tensor, kernels: Tensor) -> Tensor:
+    """Convolve each channel of each picture (B, C, H, W) with its own kernel of (B, C, k, k)."""
+    b, c, h, w = x.shape
+    size = kernels.shape[-1]
+    y = F.conv2d(
+        x.reshape(1, b * c, h, w), kernels.reshape(b * c, 1, size, size), padding=size // 2, groups=b * c
+    )
+    return y.view(b, c, h, w)
+
+
+class ESCBlock(nn.Module):
+    """One block: ConvFFN, self-attention, then M pairs of ConvFFN and ConvAttn (Eq. 3)."""
+
+    def __init__(
+        self,
+        dim: int,
+        pdim: int,
+        *,
+        n_convattn: int,
+        window: int,
+        heads: int,
+        expansion: float,
+        first_expansion: float,
+        ffn_norm: bool,
+        decomposed: bool,
+    ) -> None:
+        super().__init__()
+        conv_attn = DecomposedConvAttn if decomposed else ConvAttn
+        self.norm_in = LayerNorm2d(dim)
+        self.ffn_in = ConvFFN(dim, first_expansion)
+        self.norm_attn = LayerNorm2d(dim)
+        self.attn = WindowAttention(dim, window, heads)
+        self.ffn_norms = nn.ModuleList(
+            LayerNorm2d(dim) if ffn_norm else nn.Identity() for _ in range(n_convattn)
+        )
+        self.ffns = nn.ModuleList(ConvFFN(dim, expansion) for _ in range(n_convattn))
+        self.convattns = nn.ModuleList(conv_attn(dim, pdim) for _ in range(n_convattn))
+        self.norm_out = LayerNorm2d(dim)
+        self.conv_out = nn.Conv2d(dim, dim, 3, padding=1)
+
+    def forward(self, x: Tensor, large: LargeKernels) -> Tensor:
+        """(B, C, H, W) and the network's large kernel to (B, C, H, W)."""
+        f = rowwise(lambda band: self.ffn_in(self.norm_in(band)), x, halo=1)
+        f = f + rowwise(lambda band: self.attn(self.norm_attn(band)), f, align=self.attn.window)
+        for norm, ffn, convattn in zip(self.ffn_norms, self.ffns, self.convattns, strict=True):
+            f = f + convattn(rowwise(nn.Sequential(norm, ffn), f, halo=1), large)
+        return x + rowwise(lambda band: self.conv_out(self.norm_out(band)), f, halo=1)

@@ -1,0 +1,130 @@
+"""The attention backends agree with each other and with the formula."""
+
+import resource
+import shutil
+import subprocess
+import sys
+
+import pytest
+import torch
+from torch import Tensor
+
+from esc_sr.network.attention import BACKENDS, attend, best_backend, position_bias
+
+needs_compiler = pytest.mark.skipif(shutil.which("c++") is None, reason="flex needs a C++ compiler")
+
+
+def inputs(
+    windows: int, heads: int, window: int, dim: int, dtype: torch.dtype = torch.float32
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    generator = torch.Generator().manual_seed(3)
+    qkv = torch.randn(3, windows, heads, window**2, dim, generator=generator, dtype=torch.float64)
+    table = torch.randn(heads, (2 * window - 1) ** 2, generator=generator, dtype=torch.float64)
+    q, k, v, table = (t.to(dtype).clone().requires_grad_() for t in (*qkv, table))
+    return q, k, v, table
+
+
+def test_position_bias_is_key_minus_query() -> None:
+    window = 5
+    table = torch.arange(2 * 81.0).view(2, 81)
+    bias = position_bias(table, window)
+    for query in range(25):
+        for key in range(25):
+            down, right = key // 5 - query // 5 + 4, key % 5 - query % 5 + 4
+            assert torch.equal(bias[:, query, key], table[:, down * 9 + right])
+
+
+def test_naive_is_the_formula() -> None:
+    q, k, v, table = (t.detach() for t in inputs(2, 3, 3, 4, torch.float64))
+    bias = position_bias(table, 3)
+    out = attend(q, k, v, table, 3, "naive")
+    for w in range(2):
+        for h in range(3):
+            scores = q[w, h] @ k[w, h].T / 2 + bias[h]
+            expected = (scores.exp() / scores.exp().sum(1, keepdim=True)) @ v[w, h]
+            assert (out[w, h] - expected).abs().max() < 1e-12
+
+
+@pytest.mark.parametrize(("window", "dim"), [(8, 8), (16, 16), (32, 16), (5, 3)])
+def test_backends_agree(window: int, dim: int) -> None:
+    q, k, v, table = inputs(3, 2, window, dim)
+    with torch.no_grad():
+        naive = attend(q, k, v, table, window, "naive")
+        for backend in ("sdpa", "auto"):
+            assert (attend(q, k, v, table, window, backend) - naive).abs().max() < 1e-5
+
+
+@pytest.mark.parametrize("window", [6, 32])
+def test_gradients_agree(window: int) -> None:
+    gradients = {}
+    for backend in ("naive", "sdpa"):
+        tensors = inputs(2, 2, window, 16)
+        out = attend(*tensors, window, backend)
+        weights = torch.randn(out.shape, generator=torch.Generator().manual_seed(4))
+        gradients[backend] = torch.autograd.grad((out * weights).sum(), tensors)
+    for one, other in zip(*gradients.values(), strict=True):
+        assert (one - other).abs().max() < 1e-4
+        assert one.abs().max() > 1e-3
+
+
+def test_gradient_of_sdpa_is_the_derivative() -> None:
+    tensors = inputs(2, 2, 3, 4, torch.float64)
+    assert torch.autograd.gradcheck(lambda q, k, v, t: attend(q, k, v, t, 3, "sdpa"), tensors)
+
+
+@needs_compiler
+@pytest.mark.filterwarnings("ignore")
+def test_flex_agrees_on_a_window_of_32() -> None:
+    q, k, v, table = (t.detach() for t in inputs(1, 2, 32, 16))
+    naive = attend(q, k, v, table, 32, "naive")
+    assert (attend(q, k, v, table, 32, "flex") - naive).abs().max() < 1e-5
+
+
+def test_auto_is_never_flex_on_a_cpu() -> None:
+    assert best_backend(torch.device("cpu")) == "sdpa"
+
+
+def test_unknown_backend_is_refused() -> None:
+    with pytest.raises(ValueError, match="flash9"):
+        attend(*inputs(1, 1, 2, 4), 2, "flash9")
+    assert BACKENDS == ("auto", "naive", "sdpa", "flex")
+
+
+MEMORY_PROBE = """
+import resource, sys, torch
+from esc_sr.network.attention import attend
+torch.set_num_threads(1)
+gradient = sys.argv[1] == "train"
+q, k, v = (torch.randn(24, 4, 1024, 16, requires_grad=gradient) for _ in range(3))
+table = torch.randn(4, 63**2, requires_grad=gradient)
+attend(q[:1], k[:1], v[:1], table, 32, "sdpa")
+before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+with torch.set_grad_enabled(gradient):
+    out = attend(q, k, v, table, 32, "sdpa")
+if gradient:
+    out.sum().backward()
+print((resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) // 1024)
+"""
+
+
+@pytest.mark.parametrize("mode", ["inference", "train"])
+@pytest.mark.skipif(not hasattr(resource, "RUSAGE_SELF"), reason="needs POSIX resource usage")
+def test_sdpa_never_holds_all_scores(mode: str) -> None:
+    """All scores of 24 windows with 4 heads are 384 MiB."""
+    run = subprocess.run(
+        [sys.executable, "-c", MEMORY_PROBE, mode], capture_output=True, text=True, check=True
+    )
+    assert int(run.stdout) < 150
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
+@pytest.mark.parametrize("backend", ["sdpa", "flex"])
+def test_backends_agree_on_a_gpu(backend: str) -> None:
+    q, k, v, table = (t.detach().cuda().requires_grad_() for t in inputs(3, 4, 32, 16))
+    tensors = (q, k, v, table)
+    naive, other = (attend(*tensors, 32, name) for name in ("naive", backend))
+    assert (naive - other).abs().max() < 1e-3
+    pairs = (torch.autograd.grad(out.square().sum(), tensors) for out in (naive, other))
+    for one, two in zip(*pairs, strict=True):
+        assert (one - two).abs().max() < 1e-2 * one.abs().max()
