@@ -1,0 +1,122 @@
+"""The MATLAB-compatible bicubic that makes the low-resolution pictures of training and of the benchmarks."""
+
+from typing import Literal, TypeVar
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from esc_sr.errors import UsageError
+
+Edge = Literal["mirror", "replicate"]
+Image = TypeVar("Image", np.ndarray, Tensor)
+
+
+def resize(image: Image, size: tuple[int, int], edge: Edge = "mirror") -> Image:
+    """Resize a picture as MATLAB's `imresize` does: cubic, a = -0.5, widened by the factor when reducing.
+
+    Each axis has its own factor, output side / input side; the vertical pass comes first. A numpy picture is
+    rounded (half up) and clipped to its type after each pass, as MATLAB does with 8-bit pictures; a tensor is
+    neither rounded nor clipped, and the result is differentiable.
+
+    Args:
+        image: uint8 or uint16 array (H, W) or (H, W, C), or floating tensor (..., H, W) of any range.
+        size: Height and width of the result in pixels, each at least 1.
+        edge: What lies outside the picture: "mirror" (the edge pixel repeated once, MATLAB and Set5) or
+            "replicate" (the edge pixel repeated outwards, the Set14 files in circulation).
+
+    Returns:
+        The same kind, dtype and device, with the new height and width.
+
+    Raises:
+        UsageError: The kind of picture, the size or the edge is none of the above.
+    """
+    if edge not in ("mirror", "replicate"):
+        raise UsageError(f"edge is {edge!r}; choose 'mirror' or 'replicate'")
+    if min(size) < 1:
+        raise UsageError(f"cannot resize to {size[0]} x {size[1]} pixels; each side must be at least 1")
+    if isinstance(image, Tensor):
+        return _resize_tensor(image, size, edge)
+    if image.dtype not in (np.uint8, np.uint16) or image.ndim not in (2, 3) or 0 in image.shape:
+        raise UsageError(
+            f"cannot resize a {image.dtype} array of shape {image.shape}; "
+            "pass uint8 or uint16 (H, W) or (H, W, C), or a floating torch tensor (..., H, W)"
+        )
+    columns = _resize_rows(image, size[0], edge).swapaxes(0, 1)
+    return np.ascontiguousarray(_resize_rows(columns, size[1], edge).swapaxes(0, 1))
+
+
+def downscale(image: np.ndarray, scale: int, edge: Edge = "mirror") -> np.ndarray:
+    """Make the low-resolution picture of a pair: crop to a multiple of `scale`, then reduce.
+
+    Args:
+        image: uint8 or uint16 (H, W) or (H, W, C); cropped at the bottom and right to a multiple.
+        scale: Whole factor, at least 1 and at most the shorter side.
+        edge: As in `resize`.
+
+    Returns:
+        The same dtype, (H // scale, W // scale) or (H // scale, W // scale, C).
+
+    Raises:
+        UsageError: The scale is out of range, or `resize` refuses the picture.
+    """
+    height, width = image.shape[:2]
+    if not 1 <= scale <= min(height, width):
+        raise UsageError(f"cannot reduce {height} x {width} pixels by {scale}; use 1 to {min(height, width)}")
+    height, width = height // scale, width // scale
+    return resize(image[: height * scale, : width * scale], (height, width), edge)
+
+
+def _resize_rows(image: np.ndarray, size: int, edge: Edge) -> np.ndarray:
+    """(H, ...) integers -> (size, ...), summed in float64 and rounded half up."""
+    index, weight = _taps(image.shape[0], size, edge)
+    flat = np.ascontiguousarray(image).reshape(image.shape[0], -1)
+    result = np.empty((size, flat.shape[1]), image.dtype)
+    top = np.iinfo(image.dtype).max
+    for row in range(size):  # one output row at a time: little memory, and the row stays in the cache
+        total = (weight[row, :, None] * flat[index[row]]).sum(axis=0)
+        result[row] = np.clip(np.floor(total + 0.5), 0, top)
+    return result.reshape(size, *image.shape[1:])
+
+
+def _resize_tensor(image: Tensor, size: tuple[int, int], edge: Edge) -> Tensor:
+    """(..., H, W) -> (..., *size) without rounding."""
+    if not image.is_floating_point() or image.ndim < 2 or 0 in image.shape[-2:]:
+        raise UsageError(
+            f"cannot resize a {image.dtype} tensor of shape {tuple(image.shape)}; "
+            "pass a floating tensor (..., H, W), or a uint8 numpy array"
+        )
+    for side in size:  # vertical, then horizontal: each pass works on rows and transposes
+        index, weight = _taps(image.shape[-2], side, edge)
+        taps = torch.from_numpy(index.T).to(image.device)
+        weights = torch.from_numpy(weight.T).to(image)
+        result = weights[0, :, None] * image.index_select(-2, taps[0])
+        for tap, scalar in zip(taps[1:], weights[1:], strict=True):
+            result = result + scalar[:, None] * image.index_select(-2, tap)
+        image = result.transpose(-2, -1)
+    return image.contiguous()
+
+
+def _taps(size_in: int, size_out: int, edge: Edge) -> tuple[np.ndarray, np.ndarray]:
+    """Which inputs make each output, and how much: indices and float64 weights, both (size_out, taps)."""
+    scale = size_out / size_in
+    shrink = min(scale, 1.0)
+    center = (np.arange(size_out) + 0.5) / scale - 0.5
+    first = np.floor(center - 2 / shrink).astype(np.int64)
+    index = first[:, None] + np.arange(int(np.ceil(4 / shrink)) + 2)
+    weight = _cubic((center[:, None] - index) * shrink)
+    used = weight.any(axis=0)
+    index, weight = index[:, used], weight[:, used]
+    weight /= weight.sum(axis=1, keepdims=True)
+    if edge == "replicate":
+        return index.clip(0, size_in - 1), weight
+    index %= 2 * size_in
+    return np.minimum(index, 2 * size_in - 1 - index), weight
+
+
+def _cubic(x: np.ndarray) -> np.ndarray:
+    """Keys' cubic convolution kernel with a = -0.5, zero beyond 2."""
+    x = np.abs(x)
+    near = (1.5 * x - 2.5) * x**2 + 1
+    far = ((-0.5 * x + 2.5) * x - 4) * x + 2
+    return np.where(x <= 1, near, np.where(x <= 2, far, 0.0))
