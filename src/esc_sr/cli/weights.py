@@ -1,0 +1,100 @@
+"""`esc-sr info`, `esc-sr convert` and `esc-sr models`: what weights are, and under which names."""
+
+import hashlib
+import json
+from dataclasses import asdict
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from esc_sr import weights
+from esc_sr.network import LTEConfig
+from esc_sr.weights.checkpoint import build, describe, read, variant
+
+
+class Names(StrEnum):
+    """Whose parameter names and file format to write."""
+
+    native = "native"
+    official = "official"
+
+
+def info(
+    file: Annotated[str, typer.Argument(metavar="FILE", help="Checkpoint file, or bundled name.")],
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON document.")] = False,
+) -> None:
+    """Tell what a checkpoint file is."""
+    path = weights.find(file)
+    checkpoint = read(path)
+    config = checkpoint.config
+    facts = {
+        "file": str(path),
+        "network": describe(config),
+        "preset": variant(config),
+        "scale": "any" if isinstance(config, LTEConfig) else config.scale,
+        "names": checkpoint.dialect,
+        "inside": checkpoint.place,
+        "parameters": sum(p.numel() for p in build(checkpoint).parameters()),
+        "stored as": ", ".join(sorted({str(t.dtype)[6:] for t in checkpoint.state.values()})),
+        "sizes": asdict(config),
+        "card": checkpoint.card,
+    }
+    if as_json:
+        print(json.dumps(facts, indent=2))
+        return
+    table = Table(show_header=False, box=None)
+    for key, value in facts.items():
+        if value is not None:
+            table.add_row(key, Text(_plain(value)))
+    Console().print(table)
+
+
+def convert(
+    source: Annotated[str, typer.Argument(metavar="IN", help="Checkpoint file, or bundled name.")],
+    out: Annotated[Path, typer.Argument(metavar="OUT", help="File to write; native: .safetensors.")],
+    to: Annotated[Names, typer.Option(help="Our format, or the authors' names.")] = Names.native,
+    scale: Annotated[
+        int | None,
+        typer.Option(help="Make starting weights for another scale: resize the last convolution."),
+    ] = None,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an existing OUT.")] = False,
+) -> None:
+    """Convert a checkpoint file to our format or to the authors'; no number changes."""
+    config = weights.convert(source, out, to.value, scale, overwrite)
+    print(f"{out}: {describe(config)}, {to.value}")
+
+
+def models(as_json: Annotated[bool, typer.Option("--json", help="Print one JSON document.")] = False) -> None:
+    """List the bundled weights and how they were trained."""
+    found: list[dict[str, Any]] = [
+        {
+            "name": name,
+            "file": str(path),
+            "bytes": path.stat().st_size,
+            "sha256": hashlib.sha256(path.read_bytes()).hexdigest(),
+            "card": card,
+        }
+        for name, path, card in weights.bundled()
+    ]
+    if as_json:
+        print(json.dumps(found, indent=2))
+        return
+    table = Table("model", "size, MiB", "card")
+    for model in found:
+        facts = {**(model["card"] or {}), "sha256": model["sha256"]}
+        table.add_row(model["name"], f"{model['bytes'] / 2**20:.2f}", Text(_plain(facts)))
+    Console().print(table)
+
+
+def _plain(value: Any) -> str:
+    """A value for people; a mapping as one line per entry."""
+    if not isinstance(value, dict):
+        return str(value)
+    return "\n".join(
+        f"{key}: {json.dumps(v) if isinstance(v, dict | list) else v}" for key, v in value.items()
+    )

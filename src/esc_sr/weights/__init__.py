@@ -1,0 +1,42 @@
+"""Weights: our own files and checkpoints as users have them, to networks and back."""
+
+from pathlib import Path
+
+import torch
+
+from esc_sr.errors import WeightsError
+from esc_sr.network import ESC, ESCLTE, LTEConfig
+from esc_sr.weights.bundle import bundled, card, find
+from esc_sr.weights.checkpoint import build, describe, read, save
+from esc_sr.weights.convert import convert, export_official, starting_weights
+
+__all__ = ["bundled", "card", "convert", "export_official", "find", "load", "save", "starting_weights"]
+
+
+def load(
+    name_or_path: str | Path,
+    device: str | torch.device = "cpu",
+    dtype: torch.dtype = torch.float32,
+    scale: int | None = None,
+) -> ESC | ESCLTE:
+    """Load a network, ready to use.
+
+    Args:
+        name_or_path: A bundled name with or without its scale ("esc-light-x3", "esc-light"), or a checkpoint
+            of ours, the authors, neosr or traiNNer-redux, .safetensors or .pth.
+        device: Where to put it.
+        dtype: Precision of the parameters, whatever they are stored in.
+        scale: Enlargement to have; of a bundled name without a scale, 2 by default.
+
+    Returns:
+        The network in evaluation mode, with its sizes in `.config`: (B, 3, H, W) in 0..1 to (B, 3, sH, sW).
+
+    Raises:
+        WeightsError: No such weights; or the file is damaged, of another network, or of another scale.
+    """
+    path = find(name_or_path, scale)
+    checkpoint = read(path)
+    config = checkpoint.config
+    if scale is not None and not isinstance(config, LTEConfig) and config.scale != scale:
+        raise WeightsError(f"{name_or_path}: is {describe(config)}, not x{scale}; give weights of that scale")
+    return build(checkpoint).to(device, dtype).eval()

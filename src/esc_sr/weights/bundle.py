@@ -1,0 +1,54 @@
+"""The weights inside the package, by name."""
+
+from pathlib import Path
+from typing import Any
+
+from esc_sr.errors import WeightsError
+from esc_sr.weights.checkpoint import read_card
+from esc_sr.weights.container import read_header
+
+FOLDER = Path(__file__).parent / "bundled"
+
+
+def find(name_or_path: str | Path, scale: int | None = None) -> Path:
+    """Find the file of a path or a bundled name; where there are both, the path is meant.
+
+    Args:
+        name_or_path: A path, or a bundled name with or without its scale ("esc-light-x3", "esc-light").
+        scale: Scale for a bundled name without one, 2 by default.
+
+    Returns:
+        The file.
+
+    Raises:
+        WeightsError: There is neither such a file nor such a bundled name; lists the names.
+    """
+    path = Path(name_or_path)
+    if path.is_file():
+        return path
+    names = {file.stem: file for file in sorted(FOLDER.glob("*.safetensors"))}
+    for name in (str(name_or_path), f"{name_or_path}-x{scale or 2}"):
+        if name in names:
+            return names[name]
+    wanted = f"{name_or_path} at x{scale}" if scale else str(name_or_path)
+    raise WeightsError(f"{wanted}: neither a file nor bundled; bundled are {', '.join(names) or 'none'}")
+
+
+def bundled() -> list[tuple[str, Path, dict[str, Any] | None]]:
+    """List the weights inside the package: name, file and training card, sorted by name."""
+    return [(path.stem, path, card(path)) for path in sorted(FOLDER.glob("*.safetensors"))]
+
+
+def card(path: str | Path) -> dict[str, Any] | None:
+    """Read what a file tells of its training.
+
+    Args:
+        path: A weights file.
+
+    Returns:
+        The card, None where there is none, as in everybody's files but ours.
+
+    Raises:
+        WeightsError: The file cannot be read.
+    """
+    return read_card(read_header(Path(path)), Path(path))

@@ -1,0 +1,164 @@
+"""Which network a set of names and shapes belongs to, and its sizes."""
+
+import math
+import re
+from collections.abc import Iterable, Mapping
+
+import torch
+
+from esc_sr.network import ESCConfig, LTEConfig
+from esc_sr.network.upsamplers import UPSAMPLERS, build_upsampler
+
+Shapes = Mapping[str, tuple[int, ...]]
+
+# Networks that are not ours to load, by a name that only they have; the first that fits is told.
+FOREIGN = (
+    (r"blocks\.0\.attn\.to_hidden", "ESC-RIB"),
+    (
+        r"blocks\.0\.attn\.rpe_bias",
+        "ESC converted for mobile devices (rpe_bias); take the weights it was made from",
+    ),
+    (r"\.correlation\.qv\.", "HiT-SRF"),
+    (r"\.win_mhsa\.", "MambaIRv2"),
+    (r"\.self_attention\.A_logs", "MambaIR"),
+    (r"\.attn_atd\.", "ATD"),
+    (r"aligned_relative_position_index", "SRFormer"),
+    (r"residual_group\.blocks\.0\.attn\.relative_position_bias_table", "SwinIR"),
+    (r"residual_layer\.0\.residual_layer\.", "OmniSR"),
+    (r"block0\.residual_layer\.", "ASID"),
+    (r"\.modules_lfe\.", "ELAN"),
+    (r"SFENet1\.|RDBs\.0\.", "RDN"),
+    (r"body\.0\.rdb1\.|\.RDB1\.conv1", "ESRGAN / Real-ESRGAN"),
+    (r"body\.0\.body\.0\.body\.3\.conv_du|body\.0\.rcab\.", "RCAN"),
+)
+# Upsampling methods of the authors' ESC-Real-M (block version 2) and traiNNer-redux's (3), as
+# `to_img.MetaUpsample` counts them: version, method, scale, channels in, out and inside, groups.
+META_NAME = "to_img.MetaUpsample"
+META_VERSIONS = {2: "authors", 3: "traiNNer-redux"}
+META_METHODS = ("conv", "pixelshuffledirect", "pixelshuffle", "nearest+conv", "dysample")
+META_FOREIGN = ("transpose+conv", "lda", "pa_up")
+
+
+def foreign(names: Iterable[str]) -> str | None:
+    """Name the network, or the dialect of ESC, that these parameter names show and that cannot be loaded."""
+    names = list(names)
+    known = set(names)
+    text = "\n".join(names)
+    found = next((network for pattern, network in FOREIGN if re.search(pattern, text)), None)
+    if found and "imnet.layers.0.weight" in known:
+        return f"LTE with the encoder {found}"
+    if {"to_img.1.weight", "to_img.3.weight"} <= known:
+        return "neosr's ESC with two convolutions after each enlargement (realsr without DySample)"
+    if {"lk_channel", "skip.0.weight"} <= known:
+        return "neosr's ESC-FP with realsr on"
+    return found
+
+
+def foreign_upsampler(meta: list[int]) -> str | None:
+    """Name the upsampler that a MetaUpsample vector tells of, where it is one that cannot be loaded."""
+    version, method, scale = meta[:3] if len(meta) == 7 else (-1, -1, -1)
+    methods = (*META_METHODS, *META_FOREIGN)
+    if version not in META_VERSIONS or method >= len(methods):
+        return f"ESC-Real-M with an upsampler of another make (MetaUpsample {meta})"
+    if methods[method] in META_FOREIGN or (methods[method] == "conv" and scale > 1):
+        return f"ESC-Real-M ({META_VERSIONS[version]}) with the upsampler {methods[method]!r} at x{scale}"
+    return None
+
+
+def infer(shapes: Shapes, enlargement: int | None = None) -> ESCConfig | LTEConfig:
+    """Infer the sizes of a network from the names and shapes of its parameters.
+
+    Args:
+        shapes: Shapes by our parameter names.
+        enlargement: That of the upsampler, where it is known; x2 and x3 of nearest+conv look the same.
+
+    Returns:
+        A config whose network has the parameters that `shapes` shows; to be compared with all of them.
+
+    Raises:
+        KeyError: A tensor that is needed to tell is missing; the error carries its name.
+        ValueError: The sizes are those of no network of the family.
+    """
+    if any(name.startswith("encoder.") for name in shapes):
+        encoder = {
+            name.removeprefix("encoder."): s for name, s in shapes.items() if name.startswith("encoder.")
+        }
+        layers = sorted(
+            int(name.split(".")[2]) for name in shapes if re.fullmatch(r"decoder\.mlp\.\d+\.weight", name)
+        )
+        mlp = tuple(shapes[f"decoder.mlp.{i}.weight"][0] for i in layers[:-1])
+        return LTEConfig(_infer_esc(encoder, None), shapes["decoder.coef.weight"][0], mlp)
+    upsampler = {
+        name.removeprefix("upsampler."): s for name, s in shapes.items() if name.startswith("upsampler.")
+    }
+    return _infer_esc(shapes, _infer_upsampler(upsampler, shapes["head.weight"][0], enlargement))
+
+
+def _infer_esc(shapes: Shapes, upsampler: tuple[str, int, int] | None) -> ESCConfig:
+    dim, channels = shapes["head.weight"][:2]
+    decomposed = "large_kernel.spatial" in shapes
+    kernel = shapes["large_kernel.spatial" if decomposed else "large_kernel.weight"]
+    heads, offsets = shapes["blocks.0.attn.bias_table"]
+    unshuffle = _root(channels, 3, "input channels")
+    kind, width, enlargement = upsampler or (ESCConfig.upsampler, ESCConfig.upsampler_width, 2)
+    if enlargement % unshuffle:
+        raise ValueError(f"enlargement {enlargement} is no multiple of the folding {unshuffle}")
+    skip = "conv" if "skip.0.weight" in shapes else "bicubic" if decomposed else "nearest"
+    return ESCConfig(
+        scale=enlargement // unshuffle,
+        dim=dim,
+        pdim=kernel[0],
+        kernel=kernel[-1],
+        n_blocks=_count(shapes, r"blocks\.(\d+)\."),
+        n_convattn=_count(shapes, r"blocks\.0\.convattns\.(\d+)\."),
+        window=(_root(offsets, 1, "position biases") + 1) // 2,
+        heads=heads,
+        expansion=_ratio(shapes["blocks.0.ffns.0.expand.weight"][0], dim),
+        first_expansion=_ratio(shapes["blocks.0.ffn_in.expand.weight"][0], dim),
+        ffn_norm="blocks.0.ffn_norms.0.weight" in shapes,
+        decomposed=decomposed,
+        skip=skip if upsampler else ESCConfig.skip,
+        upsampler=kind,
+        upsampler_width=width,
+        unshuffle=unshuffle,
+    )
+
+
+def _infer_upsampler(shapes: Shapes, dim: int, enlargement: int | None) -> tuple[str, int, int]:
+    """Find kind, width and enlargement of an upsampler by building the possible ones."""
+    found = {name: shape for name, shape in shapes.items() if name.endswith("weight")}
+    if not found:
+        raise KeyError("upsampler.0.weight")
+    for kind in UPSAMPLERS:
+        inside = kind in ("pixelshuffle", "dysample")
+        width = found.get("0.weight", (0,))[0] if inside else ESCConfig.upsampler_width
+        direct = kind == "pixelshuffledirect"
+        for scale in range(1, 9) if direct else (4,) if kind == "realesrgan" else (4, 3, 2, 8):
+            if enlargement not in (None, scale) or not width:
+                continue
+            with torch.random.fork_rng(devices=[]):
+                built = build_upsampler(kind, dim, width, scale).state_dict()
+            if found == {name: tuple(t.shape) for name, t in built.items() if name.endswith("weight")}:
+                return kind, width, scale
+    told = f" at x{enlargement}" if enlargement else ""
+    seen = ", ".join(f"{name} {shape}" for name, shape in list(found.items())[:3])
+    raise ValueError(f"its upsampler fits none of {', '.join(UPSAMPLERS)}{told}; it has {seen}")
+
+
+def _ratio(hidden: int, dim: int) -> float:
+    """The expansion for which int(dim * expansion) is hidden."""
+    ratio = hidden / dim
+    return ratio if int(dim * ratio) == hidden else math.nextafter(ratio, math.inf)
+
+
+def _root(total: int, of: int, what: str) -> int:
+    """The n of total = of * n^2."""
+    root = math.isqrt(total // of)
+    if of * root**2 != total:
+        raise ValueError(f"{total} {what} are not {of} times a square")
+    return root
+
+
+def _count(names: Iterable[str], pattern: str) -> int:
+    """How many different numbers stand at this place of the names."""
+    return len({match[1] for name in names if (match := re.match(pattern, name))})

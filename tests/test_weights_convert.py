@@ -1,0 +1,178 @@
+"""Conversion to other names and other scales, and the commands around it."""
+
+import json
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import safetensors.torch
+import torch
+from typer.testing import CliRunner, Result
+
+from esc_sr import weights
+from esc_sr.cli.main import app
+from esc_sr.errors import UsageError, WeightsError
+from esc_sr.network import ESC, ESCConfig
+from esc_sr.weights import bundle
+from esc_sr.weights.convert import authors_class, resize_subpixels
+from weights_files import GOLDEN, golden
+
+TINY: dict[str, Any] = {"dim": 16, "pdim": 8, "n_blocks": 2, "n_convattn": 2, "window": 8, "heads": 2}
+
+
+@pytest.mark.parametrize("name", GOLDEN)
+def test_there_and_back_without_loss(name: str, tmp_path: Path) -> None:
+    sample = golden(name)
+    state = {k: v.half() if v.is_floating_point() and "bias" in k else v for k, v in sample.state.items()}
+    content = {"model": {**sample.config, "sd": state}} if name.startswith("lte") else {"params_ema": state}
+    published, native, back = (tmp_path / file for file in ("a.pth", "b.safetensors", "c.pth"))
+    torch.save(content, published)
+    assert weights.convert(published, native) == weights.convert(native, back, "official")
+    written = torch.load(back, weights_only=True)
+    if name.startswith("lte"):
+        model = {key: sample.config[key] for key in ("name", "args")}
+        assert {key: written["model"][key] for key in model} == model
+        found = written["model"]["sd"]
+    else:
+        assert written.keys() == {"params", "params_ema"}
+        found = written["params"]
+        assert found.keys() == written["params_ema"].keys()
+    assert found.keys() == state.keys()
+    for key, value in state.items():
+        assert found[key].dtype == value.dtype and torch.equal(found[key], value)
+
+    bare = tmp_path / "d.safetensors"
+    weights.convert(native, bare, "official")
+    assert safetensors.torch.load_file(bare).keys() == state.keys()
+
+
+@pytest.mark.parametrize(
+    "scale, mix",
+    [
+        (3, [[1, 0], [0.5, 0.5], [0, 1]]),
+        (4, [[1, 0], [0.75, 0.25], [0.25, 0.75], [0, 1]]),
+    ],
+)
+def test_last_convolution_goes_to_another_scale_bilinearly(scale: int, mix: list[list[float]]) -> None:
+    weight, bias = torch.randn(12, 5, 3, 3), torch.randn(12)
+    m = torch.tensor(mix)
+    expected = torch.einsum("yi,xj,cijk->cyxk", m, m, weight.view(3, 2, 2, 45)).reshape(-1, 5, 3, 3)
+    assert torch.allclose(resize_subpixels(weight, scale), expected, atol=1e-6)
+    expected = torch.einsum("yi,xj,cij->cyx", m, m, bias.view(3, 2, 2)).flatten()
+    assert torch.allclose(resize_subpixels(bias, scale), expected, atol=1e-6)
+    assert resize_subpixels(bias.half(), scale).dtype == torch.float16
+    assert torch.equal(resize_subpixels(weight, 2), weight)
+
+
+def test_starting_weights(tmp_path: Path) -> None:
+    config = ESCConfig(**TINY)
+    model, path = ESC(config), tmp_path / "x2.safetensors"
+    weights.save(model, path, {"iterations": 10}, torch.float16)
+    x3 = ESC(replace(config, scale=3))
+    x3.load_state_dict(weights.starting_weights(path, x3.config))
+    for name, value in model.named_parameters():
+        if not name.startswith("upsampler"):
+            assert torch.equal(x3.state_dict()[name], value.half().float())
+    same = weights.starting_weights(str(path), config)
+    assert torch.equal(same["upsampler.0.bias"], model.state_dict()["upsampler.0.bias"].half().float())
+    other = replace(config, scale=3, n_convattn=4, window=16)
+    with pytest.raises(
+        WeightsError, match="of another network than .*: n_convattn 2 and not 4, window 8 and not 16"
+    ):
+        weights.starting_weights(path, other)
+
+
+def test_only_pixelshuffledirect_goes_to_another_scale(tmp_path: Path) -> None:
+    config = ESCConfig(**TINY, scale=4, ffn_norm=True, skip="conv", upsampler="realesrgan")
+    weights.save(ESC(config), tmp_path / "real.safetensors")
+    with pytest.raises(WeightsError, match="only the upsampler pixelshuffledirect"):
+        weights.convert(tmp_path / "real.safetensors", tmp_path / "x2.safetensors", scale=2)
+    torch.save({"model": {"sd": golden("lte_esc_tiny_s2.0").state}}, tmp_path / "lte.pth")
+    with pytest.raises(WeightsError, match=r"is ESC\+LTE of 16 channels, 2 blocks; .* cannot start from it"):
+        weights.starting_weights(tmp_path / "lte.pth", ESCConfig())
+
+
+REAL = {**TINY, "ffn_norm": True, "skip": "conv"}
+
+
+@pytest.mark.parametrize(
+    "config, name",
+    [
+        (ESCConfig(**TINY, scale=3), "ESC"),
+        (ESCConfig(**TINY, first_expansion=1.5, ffn_norm=True, decomposed=True, skip="bicubic"), "ESCFP"),
+        (ESCConfig(**REAL, scale=4, upsampler="realesrgan"), "ESCReal"),
+        (ESCConfig(**REAL, scale=2, unshuffle=2, upsampler="nearest+conv"), "ESCRealM"),
+        (ESCConfig(**TINY, skip="bicubic"), None),
+        (ESCConfig(**TINY, upsampler="dysample"), None),
+        (ESCConfig(**TINY, first_expansion=1.5), None),
+        (ESCConfig(**REAL, scale=3, first_expansion=1.5, decomposed=True), None),
+        (ESCConfig(**{**REAL, "ffn_norm": False}, scale=4, upsampler="realesrgan"), None),
+        (ESCConfig(**REAL, scale=3, unshuffle=2, upsampler="nearest+conv"), None),
+    ],
+)
+def test_authors_names_only_for_the_authors_networks(config: ESCConfig, name: str | None) -> None:
+    assert authors_class(config) == name
+    if name is None:
+        with pytest.raises(WeightsError, match="the authors' code has no .* keep it native"):
+            weights.export_official(ESC(config))
+    else:
+        assert len(weights.export_official(ESC(config))) >= len(ESC(config).state_dict())
+
+
+@pytest.fixture
+def published(tmp_path: Path) -> Path:
+    torch.save({"params_ema": golden("esc_tiny_x2").state}, tmp_path / "published.pth")
+    return tmp_path / "published.pth"
+
+
+def test_what_convert_will_not_do(published: Path) -> None:
+    out = published.with_name("out.safetensors")
+    with pytest.raises(UsageError, match="native weights are written as .safetensors"):
+        weights.convert(published, published.with_name("out.pth"))
+    out.write_bytes(b"precious")
+    with pytest.raises(UsageError, match="out.safetensors: exists"):
+        weights.convert(published, out)
+    assert out.read_bytes() == b"precious"
+    with pytest.raises(UsageError, match="never the input"):
+        weights.convert(published, published, "official", overwrite=True)
+    with pytest.raises(WeightsError, match="gone.pth: neither a file nor bundled"):
+        weights.convert(published.with_name("gone.pth"), out, overwrite=True)
+    weights.convert(published, out, overwrite=True)
+    assert isinstance(weights.load(out), ESC)
+    assert sorted(path.name for path in published.parent.iterdir()) == ["out.safetensors", "published.pth"]
+
+
+def esc_sr(*args: object) -> Result:
+    return CliRunner().invoke(app, [str(arg) for arg in args])
+
+
+def test_info_and_convert_commands(published: Path) -> None:
+    out = published.with_name("x3.safetensors")
+    told = esc_sr("convert", published, out, "--scale", 3)
+    assert told.exit_code == 0 and "ESC of 16 channels, 2 blocks x3, native" in told.stdout
+    facts = json.loads(esc_sr("info", out, "--json").stdout)
+    assert facts["scale"] == 3 and facts["names"] == "esc-sr" and facts["sizes"]["window"] == 8
+    assert facts["card"] == {"started_from": "published.pth", "resized_from_scale": 2, "iterations": 0}
+
+    facts = json.loads(esc_sr("info", published, "--json").stdout)
+    assert facts["names"] == "authors" and facts["inside"] == "params_ema" and facts["card"] is None
+    assert facts["parameters"] == sum(value.numel() for value in golden("esc_tiny_x2").state.values())
+    shown = esc_sr("info", published).stdout
+    assert "ESC of 16 channels, 2 blocks x2" in shown and "window: 8" in shown and "card" not in shown
+
+    failed = esc_sr("convert", published, out)
+    assert failed.exit_code == 2
+    assert failed.stderr.count("\n") == 1 and "exists" in failed.stderr
+
+
+def test_models_command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(bundle, "FOLDER", tmp_path)
+    weights.save(ESC(ESCConfig(**TINY)), tmp_path / "tiny-x2.safetensors", {"iterations": 12, "data": ["a"]})
+    (model,) = json.loads(esc_sr("models", "--json").stdout)
+    assert model["name"] == "tiny-x2" and model["card"] == {"iterations": 12, "data": ["a"]}
+    assert len(model["sha256"]) == 64 and model["bytes"] == (tmp_path / "tiny-x2.safetensors").stat().st_size
+    assert esc_sr("info", "tiny").exit_code == 0
+    assert weights.starting_weights("tiny", ESCConfig(**TINY, scale=3))["upsampler.0.bias"].shape == (27,)
+    shown = esc_sr("models").stdout
+    assert "tiny-x2" in shown and "iterations: 12" in shown
