@@ -1,0 +1,101 @@
+"""`esc-sr train`: one command per recipe."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any
+
+import torch
+import typer
+
+from esc_sr.errors import UsageError
+from esc_sr.train import recipes
+from esc_sr.train.loop import Habits
+from esc_sr.train.run import run
+from esc_sr.train.schedule import Budget
+
+app = typer.Typer(no_args_is_help=True)
+
+
+@app.callback()
+def main() -> None:
+    """Train a network by one of the paper's recipes."""
+
+
+@app.command()
+def classic(
+    data: Annotated[list[Path], typer.Option(help="Folder or .tar shard of HR pictures; may be repeated.")],
+    out: Annotated[Path, typer.Option(help="Folder of the run: checkpoints, log, ema.safetensors.")],
+    model: Annotated[str, typer.Option(help="Network, for example esc-light.")] = "esc-light",
+    scale: Annotated[int, typer.Option(help="2, 3 or 4.")] = 2,
+    minutes: Annotated[float | None, typer.Option(help="Length of the run, schedule included.")] = None,
+    iterations: Annotated[int | None, typer.Option(help="Length of the run in steps.")] = None,
+    resume: Annotated[bool, typer.Option("--resume", help="Go on from the checkpoint in --out.")] = False,
+    start: Annotated[Path | None, typer.Option("--from", help="Weights to start from, of any scale.")] = None,
+    val: Annotated[Path | None, typer.Option(help="Folder or .tar shard of held-out HR pictures.")] = None,
+    batch: Annotated[int | None, typer.Option(help="Crops per step.")] = None,
+    patch: Annotated[int | None, typer.Option(help="Side of an LR crop, px.")] = None,
+    seed: Annotated[int | None, typer.Option(help="Of the initial weights and the crops.")] = None,
+    settings: Annotated[
+        list[str] | None, typer.Option("--set", help="key=value of the recipe; may be repeated.")
+    ] = None,
+    precision: Annotated[str | None, typer.Option(help="fp32 or bf16; by default bf16 on CUDA only.")] = None,
+    device: Annotated[
+        str | None, typer.Option(help="cpu, cuda, ...; by default cuda where there is one.")
+    ] = None,
+    save_minutes: Annotated[float, typer.Option(help="Time between two checkpoints.")] = 3.0,
+    val_minutes: Annotated[float, typer.Option(help="Time between two validations.")] = 15.0,
+    log_every: Annotated[int, typer.Option(min=1, help="Steps per log line.")] = 50,
+) -> None:
+    """Train for bicubic LR with the L1 loss (Supp. 6.1). Ctrl-C saves; --resume goes on."""
+    device = device or ("cuda" if torch.cuda.is_available() else "cpu")
+    precision = precision or ("bf16" if device.startswith("cuda") else "fp32")
+    if precision not in ("fp32", "bf16"):
+        raise UsageError(f"--precision {precision}: must be fp32 or bf16")
+    shortcuts = {"batch": batch, "patch": patch, "seed": seed}
+    given = [f"{key}={value}" for key, value in shortcuts.items() if value is not None]
+    recipe = recipes.override(recipes.classic(), [*given, *(settings or [])])
+    budget = Budget(iterations, minutes) if iterations is not None or minutes is not None else None
+    finished = run(
+        recipe,
+        model=model,
+        scale=scale,
+        data=data,
+        out=out,
+        val=val,
+        budget=budget,
+        resume=resume,
+        start=start,
+        device=device,
+        habits=Habits(precision, save_minutes, val_minutes, log_every),
+        report=show,
+    )
+    if finished:
+        print(f"done: {out / 'ema.safetensors'}")
+    else:
+        print(f"stopped and saved: {out / 'last.pt'}; go on with the same command and --resume")
+
+
+def show(record: Mapping[str, Any]) -> None:
+    """Print a log record as one line."""
+    match record:
+        case {"event": "loading", "what": what, "done": done, "total": total}:
+            print(f"reading {what} pictures: {done}/{total}", end="\r" if done < total else "\n", flush=True)
+            return
+        case {"event": "train", "loss": loss, "it_per_s": speed, "eta": eta}:
+            shown = "none finite" if loss is None else f"{loss:.5f}"
+            text = (
+                f"step {record['iteration']:>7}  loss {shown}  lr {record['lr']:.2e}  {speed} it/s  "
+                f"{_clock(record['elapsed'])} done, {_clock(eta)} left"
+            )
+            text += f"  {record['skipped']} skipped" if record["skipped"] else ""
+        case {"event": "validation", "psnr": psnr, "ssim": ssim}:
+            text = f"step {record['iteration']:>7}  held out: {psnr:.3f} dB, SSIM {ssim:.4f}"
+        case _:
+            return
+    print(text, flush=True)
+
+
+def _clock(seconds: float) -> str:
+    """Seconds as h:mm:ss."""
+    whole = int(seconds)
+    return f"{whole // 3600}:{whole // 60 % 60:02}:{whole % 60:02}"

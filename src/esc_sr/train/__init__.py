@@ -1,0 +1,1 @@
+"""Training: recipes, schedule, checkpoints, and the one loop that runs them."""

@@ -1,0 +1,129 @@
+"""The state of a run on disk: written atomically, the one before kept, read without running code from it."""
+
+import os
+import pickle
+import zipfile
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+from torch.optim import Optimizer
+
+from esc_sr.errors import DataError, UsageError, WeightsError
+from esc_sr.train.recipes import Recipe
+from esc_sr.train.schedule import Budget
+
+
+@dataclass
+class State:
+    """All that changes during a run; a run that goes on from it takes the same steps as without a stop.
+
+    Attributes:
+        model: the network in training.
+        ema: its averaged weights.
+        optimizer: of the model.
+        generator: draws the crops.
+        iteration: steps taken.
+        elapsed: seconds of training, validation and saving; the time between stop and resume does not count.
+        skipped: steps left out because loss or gradient were not finite.
+        hardware: what the run has used so far, without repeats.
+        scores: the last validation, if any.
+        started_from: name of the weights file that the run began with, if any.
+    """
+
+    model: nn.Module
+    ema: nn.Module
+    optimizer: Optimizer
+    generator: torch.Generator
+    iteration: int = 0
+    elapsed: float = 0.0
+    skipped: int = 0
+    hardware: list[str] = field(default_factory=list)
+    scores: dict[str, float] = field(default_factory=dict)
+    started_from: str | None = None
+
+
+_COUNTERS = ("iteration", "elapsed", "skipped", "hardware", "scores", "started_from")
+_CONTENT = {"model", "ema", "optimizer", "generator", "recipe", "budget", "config", *_COUNTERS}
+
+
+def save(state: State, recipe: Recipe, budget: Budget, config: Mapping[str, Any], out: Path) -> None:
+    """Write `out/last.pt`; the file that was there becomes `out/previous.pt`.
+
+    Raises:
+        DataError: the folder cannot be written; the files that were there are untouched.
+    """
+    content = {
+        "model": state.model.state_dict(),
+        "ema": state.ema.state_dict(),
+        "optimizer": state.optimizer.state_dict(),
+        "generator": state.generator.get_state(),
+        **{name: getattr(state, name) for name in _COUNTERS},
+        "recipe": asdict(recipe),
+        "budget": asdict(budget),
+        "config": dict(config),
+    }
+    last, temporary = out / "last.pt", out / "last.pt.tmp"
+    try:
+        with open(temporary, "wb") as file:
+            torch.save(content, file)
+            file.flush()
+            os.fsync(file.fileno())
+        if last.exists():
+            os.replace(last, out / "previous.pt")
+        os.replace(temporary, last)
+    except (OSError, RuntimeError) as error:
+        temporary.unlink(missing_ok=True)
+        raise DataError(f"{last}: cannot be written ({error}); the checkpoint before it is intact") from error
+
+
+def load(out: Path) -> dict[str, Any]:
+    """Read `out/last.pt`, or `out/previous.pt` where only that is there.
+
+    Raises:
+        UsageError: there is neither.
+        WeightsError: the file is damaged or no checkpoint of a run.
+    """
+    path = next((path for path in (out / "last.pt", out / "previous.pt") if path.exists()), None)
+    if path is None:
+        raise UsageError(f"{out}: no last.pt to go on from; leave --resume out to start a run")
+    try:
+        if not zipfile.is_zipfile(path):
+            raise EOFError("cut off, or another kind of file")
+        content = torch.load(path, map_location="cpu", weights_only=True)
+    except (OSError, RuntimeError, EOFError, pickle.UnpicklingError) as error:
+        raise WeightsError(f"{path}: damaged ({_line(error)}); move it away to use previous.pt") from error
+    if not isinstance(content, dict) or not _CONTENT <= content.keys():
+        raise WeightsError(f"{path}: not a checkpoint of a training run; give the --out of one")
+    return content
+
+
+def restore(state: State, content: Mapping[str, Any], recipe: Recipe, config: Mapping[str, Any]) -> None:
+    """Put a loaded checkpoint into a run of the same network and recipe.
+
+    Raises:
+        UsageError: the checkpoint is of another network or recipe; names what differs.
+    """
+    settings = {"network": (content["config"], config), "recipe": (content["recipe"], asdict(recipe))}
+    for what, (saved, given) in settings.items():
+        differ = [key for key in sorted({*saved, *given}) if saved.get(key) != given.get(key)]
+        if differ:
+            pairs = ", ".join(f"{key} was {saved.get(key)} and is now {given.get(key)}" for key in differ)
+            raise UsageError(f"resume with another {what}: {pairs}; keep it, or start anew with --from")
+    try:
+        state.model.load_state_dict(content["model"])
+        state.ema.load_state_dict(content["ema"])
+        state.optimizer.load_state_dict(content["optimizer"])
+        state.generator.set_state(content["generator"])
+    except (RuntimeError, ValueError, KeyError) as error:
+        raise WeightsError(f"checkpoint does not fit its own network: {_line(error)}") from error
+    for name in _COUNTERS:
+        setattr(state, name, content[name])
+
+
+def _line(error: Exception) -> str:
+    """The first line of a message."""
+    return (str(error).splitlines() or [type(error).__name__])[0]

@@ -1,0 +1,99 @@
+"""Pictures found in folders and tar shards, and what is refused."""
+
+import io
+import tarfile
+from pathlib import Path
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+from PIL import Image
+
+from esc_sr.data.tiles import find_pictures, load_tiles, to_rgb8
+from esc_sr.errors import DataError
+from esc_sr.image import Picture
+
+
+def noise(height: int, width: int, seed: int = 0) -> NDArray[np.uint8]:
+    return np.random.default_rng(seed).integers(0, 256, (height, width, 3), dtype=np.uint8)
+
+
+def png(pixels: NDArray[np.uint8]) -> bytes:
+    buffer = io.BytesIO()
+    Image.fromarray(pixels).save(buffer, "PNG")
+    return buffer.getvalue()
+
+
+def make_tar(path: Path, members: dict[str, bytes]) -> Path:
+    with tarfile.open(path, "w") as tar:
+        for name, data in members.items():
+            info = tarfile.TarInfo(name)
+            info.size = len(data)
+            tar.addfile(info, io.BytesIO(data))
+    return path
+
+
+def test_folder_is_read_with_its_sub_folders(tmp_path: Path) -> None:
+    (tmp_path / "deep" / "er").mkdir(parents=True)
+    (tmp_path / "b.PNG").write_bytes(png(noise(8, 9, 1)))
+    (tmp_path / "deep" / "er" / "a.png").write_bytes(png(noise(10, 8, 2)))
+    (tmp_path / "notes.txt").write_text("no picture")
+    tiles = load_tiles(find_pictures(tmp_path), 8)
+    assert [tile.name for tile in tiles] == ["b.PNG", "deep/er/a.png"]
+    np.testing.assert_array_equal(tiles[0].pixels, noise(8, 9, 1))
+    np.testing.assert_array_equal(tiles[1].pixels, noise(10, 8, 2))
+
+
+def test_tar_gives_the_same_pictures_as_a_folder(tmp_path: Path) -> None:
+    shard = make_tar(
+        tmp_path / "t.tar", {"x/a.png": png(noise(8, 9, 1)), "README": b"?", "b.png": png(noise(9, 9))}
+    )
+    done = []
+    tiles = load_tiles(find_pictures(shard), 1, lambda at, total: done.append((at, total)))
+    assert [tile.name for tile in tiles] == ["x/a.png", "b.png"]
+    np.testing.assert_array_equal(tiles[0].pixels, noise(8, 9, 1))
+    np.testing.assert_array_equal(tiles[1].pixels, noise(9, 9))
+    assert done == [(1, 2), (2, 2)]
+
+
+def test_missing_empty_and_foreign_roots_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="no such folder"):
+        find_pictures(tmp_path / "missing")
+    with pytest.raises(DataError, match="holds no picture"):
+        find_pictures(tmp_path)
+    with pytest.raises(DataError, match="holds no picture"):
+        find_pictures(make_tar(tmp_path / "t.tar", {"README": b"?"}))
+    (tmp_path / "broken.tar").write_bytes(b"this is no tar file" * 100)
+    with pytest.raises(DataError, match=r"broken\.tar: not a folder"):
+        find_pictures(tmp_path / "broken.tar")
+
+
+def test_bad_pictures_are_all_counted_and_the_first_named(tmp_path: Path) -> None:
+    good = png(noise(40, 40))
+    members = {"good.png": good, "half.png": good[: len(good) // 2], "small.png": png(noise(31, 64))}
+    members |= {f"text{i}.jpg": b"no picture at all" for i in range(5)}
+    with pytest.raises(DataError) as caught:
+        load_tiles(find_pictures(make_tar(tmp_path / "t.tar", members)), 32)
+    message = str(caught.value)
+    assert message.startswith("7 of 8 pictures cannot be used")
+    assert "half.png" in message
+    assert "small.png: 64 x 31 px, at least 32 x 32 needed" in message
+    assert message.endswith("and 2 more")
+    assert "\n" not in message
+    assert "good.png" not in message
+
+
+@pytest.mark.parametrize("channels", [1, 2, 3, 4])
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
+def test_every_kind_of_picture_becomes_rgb8(channels: int, dtype: type[np.uint8] | type[np.uint16]) -> None:
+    eight = np.random.default_rng(0).integers(0, 256, (5, 6, channels))
+    pixels = (eight * 257 if dtype is np.uint16 else eight).astype(dtype)
+    rgb = to_rgb8(Picture(pixels))
+    assert rgb.dtype == np.uint8
+    expected = eight[..., [0, 0, 0]] if channels < 3 else eight[..., :3]
+    np.testing.assert_array_equal(rgb, expected)
+
+
+def test_sixteen_bits_are_rounded_not_cut() -> None:
+    pixels = np.array([[[0, 128, 129], [65535, 65407, 65406]]], dtype=np.uint16)
+    np.testing.assert_array_equal(to_rgb8(Picture(pixels)), [[[0, 0, 1], [255, 255, 254]]])

@@ -1,0 +1,128 @@
+"""`esc-sr train classic` from pictures to weights, and what it refuses before the first step."""
+
+import io
+import json
+import tarfile
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from typer.testing import CliRunner, Result
+
+from esc_sr import weights
+from esc_sr.cli.train import app
+from esc_sr.errors import DataError, DeviceError, EscError, UsageError, WeightsError
+
+
+@pytest.fixture
+def pictures(tmp_path: Path) -> Path:
+    folder = tmp_path / "pictures"
+    folder.mkdir()
+    rng = np.random.default_rng(0)
+    for i in range(3):
+        smooth = Image.fromarray(rng.integers(0, 256, (6, 6, 3), dtype=np.uint8)).resize(
+            (40, 36), Image.Resampling.BICUBIC
+        )
+        smooth.save(folder / f"{i}.png")
+    return folder
+
+
+@pytest.fixture
+def shard(pictures: Path, tmp_path: Path) -> Path:
+    path = tmp_path / "val.tar"
+    with tarfile.open(path, "w") as tar:
+        tar.add(pictures / "0.png", "0.png")
+    return path
+
+
+def classic(*arguments: object) -> Result:
+    small = ("--batch", 1, "--patch", 8, "--device", "cpu", "--log-every", 1)
+    return CliRunner().invoke(app, ["classic", *map(str, (*small, *arguments))])
+
+
+def refused(kind: type[EscError], *arguments: object) -> str:
+    result = classic(*arguments)
+    assert isinstance(result.exception, kind), result.output
+    message = str(result.exception)
+    assert "\n" not in message
+    return message
+
+
+def test_a_run_leaves_weights_with_their_card_and_goes_on(
+    pictures: Path, shard: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "out"
+    run = ("--data", pictures, "--val", shard, "--out", out)
+    result = classic(*run, "--iterations", 2)
+    assert result.exit_code == 0, result.exception
+    assert "step       2  loss 0." in result.output
+    assert "held out:" in result.output
+    assert result.output.endswith(f"done: {out / 'ema.safetensors'}\n")
+
+    card = weights.card(out / "ema.safetensors")
+    assert card is not None
+    assert (card["recipe"], card["model"], card["scale"], card["iterations"]) == (
+        "classic",
+        "esc-light",
+        2,
+        2,
+    )
+    assert card["data"] == {"pictures": 3}
+    assert card["held_out"]["pictures"] == 1
+    assert card["hardware"]
+    assert str(tmp_path) not in json.dumps(card)
+    model = weights.load(out / "ema.safetensors")
+    assert model(torch.rand(1, 3, 8, 8)).shape == (1, 3, 16, 16)
+
+    assert "holds a run already" in refused(UsageError, *run, "--iterations", 3)
+    assert "lr was 0.0005 and is now 1" in refused(UsageError, *run, "--resume", "--set", "lr=1")
+    assert "scale was 2 and is now 3" in refused(UsageError, *run, "--resume", "--scale", 3)
+    result = classic(*run, "--iterations", 3, "--resume")
+    assert result.exit_code == 0, result.exception
+    assert "step       3" in result.output
+    assert "step       2  loss" not in result.output
+
+
+def test_another_scale_starts_from_given_weights(pictures: Path, tmp_path: Path) -> None:
+    first, second = tmp_path / "x2", tmp_path / "x3"
+    assert classic("--data", pictures, "--out", first, "--iterations", 1).exit_code == 0
+    start = first / "ema.safetensors"
+    run = ("--data", pictures, "--out", second, "--scale", 3, "--patch", 4, "--iterations", 1)
+    # The first step of a warm-up has the learning rate 0.
+    assert classic(*run, "--from", start).exit_code == 0
+    assert (weights.card(second / "ema.safetensors") or {})["started_from"] == "ema.safetensors"
+    old, new = weights.load(start).state_dict(), weights.load(second / "ema.safetensors").state_dict()
+    same = [name for name in old if old[name].shape == new[name].shape]
+    assert len(same) == len(old) - 2
+    torch.testing.assert_close([new[name] for name in same], [old[name] for name in same], rtol=0, atol=0)
+    assert "exclude each other" in refused(UsageError, *run, "--resume", "--from", start)
+
+
+def test_arguments_that_cannot_work_are_refused_before_the_first_step(pictures: Path, tmp_path: Path) -> None:
+    run = ("--data", pictures, "--out", tmp_path / "out")
+    assert "one of iterations" in refused(UsageError, *run, "--set", "rate=1")
+    assert "fp32 or bf16" in refused(UsageError, *run, "--precision", "fp8")
+    assert "not both" in refused(UsageError, *run, "--minutes", 1, "--iterations", 5)
+    assert "no network is called" in refused(UsageError, *run, "--model", "other")
+    assert "at all scales" in refused(UsageError, *run, "--model", "esc-lte")
+    assert "cannot be used" in refused(DeviceError, *run, "--device", "quantum")
+    assert "no last.pt" in refused(UsageError, *run, "--resume")
+    refused(WeightsError, *run, "--from", pictures / "missing.safetensors")
+    (tmp_path / "file").write_text("")
+    assert "cannot be made" in refused(UsageError, "--data", pictures, "--out", tmp_path / "file" / "out")
+
+
+def test_data_that_cannot_be_used_is_named_before_the_first_step(pictures: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    assert "no such folder" in refused(DataError, "--data", tmp_path / "no", "--out", out)
+    assert "0.png: 40 x 36 px, at least 64 x 64" in refused(
+        DataError, "--data", pictures, "--out", out, "--patch", 32
+    )
+    assert "held-out pictures are training data too" in refused(
+        DataError, "--data", pictures, "--val", pictures, "--out", out
+    )
+    (pictures / "bad.png").write_bytes(io.BytesIO(b"not a picture").read())
+    assert "1 of 4 pictures cannot be used" in refused(DataError, "--data", pictures, "--out", out)
+    assert not (out / "last.pt").exists()

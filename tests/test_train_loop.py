@@ -1,0 +1,285 @@
+"""The loop on a tiny network: it learns, resumes exactly, saves when stopped, and survives bad steps."""
+
+import json
+import os
+import signal
+from collections.abc import Mapping
+from copy import deepcopy
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor, nn
+
+from esc_sr.data.pairs import CropSampler, Pair, make_pairs
+from esc_sr.data.tiles import Tile
+from esc_sr.errors import EscError
+from esc_sr.train import checkpoint
+from esc_sr.train.loop import MAX_BAD_STEPS, Habits, Report, train
+from esc_sr.train.recipes import classic
+from esc_sr.train.schedule import Budget
+
+RECIPE = replace(classic(), batch=4, patch=8, lr=2e-3)
+TWENTY = Budget(iterations=20)
+
+
+def make_pairs_of_blobs() -> list[Pair]:
+    y, x = np.mgrid[:40, :44]
+    waves = [127.5 + 120 * np.sin(x / (3 + i)) * np.cos(y / (5 - i)) for i in range(3)]
+    return list(make_pairs([Tile("blobs", np.stack(waves, axis=-1).astype(np.uint8))], 2))
+
+
+def make_sampler() -> CropSampler:
+    return CropSampler(make_pairs_of_blobs(), 2, RECIPE.patch)
+
+
+def make_state() -> checkpoint.State:
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        model = nn.Sequential(
+            nn.Conv2d(3, 16, 3, padding=1), nn.GELU(), nn.Conv2d(16, 12, 3, padding=1), nn.PixelShuffle(2)
+        )
+    optimizer = torch.optim.AdamW(
+        model.parameters(), lr=RECIPE.lr, betas=RECIPE.betas, weight_decay=0, fused=True
+    )
+    ema = deepcopy(model).requires_grad_(False)
+    return checkpoint.State(model, ema, optimizer, torch.Generator().manual_seed(RECIPE.seed))
+
+
+def run(
+    state: checkpoint.State,
+    out: Path,
+    budget: Budget = TWENTY,
+    sampler: CropSampler | None = None,
+    **options: Any,
+) -> bool:
+    return train(state, sampler or make_sampler(), RECIPE, budget, out, config={}, **options)
+
+
+def resume(out: Path) -> checkpoint.State:
+    state = make_state()
+    checkpoint.restore(state, checkpoint.load(out), RECIPE, {})
+    return state
+
+
+def send_signal_at(iteration: int, number: int) -> Report:
+    def report(record: Mapping[str, Any]) -> None:
+        if record["event"] == "train" and record["iteration"] == iteration:
+            os.kill(os.getpid(), number)
+
+    return report
+
+
+def assert_same(a: checkpoint.State, b: checkpoint.State) -> None:
+    for name in ("model", "ema", "optimizer"):
+        torch.testing.assert_close(
+            getattr(a, name).state_dict(), getattr(b, name).state_dict(), rtol=0, atol=0
+        )
+    assert torch.equal(a.generator.get_state(), b.generator.get_state())
+    assert a.iteration == b.iteration
+
+
+def read_log(out: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in (out / "log.jsonl").read_text().splitlines()]
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_stop_and_resume_take_the_same_steps_as_without_a_stop(tmp_path: Path, number: int) -> None:
+    straight, broken = tmp_path / "straight", tmp_path / "broken"
+    straight.mkdir()
+    broken.mkdir()
+    whole = make_state()
+    assert run(whole, straight)
+
+    before = signal.getsignal(number)
+    first = make_state()
+    assert not run(first, broken, habits=Habits(log_every=10), report=send_signal_at(10, number))
+    assert signal.getsignal(number) == before
+    assert first.iteration == 10
+    assert read_log(broken)[-1]["event"] == "stopped"
+    second = resume(broken)
+    assert_same(first, second)
+    assert run(second, broken)
+    assert_same(whole, second)
+    assert read_log(broken)[-1]["event"] == "finished"
+
+
+def test_a_second_signal_is_not_held_back(tmp_path: Path) -> None:
+    def twice(record: Mapping[str, Any]) -> None:
+        os.kill(os.getpid(), signal.SIGINT)
+        os.kill(os.getpid(), signal.SIGINT)
+
+    with pytest.raises(KeyboardInterrupt):
+        run(make_state(), tmp_path, habits=Habits(log_every=1), report=twice)
+
+
+def test_a_finished_run_goes_on_when_given_more(tmp_path: Path) -> None:
+    run(make_state(), tmp_path)
+    state = resume(tmp_path)
+    assert run(state, tmp_path)
+    assert state.iteration == 20
+    assert run(state, tmp_path, Budget(iterations=30), habits=Habits(log_every=1))
+    assert state.iteration == 30
+    records = [record for record in read_log(tmp_path) if record["event"] == "train"]
+    assert [record["iteration"] for record in records] == list(range(21, 31))
+    assert records[0]["lr"] == pytest.approx(RECIPE.lr / 2)
+    assert records[-1]["lr"] == pytest.approx(RECIPE.lr / 2**4)
+
+
+def test_a_run_in_minutes_ends_in_time_and_counts_training_time_only(tmp_path: Path) -> None:
+    state = make_state()
+    assert run(state, tmp_path, Budget(minutes=0.3 / 60), habits=Habits(log_every=1))
+    assert 0.3 <= state.elapsed < 3
+    assert state.iteration > 1
+    steps, elapsed = state.iteration, state.elapsed
+    state = resume(tmp_path)
+    assert state.elapsed == elapsed
+    assert run(state, tmp_path, Budget(minutes=0.5 / 60))
+    assert state.iteration > steps
+    rates = [record["lr"] for record in read_log(tmp_path) if record["event"] == "train"]
+    assert rates[-1] < RECIPE.lr / 2 < max(rates)
+
+
+def test_the_loss_falls_and_the_average_follows(tmp_path: Path) -> None:
+    records: list[Mapping[str, Any]] = []
+    state = make_state()
+    held_out = make_pairs_of_blobs()
+    run(
+        state,
+        tmp_path,
+        Budget(iterations=300),
+        held_out=held_out,
+        habits=Habits(log_every=50),
+        report=records.append,
+    )
+    losses = [record["loss"] for record in records if record["event"] == "train"]
+    assert losses[-1] < losses[0] / 4
+    assert [dict(record) for record in records] == read_log(tmp_path)
+    (validation,) = (record for record in records if record["event"] == "validation")
+    assert validation["psnr"] > 20
+    assert 0 < validation["ssim"] <= 1
+    assert (validation["iteration"], validation["pictures"]) == (300, 1)
+    assert state.scores["psnr"] == validation["psnr"]
+
+
+def test_average_is_the_recurrence_with_a_rising_decay(tmp_path: Path) -> None:
+    state = make_state()
+    expected = [parameter.detach().clone() for parameter in state.model.parameters()]
+    for iteration in range(5):
+        run(state, tmp_path, Budget(iterations=iteration + 1))
+        decay = (1 + iteration) / (10 + iteration)
+        expected = [
+            decay * old + (1 - decay) * new.detach()
+            for old, new in zip(expected, state.model.parameters(), strict=True)
+        ]
+    torch.testing.assert_close(list(state.ema.parameters()), [nn.Parameter(e, False) for e in expected])
+
+
+def test_accumulating_takes_the_same_step(tmp_path: Path) -> None:
+    states = [make_state(), make_state()]
+    for state, parts in zip(states, (1, 4), strict=True):
+        recipe = replace(RECIPE, accumulate=parts, warmup=0)
+        train(
+            state,
+            make_sampler(),
+            recipe,
+            Budget(iterations=3),
+            tmp_path,
+            config={},
+            habits=Habits(log_every=3),
+        )
+    losses = [record["loss"] for record in read_log(tmp_path) if record["event"] == "train"]
+    assert losses[0] == pytest.approx(losses[1], rel=1e-4)
+    torch.testing.assert_close(
+        states[0].model.state_dict(), states[1].model.state_dict(), rtol=1e-4, atol=1e-6
+    )
+
+
+def test_autocast_trains_in_bfloat16_and_keeps_float32_weights(tmp_path: Path) -> None:
+    state, seen = make_state(), []
+    first = next(state.model.children())
+    first.register_forward_hook(lambda module, args, result: seen.append(result.dtype))
+    run(state, tmp_path, Budget(iterations=2), habits=Habits(precision="bf16"))
+    assert set(seen) == {torch.bfloat16}
+    assert {parameter.dtype for parameter in state.model.parameters()} == {torch.float32}
+
+
+def test_checkpoints_and_validations_come_at_their_times(tmp_path: Path) -> None:
+    state, exported = make_state(), []
+    always = Habits(save_minutes=0, val_minutes=0, log_every=100)
+    budget = Budget(iterations=3)
+    run(
+        state,
+        tmp_path,
+        budget,
+        held_out=make_pairs_of_blobs(),
+        habits=always,
+        export=lambda: exported.append(state.iteration),
+    )
+    assert exported == [1, 2, 3, 3, 3]
+    assert [record["iteration"] for record in read_log(tmp_path)] == [1, 2, 3, 3, 3]
+    rarely = Habits(save_minutes=60, val_minutes=60, log_every=100)
+    exported.clear()
+    run(state, tmp_path, Budget(iterations=6), habits=rarely, export=lambda: exported.append(state.iteration))
+    assert exported == [6]
+
+
+class Poisoned(CropSampler):
+    """Gives pictures that are not finite at some steps."""
+
+    def __init__(self, bad_steps: set[int], value: float) -> None:
+        super().__init__(make_pairs_of_blobs(), 2, RECIPE.patch)
+        self.bad_steps, self.value, self.step = bad_steps, value, 0
+
+    def sample(self, batch: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+        self.step += 1
+        lr, hr = super().sample(batch, generator)
+        return lr, hr.fill_(self.value) if self.step in self.bad_steps else hr
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_bad_steps_are_left_out_and_counted(tmp_path: Path, value: float) -> None:
+    bad = {3, *range(5, 5 + MAX_BAD_STEPS)}
+    state, weights = make_state(), []
+
+    def watch(record: Mapping[str, Any]) -> None:
+        if record["event"] == "train":
+            weights.append(deepcopy(state.model.state_dict()))
+
+    sampler = Poisoned(bad, value)
+    assert run(state, tmp_path, sampler=sampler, habits=Habits(log_every=1), report=watch)
+    records = [record for record in read_log(tmp_path) if record["event"] == "train"]
+    assert [record["iteration"] for record in records if record["loss"] is None] == sorted(bad)
+    assert records[-1]["skipped"] == state.skipped == len(bad)
+    torch.testing.assert_close(weights[2], weights[1], rtol=0, atol=0)
+    assert not torch.equal(weights[3]["0.weight"], weights[2]["0.weight"])
+    assert all(parameter.isfinite().all() for parameter in state.ema.parameters())
+
+
+def test_a_gradient_that_is_not_finite_is_a_bad_step_too(tmp_path: Path) -> None:
+    state = make_state()
+    weight = next(state.model.parameters())
+    before = weight.detach().clone()
+    weight.register_hook(lambda gradient: gradient * float("inf"))
+    run(state, tmp_path, Budget(iterations=3))
+    assert state.skipped == 3
+    assert torch.equal(weight, before)
+
+
+def test_too_many_bad_steps_in_a_row_end_the_run_without_saving(tmp_path: Path) -> None:
+    run(make_state(), tmp_path)
+    before = (tmp_path / "last.pt").read_bytes()
+    sampler = Poisoned(set(range(1, 100)), float("nan"))
+    with pytest.raises(EscError, match="step 31: 11 in a row") as caught:
+        run(
+            resume(tmp_path),
+            tmp_path,
+            Budget(iterations=100),
+            sampler=sampler,
+            habits=Habits(save_minutes=60),
+        )
+    assert "\n" not in str(caught.value)
+    assert (tmp_path / "last.pt").read_bytes() == before
