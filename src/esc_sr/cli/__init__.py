@@ -1,0 +1,1 @@
+"""The command line: arguments to one library call to a few printed lines."""

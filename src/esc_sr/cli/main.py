@@ -1,0 +1,81 @@
+"""`esc-sr`: the verbs, and what an error looks like."""
+
+import sys
+from importlib import import_module
+from io import TextIOWrapper
+from typing import Annotated, Any
+
+import typer
+from typer.core import TyperGroup
+from typer.main import get_command, get_group
+
+from esc_sr import __version__
+from esc_sr.cli.upscale import upscale
+from esc_sr.errors import EscError
+
+_LATER = {
+    "train": "Train a network by one of the paper's recipes.",
+    "info": "Tell what a checkpoint file is.",
+    "convert": "Convert a checkpoint file to another dialect.",
+    "models": "List the bundled weights.",
+}
+"""Verbs whose modules need torch: imported when called, so that `--help` is there at once."""
+
+
+class _Verbs(TyperGroup):
+    """Finds verbs late, and shows what a user can cause as one line."""
+
+    def resolve_command(self, ctx: Any, args: list[str]) -> Any:
+        name, command, rest = super().resolve_command(ctx, args)
+        return name, _import_verb(name) if name in _LATER else command, rest
+
+    def invoke(self, ctx: Any) -> Any:
+        try:
+            return super().invoke(ctx)
+        except EscError as error:
+            typer.echo(f"esc-sr: error: {error}", err=True)
+            raise typer.Exit(2) from None
+        except KeyboardInterrupt:
+            typer.echo("esc-sr: interrupted", err=True)
+            raise typer.Exit(130) from None
+
+
+app = typer.Typer(cls=_Verbs, no_args_is_help=True, pretty_exceptions_show_locals=False)
+app.command()(upscale)
+for _name, _help in _LATER.items():
+    app.command(_name, help=_help)(lambda: None)
+
+
+def _show_version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"esc-sr {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def options(
+    version: Annotated[
+        bool, typer.Option("--version", is_eager=True, callback=_show_version, help="Show the version.")
+    ] = False,
+) -> None:
+    """Image super-resolution with ESC: upscale pictures, train networks, look at their weights."""
+
+
+def main() -> None:
+    """Run the command line.
+
+    The exit code is 0 when all is done, 1 when some of many pictures failed, 2 when all did or the arguments
+    cannot work, and 130 after Ctrl-C.
+    """
+    if isinstance(sys.stdout, TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")  # file names may hold anything
+    app(prog_name="esc-sr")
+
+
+def _import_verb(name: str) -> Any:
+    """The real command behind a name in `_LATER`."""
+    if name == "train":
+        return get_group(import_module("esc_sr.cli.train").app)
+    verb = typer.Typer(add_completion=False)
+    verb.command()(getattr(import_module("esc_sr.cli.weights"), name))
+    return get_command(verb)

@@ -1,0 +1,131 @@
+"""`esc-sr upscale`: picture files to larger picture files."""
+
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from esc_sr.errors import EscError
+from esc_sr.upscale import DEFAULT_MODEL, DEFAULT_SCALE
+
+
+def upscale(
+    inputs: Annotated[list[Path], typer.Argument(metavar="IN", help="Picture files, and folders of them.")],
+    output: Annotated[
+        str | None,
+        typer.Option("-o", "--output", help="File or folder; by default photo_2x.jpg beside photo.jpg."),
+    ] = None,
+    model: Annotated[
+        str, typer.Option("-n", "--model", help="Bundled name, or checkpoint file.")
+    ] = DEFAULT_MODEL,
+    scale: Annotated[
+        int | None,
+        typer.Option("-s", "--scale", min=1, help="Enlargement; by default the model's own, or 2."),
+    ] = None,
+    device: Annotated[
+        str, typer.Option(metavar="auto|cpu|cuda[:N]|xpu|mps", help="Where to compute.")
+    ] = "auto",
+    precision: Annotated[
+        str,
+        typer.Option(
+            metavar="fp32|bf16|fp16", help="Of the arithmetic; 16 bits are for devices made for them."
+        ),
+    ] = "fp32",
+    self_ensemble: Annotated[
+        bool,
+        typer.Option(
+            "--self-ensemble", help="Mean over 8 flips and rotations: a bit better, 8 times as long."
+        ),
+    ] = False,
+    format: Annotated[
+        str | None,
+        typer.Option("-f", "--format", help="png, jpg, webp, tiff or avif; by default as the input."),
+    ] = None,
+    overwrite: Annotated[
+        bool, typer.Option("--overwrite", help="Replace existing outputs; never an input.")
+    ] = False,
+    threads: Annotated[
+        int | None, typer.Option(min=1, help="CPU threads; by default PyTorch decides.")
+    ] = None,
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Say nothing but errors.")] = False,
+) -> None:
+    """Upscale pictures: PNG, JPEG, WebP, TIFF and AVIF."""
+    from esc_sr.upscale.files import Plan, plan, upscale_file
+
+    def prepare(scale: int) -> Plan:
+        todo = plan(inputs, output, scale, format, overwrite)
+        for problem in todo.problems:
+            _note(f"error: {problem}")
+        if not todo.jobs:
+            _finish(len(todo.problems), len(todo.problems))
+        return todo
+
+    if scale is None and model == DEFAULT_MODEL:
+        scale = DEFAULT_SCALE
+    todo = None if scale is None else prepare(scale)  # mistakes show before the model is loaded, if they can
+
+    import torch
+
+    from esc_sr.upscale.engine import Upscaler
+
+    if threads is not None:
+        torch.set_num_threads(threads)
+    upscaler = Upscaler(model, scale, device, precision, self_ensemble, notify=_note)
+    todo = todo or prepare(upscaler.scale)
+    how = f"{Path(model).name} x{upscaler.scale}, {upscaler.device}, {precision}"
+    failed, total = len(todo.problems), len(todo.problems) + len(todo.jobs)
+    with _progress(len(todo.jobs), quiet) as begin:
+        for job in todo.jobs:
+            begin(job.source.name)
+            start = time.perf_counter()
+            try:
+                before, after = upscale_file(job, upscaler, overwrite)
+            except EscError as error:
+                _note(f"error: {error}")
+                failed += 1
+                continue
+            seconds = time.perf_counter() - start
+            if not quiet:
+                typer.echo(f"{job.source} {before} -> {job.target} {after}, {how}, {seconds:.1f} s")
+    _finish(failed, total)
+
+
+def _finish(failed: int, total: int) -> None:
+    """Count the failures, and turn them into the exit code."""
+    if failed and total > 1:
+        _note(f"{failed} of {total} failed")
+    if failed:
+        raise typer.Exit(2 if failed == total else 1)
+
+
+@contextmanager
+def _progress(total: int, quiet: bool) -> Iterator[Callable[[str], None]]:
+    """A bar on stderr, if that is a terminal; call what it gives with the name of each picture begun."""
+    if quiet or not sys.stderr.isatty():
+        yield lambda name: None
+        return
+    from rich.console import Console
+    from rich.markup import escape
+    from rich.progress import BarColumn, Progress, TimeElapsedColumn
+
+    bar = Progress(
+        "{task.completed}/{task.total}",
+        BarColumn(),
+        TimeElapsedColumn(),
+        "{task.description}",
+        console=Console(stderr=True),
+        transient=True,
+        redirect_stdout=sys.stdout.isatty(),
+    )
+    with bar:
+        task = bar.add_task("", total=total)
+        begun = iter(range(total))
+        yield lambda name: bar.update(task, completed=next(begun), description=escape(name))
+
+
+def _note(text: str) -> None:
+    typer.echo(f"esc-sr: {text}", err=True)

@@ -1,0 +1,33 @@
+"""Where the work is done."""
+
+import torch
+
+from esc_sr.errors import DeviceError, UsageError
+
+
+def pick_device(name: str = "auto") -> torch.device:
+    """Find the device that a name stands for.
+
+    Args:
+        name: "cpu", "cuda", "cuda:1", "xpu", "mps"; or "auto", the accelerator if there is one, else the CPU.
+
+    Raises:
+        UsageError: No device is called so.
+        DeviceError: This machine, or this build of PyTorch, has no such device.
+    """
+    accelerator = torch.accelerator.current_accelerator(check_available=True)
+    if name == "auto":
+        return accelerator or torch.device("cpu")
+    try:
+        device = torch.device(name)
+    except RuntimeError as error:
+        raise UsageError(f"no device is called {name!r}; use auto, cpu, cuda, cuda:N, xpu or mps") from error
+    here = {"cpu": 1}
+    if accelerator is not None:
+        here[accelerator.type] = torch.accelerator.device_count()
+    if (device.index or 0) >= here.get(device.type, 0):
+        found = ", ".join(f"{count} x {kind}" for kind, count in here.items())
+        raise DeviceError(
+            f"device {name} is not here, or this PyTorch has no support for it; there is {found}"
+        )
+    return device

@@ -1,0 +1,158 @@
+"""Picture files in and out of the engine: the plan, and one file at a time."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor, nn
+
+from esc_sr.errors import ImageError, UsageError, WeightsError
+from esc_sr.image import Picture, read_image, write_image
+from esc_sr.upscale.engine import Upscaler
+from esc_sr.upscale.files import Job, plan, upscale_file
+
+
+class Repeat(nn.Module):
+    """Repeats pixels, times a factor, and counts its calls."""
+
+    def __init__(self, factor: float = 1.0) -> None:
+        super().__init__()
+        self.factor = factor
+        self.calls = 0
+
+    def forward(self, lr: Tensor) -> Tensor:
+        self.calls += 1
+        return torch.kron(lr, lr.new_ones(2, 2)) * self.factor
+
+
+def pixels() -> np.ndarray:
+    return np.random.default_rng(0).integers(0, 256, (4, 6, 3), np.uint8)
+
+
+@pytest.fixture
+def upscaler() -> Upscaler:
+    return Upscaler(Repeat(), scale=2)
+
+
+def pictures(folder: Path, *names: str) -> list[Path]:
+    folder.mkdir(exist_ok=True)
+    for name in names:
+        write_image(Picture(pixels()), folder / name)
+    return [folder / name for name in names]
+
+
+def test_plan_beside_the_input(tmp_path: Path) -> None:
+    sources = pictures(tmp_path, "b.JPG", "a.png")
+    todo = plan(sources, None, 3)
+    assert todo.jobs == [Job(sources[0], tmp_path / "b_3x.JPG"), Job(sources[1], tmp_path / "a_3x.png")]
+    assert plan(sources, None, 2, format="webp").jobs[0].target == tmp_path / "b_2x.webp"
+
+
+def test_plan_takes_the_visible_pictures_of_a_folder_in_order(tmp_path: Path) -> None:
+    pictures(tmp_path, "b.png", "a.tiff", ".hidden.png")
+    (tmp_path / "notes.txt").write_text("no picture")
+    (tmp_path / "folder.png").mkdir()
+    assert [job.source.name for job in plan([tmp_path], None, 2).jobs] == ["a.tiff", "b.png"]
+
+
+def test_plan_tells_folder_from_file(tmp_path: Path) -> None:
+    a, b = pictures(tmp_path / "in", "a.png", "b.png")
+    there, new = tmp_path / "there", tmp_path / "new"
+    there.mkdir()
+    assert plan([a], str(there), 2).jobs == [Job(a, there / "a_2x.png")]
+    assert plan([a], f"{new}/", 2).jobs == [Job(a, new / "a_2x.png")]
+    assert plan([a, b], str(new), 2).jobs[1] == Job(b, new / "b_2x.png")
+    assert plan([a.parent], str(new), 2).jobs[0] == Job(a, new / "a_2x.png")
+    assert plan([a], str(new) + ".webp", 2).jobs == [Job(a, tmp_path / "new.webp")]
+    assert not new.exists()
+
+
+def test_plan_refuses_what_cannot_work_at_all(tmp_path: Path) -> None:
+    a, twin = pictures(tmp_path, "a.png", "a.jpg")
+    (tmp_path / "other").mkdir()
+    link = tmp_path / "other" / "a.png"
+    link.symlink_to(a)
+    impossible: list[tuple[type[Exception], str, list[Path], str | None, str | None]] = [
+        (UsageError, "gif", [a], None, "gif"),
+        (UsageError, "neither a folder", [a], str(tmp_path / "x"), None),
+        (UsageError, "not the name of a webp", [a], str(tmp_path / "x.png"), "webp"),
+        (UsageError, "has to be a folder", [a, twin], str(a), None),
+        (UsageError, "would both become", [a, twin], None, "png"),
+        (UsageError, "would both become", [a, twin], str(tmp_path / "new"), "png"),
+        (UsageError, "would both become", [a, link], str(tmp_path / "new"), None),
+        (ImageError, "no such folder", [a], str(tmp_path / "no" / "x.png"), None),
+        (ImageError, "no such folder", [a, twin], str(tmp_path / "no" / "way"), None),
+    ]
+    for kind, said, inputs, output, format in impossible:
+        with pytest.raises(kind, match=said):
+            plan(inputs, output, 2, format)
+
+
+def test_plan_refuses_a_read_only_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (a,) = pictures(tmp_path, "a.png")
+    monkeypatch.setattr("os.access", lambda path, mode: False)  # root may write anywhere
+    assert "no permission" in plan([a], None, 2).problems[0]
+    with pytest.raises(ImageError, match="no permission"):
+        plan([a], str(tmp_path / "x.png"), 2)
+
+
+def test_plan_sorts_out_bad_inputs_and_keeps_the_others(tmp_path: Path) -> None:
+    a, done = pictures(tmp_path, "a.png", "done.png")
+    pictures(tmp_path, "done_2x.png")
+    text = tmp_path / "notes.txt"
+    text.write_text("no picture")
+    empty = tmp_path / "empty"
+    empty.mkdir()
+    missing = tmp_path / "missing.png"
+    todo = plan([text, a, empty, missing, done], None, 2)
+    assert todo.jobs == [Job(a, tmp_path / "a_2x.png")]
+    for said, problem in zip(("'.txt'", "no picture", "no such", "--overwrite"), todo.problems, strict=True):
+        assert said in problem
+    assert len(plan([done], None, 2, overwrite=True).jobs) == 1
+
+
+def test_a_picture_named_twice_is_done_once(tmp_path: Path) -> None:
+    (a,) = pictures(tmp_path, "a.png")
+    assert [job.source for job in plan([a, tmp_path, a], None, 2).jobs] == [a]
+
+
+def test_an_input_is_never_overwritten(tmp_path: Path) -> None:
+    a, larger = pictures(tmp_path, "a.png", "a_2x.png")
+    link = tmp_path / "link.png"
+    link.symlink_to(a)
+    attempts = [([a], str(a)), ([a], str(link)), ([link], str(a)), ([a, larger], None)]
+    for inputs, output in attempts:
+        assert "never overwritten" in plan(inputs, output, 2, overwrite=True).problems[0]
+
+
+def test_upscale_file_makes_the_folder_and_the_picture(tmp_path: Path, upscaler: Upscaler) -> None:
+    (a,) = pictures(tmp_path, "a.png")
+    target = tmp_path / "new" / "a.tiff"
+    assert upscale_file(Job(a, target), upscaler) == ("6x4", "12x8")
+    np.testing.assert_array_equal(read_image(target).pixels, np.kron(pixels(), np.ones((2, 2, 1), np.uint8)))
+
+
+def test_upscale_file_keeps_an_existing_output(tmp_path: Path, upscaler: Upscaler) -> None:
+    a, b = pictures(tmp_path, "a.png", "b.png")
+    before = b.read_bytes()
+    with pytest.raises(ImageError, match="exists"):
+        upscale_file(Job(a, b), upscaler)
+    assert b.read_bytes() == before
+    upscale_file(Job(a, b), upscaler, overwrite=True)
+    assert read_image(b).pixels.shape == (8, 12, 3)
+
+
+def test_upscale_file_names_the_picture_that_the_network_cannot_do(tmp_path: Path) -> None:
+    (a,) = pictures(tmp_path, "a.png")
+    with pytest.raises(WeightsError, match=r"a\.png: the network gives NaN"):
+        upscale_file(Job(a, tmp_path / "b.png"), Upscaler(Repeat(float("nan")), scale=2))
+    assert not (tmp_path / "b.png").exists()
+
+
+def test_upscale_file_asks_the_format_before_the_work(tmp_path: Path) -> None:
+    write_image(Picture(np.zeros((1, 9000, 3), np.uint8)), tmp_path / "wide.png")
+    network = Repeat()
+    with pytest.raises(ImageError, match="webp holds no side of 18000 pixels"):
+        upscale_file(Job(tmp_path / "wide.png", tmp_path / "wide.webp"), Upscaler(network, scale=2))
+    assert network.calls == 0
