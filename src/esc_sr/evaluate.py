@@ -50,16 +50,18 @@ def predict(model: nn.Module, lr: NDArray[np.uint8], scale: int) -> NDArray[np.u
     return pixels
 
 
+def score(sr: NDArray[np.uint8], hr: NDArray[np.uint8], border: int) -> tuple[float, float]:
+    """PSNR (dB) and SSIM on Y of a picture (H, W, 3) against another, `border` px cut off on each side."""
+    return float(psnr(luma(sr), luma(hr), border)), float(ssim(luma(sr), luma(hr), border))
+
+
 def evaluate(model: nn.Module, pairs: Iterable[Pair], scale: int) -> Scores:
     """Mean PSNR and SSIM on Y with a border of `scale` px cut off, over all pairs.
 
     Raises:
         DataError: there are no pairs.
     """
-    rows = []
-    for pair in pairs:
-        sr, hr = luma(predict(model, pair.lr, scale)), luma(pair.hr)
-        rows.append((float(psnr(sr, hr, scale)), float(ssim(sr, hr, scale))))
+    rows = [score(predict(model, pair.lr, scale), pair.hr, scale) for pair in pairs]
     if not rows:
         raise DataError("nothing to evaluate: no pairs of pictures")
     mean_psnr, mean_ssim = np.mean(rows, axis=0)

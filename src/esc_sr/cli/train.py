@@ -75,6 +75,23 @@ def classic(
         print(f"stopped and saved: {out / 'last.pt'}; go on with the same command and --resume")
 
 
+@app.command()
+def publish(
+    source: Annotated[
+        Path, typer.Argument(metavar="IN", help="Weights, for example runs/x2/ema.safetensors.")
+    ],
+    out: Annotated[Path, typer.Argument(metavar="OUT", help="File to write, .safetensors.")],
+    benchmarks: Annotated[Path, typer.Option(help="Folder that holds Set5 and Set14.")],
+    note: Annotated[str | None, typer.Option(help="A sentence for the card.")] = None,
+) -> None:
+    """Measure trained weights on Set5 and Set14 and write them with the scores on their card."""
+    from esc_sr.train.publish import publish
+
+    for name, scores in publish(source, out, benchmarks, note)["benchmarks"].items():
+        print(f"{name}: {scores['psnr_y']:.3f} dB, SSIM {scores['ssim_y']:.4f}")
+    print(f"written: {out}")
+
+
 def show(record: Mapping[str, Any]) -> None:
     """Print a log record as one line."""
     match record:

@@ -1,0 +1,58 @@
+"""From a run's averaged weights to a file for users: stored small, with scores on its card."""
+
+from copy import deepcopy
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from esc_sr import weights
+from esc_sr.errors import WeightsError
+from esc_sr.evaluate import Scores, benchmark_pairs, evaluate
+from esc_sr.network import ESC
+
+BENCHMARKS = ("Set5", "Set14")
+HARMLESS = 0.005
+"""Weights are stored in float16 where the PSNR on Set5 changes by less than this many dB."""
+
+
+def publish(source: Path, out: Path, benchmarks: Path, note: str | None = None) -> dict[str, Any]:
+    """Measure weights with the paper's protocol and write them, with the scores on their card.
+
+    Args:
+        source: Weights of a whole-number scale, for example `ema.safetensors` of a run.
+        out: File to write, .safetensors.
+        benchmarks: Folder that holds Set5 and Set14, laid out as `evaluate.benchmark_pairs` says.
+        note: A sentence for the card.
+
+    Returns:
+        The card.
+
+    Raises:
+        WeightsError: The weights cannot be read, are of another kind, or `out` cannot be written.
+        DataError: A benchmark set is missing.
+    """
+    model = weights.load(source)
+    if not isinstance(model, ESC):
+        raise WeightsError(
+            f"{source}: has no scale of its own; weights of a whole-number scale are published"
+        )
+    card = dict(weights.card(source) or {})
+    halved = deepcopy(model).half().float()
+    loss = measure(model, benchmarks, "Set5").psnr - measure(halved, benchmarks, "Set5").psnr
+    stored, dtype = (halved, torch.float16) if abs(loss) < HARMLESS else (model, torch.float32)
+    card["stored_as"] = str(dtype).removeprefix("torch.")
+    card["benchmarks"] = {}
+    for name in BENCHMARKS:
+        scores = measure(stored, benchmarks, name)
+        card["benchmarks"][name] = {"psnr_y": round(scores.psnr, 3), "ssim_y": round(scores.ssim, 4)}
+    if note:
+        card["note"] = note
+    weights.save(model, out, card, dtype)
+    return card
+
+
+def measure(model: ESC, benchmarks: Path, name: str) -> Scores:
+    """Mean scores on a benchmark set, on Y, border = scale, whole picture padded to a multiple of 32."""
+    scale = model.config.scale
+    return evaluate(model, benchmark_pairs(benchmarks, name, scale), scale)
