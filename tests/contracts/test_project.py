@@ -53,7 +53,8 @@ def test_example_is_what_its_script_renders() -> None:
     rendered = runpy.run_path(str(ROOT / "scripts" / "render_example.py"))["render"]()
     stored = read_image(ROOT / "examples" / "harbour.png").pixels
     assert rendered.shape == stored.shape
-    assert np.mean(rendered != stored) < 0.001  # rounding of sines may differ between machines
+    difference = np.abs(rendered.astype(int) - stored.astype(int))
+    assert difference.max() <= 2  # rounding of sines may differ between machines
 
 
 @pytest.mark.skipif(shutil.which("git") is None or not (ROOT / ".git").exists(), reason="not a git checkout")
