@@ -24,7 +24,7 @@ def upscale(
     ] = DEFAULT_MODEL,
     scale: Annotated[
         int | None,
-        typer.Option("-s", "--scale", min=1, help="Enlargement; by default the model's own, or 2."),
+        typer.Option("-s", "--scale", help="Enlargement; by default the model's own, or 2."),
     ] = None,
     device: Annotated[
         str, typer.Option(metavar="auto|cpu|cuda[:N]|xpu|mps", help="Where to compute.")
