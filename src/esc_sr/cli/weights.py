@@ -87,7 +87,7 @@ def models(as_json: Annotated[bool, typer.Option("--json", help="Print one JSON 
     table = Table("model", "size, MiB", "card")
     for model in found:
         facts = {**(model["card"] or {}), "sha256": model["sha256"]}
-        table.add_row(model["name"], f"{model['bytes'] / 2**20:.2f}", Text(_plain(facts)))
+        table.add_row(model["name"], f"{model['bytes'] / 2**20:.2f}", Text(_plain(facts), overflow="fold"))
     Console().print(table)
 
 
