@@ -18,7 +18,7 @@ from esc_sr.data.pairs import CropSampler, Pair, make_pairs
 from esc_sr.data.tiles import Tile
 from esc_sr.errors import EscError
 from esc_sr.train import checkpoint
-from esc_sr.train.loop import MAX_BAD_STEPS, Habits, Report, train
+from esc_sr.train.loop import MAX_BAD_STEPS, Habits, Report, step, train
 from esc_sr.train.recipes import classic
 from esc_sr.train.schedule import Budget
 
@@ -283,3 +283,13 @@ def test_too_many_bad_steps_in_a_row_end_the_run_without_saving(tmp_path: Path) 
         )
     assert "\n" not in str(caught.value)
     assert (tmp_path / "last.pt").read_bytes() == before
+
+
+@pytest.mark.parametrize(("loss", "power"), [("l1", 1), ("mse", 2)])
+def test_the_recipe_decides_what_is_made_small(loss: str, power: int) -> None:
+    state = make_state()
+    lr, hr = make_sampler().sample(4, state.generator)
+    with torch.no_grad():
+        expected = (state.model(lr) - hr).abs().pow(power).mean()
+    found = step(state, lr, hr, replace(RECIPE, loss=loss), 1e-4, torch.device("cpu"), "fp32")
+    assert found == pytest.approx(float(expected), rel=1e-5)

@@ -14,6 +14,7 @@ def test_classic_is_the_papers() -> None:
         (0.9, 0.999),
         0,
     )
+    assert recipe.loss == "l1"
     assert (recipe.batch, recipe.patch, recipe.ema, recipe.seed) == (64, 64, 0.999, 0)
     assert (recipe.warmup, recipe.milestones) == (20_000, (250_000, 400_000, 450_000, 475_000, 490_000))
 
@@ -26,14 +27,15 @@ def test_values_are_read_by_the_type_of_their_field() -> None:
     assert isinstance(recipe.weight_decay, float)
     assert override(classic(), ["milestones=7"]).milestones == (7,)
     assert override(classic(), ["milestones=()"]).milestones == ()
+    assert override(classic(), ["loss=mse"]).loss == "mse"
     assert override(classic(), []) == classic()
 
 
 @pytest.mark.parametrize(
     ("setting", "message"),
     [
-        ("learning_rate=1e-4", "one of iterations, warmup"),
-        ("name=other", "one of iterations"),
+        ("learning_rate=1e-4", "one of loss, iterations, warmup"),
+        ("name=other", "one of loss, iterations"),
         ("lr", "write key=value"),
         ("lr=fast", "must be a number"),
         ("lr=True", "must be a number"),
@@ -44,6 +46,7 @@ def test_values_are_read_by_the_type_of_their_field() -> None:
         ("betas=0.9,no", "2 numbers|a number"),
         ("milestones=1,2.5", "must be a whole number"),
         ("milestones=20,10", "rising order"),
+        ("loss=l2", "one of l1, mse"),
         ("batch=0", "at least 1"),
         ("patch=-3", "at least 1"),
         ("lr=-1", "above 0"),

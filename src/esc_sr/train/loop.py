@@ -12,14 +12,13 @@ from pathlib import Path
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from esc_sr.data.pairs import CropSampler, Pair
 from esc_sr.errors import EscError
 from esc_sr.evaluate import evaluate
 from esc_sr.train import checkpoint
-from esc_sr.train.recipes import Recipe
+from esc_sr.train.recipes import LOSSES, Recipe
 from esc_sr.train.schedule import Budget, ema_decay, learning_rate
 
 Report = Callable[[Mapping[str, Any]], None]
@@ -76,7 +75,7 @@ def train(
     export: Callable[[], None] = lambda: None,
     report: Report = lambda record: None,
 ) -> bool:
-    """Train `state.model` from where the state is to the end of the budget, with the L1 loss (Supp. 6.1).
+    """Train `state.model` from where the state is to the end of the budget, (Supp. 6.1).
 
     Every record goes to `report` and, as one JSON line, to `out/log.jsonl`. The state is saved to `last.pt`
     now and then and at the end. Ctrl-C and SIGTERM end the run after the step at hand and save it; a second
@@ -179,14 +178,14 @@ def step(
         precision: fp32 or bf16.
 
     Returns:
-        The mean absolute difference, 0..1 scale; not finite if the step was left out.
+        The loss, for values in 0..1; not finite if the step was left out.
     """
     total = torch.zeros((), device=device)
     parts = lr_batch.to(device).chunk(recipe.accumulate), hr_batch.to(device).chunk(recipe.accumulate)
     for lr, hr in zip(*parts, strict=True):
         with torch.autocast(device.type, torch.bfloat16, enabled=precision == "bf16"):
             sr = state.model(lr)
-        loss = F.l1_loss(sr.float(), hr) / recipe.accumulate
+        loss = LOSSES[recipe.loss](sr.float(), hr) / recipe.accumulate
         loss.backward()
         total += loss.detach()
 

@@ -85,6 +85,7 @@ def run(
     def export() -> None:
         card = {
             "recipe": recipe.name,
+            "loss": recipe.loss,
             "model": model,
             "scale": scale,
             "data": {root.name: len(listed) for root, listed in entries.items()},

@@ -1,0 +1,74 @@
+"""Published weights carry the scores that they have."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from safetensors import safe_open
+
+from esc_sr import weights
+from esc_sr.errors import DataError, WeightsError
+from esc_sr.evaluate import benchmark_pairs, evaluate
+from esc_sr.image import Picture, write_image
+from esc_sr.network import ESC, ESCLTE, ESCConfig, LTEConfig
+from esc_sr.resize import downscale
+from esc_sr.train.publish import publish
+
+TINY: dict[str, Any] = {"dim": 16, "pdim": 8, "n_blocks": 1, "n_convattn": 1, "window": 8, "heads": 2}
+
+
+@pytest.fixture
+def benchmarks(tmp_path: Path) -> Path:
+    rng = np.random.default_rng(5)
+    for hr_folder, lr_name in (
+        ("Set5/HR", "Set5/LR_bicubic/X2/ax2.png"),
+        ("Set14/X2/HR", "Set14/X2/LR/a.png"),
+    ):
+        hr = rng.integers(0, 256, (30, 26, 3), dtype=np.uint8)
+        for name, pixels in ((f"{hr_folder}/a.png", hr), (lr_name, downscale(hr, 2))):
+            (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+            write_image(Picture(pixels), tmp_path / name)
+    return tmp_path
+
+
+def saved(model: ESC | ESCLTE, folder: Path) -> Path:
+    weights.save(model, folder / "ema.safetensors", {"iterations": 7})
+    return folder / "ema.safetensors"
+
+
+def test_card_has_the_scores_of_what_is_stored(benchmarks: Path, tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    out = tmp_path / "published.safetensors"
+    card = publish(saved(ESC(ESCConfig(**TINY)), tmp_path), out, benchmarks, "a note")
+    assert card == weights.card(out)
+    assert card["iterations"] == 7
+    assert card["note"] == "a note"
+    assert card["stored_as"] == "float16"
+    with safe_open(out, "pt") as file:
+        assert file.get_tensor("head.weight").dtype == torch.float16
+    for name, scores in card["benchmarks"].items():
+        found = evaluate(weights.load(out), benchmark_pairs(benchmarks, name, 2), 2)
+        assert scores == {"psnr_y": round(found.psnr, 3), "ssim_y": round(found.ssim, 4)}
+    assert list(card["benchmarks"]) == ["Set5", "Set14"]
+
+
+def test_float32_where_float16_would_hurt(benchmarks: Path, tmp_path: Path) -> None:
+    model = ESC(ESCConfig(**TINY))
+    with torch.no_grad():
+        model.upsampler[0].bias.fill_(1e-8)  # type: ignore[operator]
+        model.tail.weight.mul_(1e-8)
+        model.upsampler[0].weight.mul_(1e8)  # type: ignore[operator]
+    card = publish(saved(model, tmp_path), tmp_path / "published.safetensors", benchmarks)
+    assert card["stored_as"] == "float32"
+
+
+def test_what_cannot_be_published(benchmarks: Path, tmp_path: Path) -> None:
+    lte = saved(ESCLTE(LTEConfig(ESCConfig(**TINY), 16, (16,))), tmp_path)
+    with pytest.raises(WeightsError, match="no scale of its own"):
+        publish(lte, tmp_path / "out.safetensors", benchmarks)
+    with pytest.raises(DataError, match="Set5 is not there"):
+        publish(
+            saved(ESC(ESCConfig(**TINY, scale=3)), tmp_path), tmp_path / "o.safetensors", tmp_path / "none"
+        )
