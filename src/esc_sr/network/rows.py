@@ -27,9 +27,7 @@ def rowwise(stage: Callable[[Tensor], Tensor], x: Tensor, halo: int = 0, align: 
     if torch.is_grad_enabled() or torch.compiler.is_compiling():
         return stage(x)
     rows = -(-max(BAND_PIXELS // width, 4 * align, 4 * halo, 1) // align) * align
-    tops = list(range(0, height - rows // 2, rows)) or [
-        0
-    ]  # a last band of less than half joins its neighbour
+    tops = range(0, max(height - rows // 2, 1), rows)  # a last band of less than half joins its neighbour
     if len(tops) == 1:
         return stage(x)
     out: Tensor | None = None
