@@ -16,6 +16,7 @@ ORDER = (
     "errors",
     "network",
     "presets",
+    "paper",
     "weights",
     "image",
     "resize",
