@@ -23,6 +23,7 @@ ORDER = (
     "upscale",
     "data",
     "metrics",
+    "niqe",
     "evaluate",
     "train",
     "cli",
