@@ -124,7 +124,8 @@ def compare(a: Path, b: Path, border: int = 0) -> Comparison:
     """
     rgb_a, rgb_b = (torch.from_numpy(to_rgb8(read_image(path))).movedim(-1, -3) for path in (a, b))
     y_a, y_b = luma(rgb_a), luma(rgb_b)
-    scores = psnr(y_a, y_b, border), ssim(y_a, y_b, border), rgb_psnr(rgb_a, rgb_b, border)
+    similarity = ssim(y_a, y_b, border)  # first, as it needs the most pixels
+    scores = psnr(y_a, y_b, border), similarity, rgb_psnr(rgb_a, rgb_b, border)
     return Comparison(*map(float, scores))
 
 

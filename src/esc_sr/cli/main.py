@@ -14,6 +14,7 @@ from esc_sr.cli.upscale import upscale
 from esc_sr.errors import EscError
 
 _LATER = {
+    "compare": "Measure a picture against its original, or alone.",
     "train": "Train a network by one of the paper's recipes.",
     "info": "Tell what a checkpoint file is.",
     "convert": "Convert a checkpoint file to another dialect.",
@@ -76,6 +77,7 @@ def _import_verb(name: str) -> Any:
     """The real command behind a name in `_LATER`."""
     if name == "train":
         return get_group(import_module("esc_sr.cli.train").app)
+    module = "compare" if name == "compare" else "weights"
     verb = typer.Typer(add_completion=False)
-    verb.command()(getattr(import_module("esc_sr.cli.weights"), name))
+    verb.command()(getattr(import_module(f"esc_sr.cli.{module}"), name))
     return get_command(verb)

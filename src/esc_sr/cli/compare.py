@@ -1,0 +1,40 @@
+"""`esc-sr compare`: numbers for two picture files, or for one alone."""
+
+import json
+import math
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from esc_sr.data.tiles import to_rgb8
+from esc_sr.image import read_image
+from esc_sr.metrics import compare as measure
+from esc_sr.metrics import luma
+from esc_sr.niqe import niqe
+
+_NAMES = {"psnr": "PSNR on Y, dB", "ssim": "SSIM on Y", "rgb_psnr": "PSNR on RGB, dB", "niqe": "NIQE on Y"}
+
+
+def compare(
+    sr: Annotated[Path, typer.Argument(metavar="SR", help="Picture to measure.")],
+    hr: Annotated[
+        Path | None,
+        typer.Argument(metavar="[HR]", help="What it should be. Without it: NIQE, lower is better."),
+    ] = None,
+    border: Annotated[int, typer.Option(help="Pixels cut off every side; by convention the scale.")] = 0,
+    as_json: Annotated[
+        bool, typer.Option("--json", help="Print one JSON document; infinite PSNR is null.")
+    ] = False,
+) -> None:
+    """Measure a picture against its original (PSNR, SSIM), or alone (NIQE by the package's own model)."""
+    if hr is None:
+        scores = {"niqe": niqe(luma(to_rgb8(read_image(sr))), border)}
+    else:
+        scores = measure(sr, hr, border)._asdict()
+    if as_json:
+        finite = {name: value if math.isfinite(value) else None for name, value in scores.items()}
+        print(json.dumps({"sr": str(sr), "hr": hr and str(hr), "border": border, **finite}, indent=2))
+        return
+    for name, value in scores.items():
+        print(f"{_NAMES[name]:<15} {value:.4f}")
