@@ -99,6 +99,20 @@ def read_image(path: str | Path) -> Picture:
     return decode_image(data, str(path))
 
 
+def read_size(path: str | Path) -> tuple[int, int]:
+    """Height and width of a picture file in px, upright, without decoding it.
+
+    Raises:
+        ImageError: The file cannot be opened, or is no picture.
+    """
+    try:
+        image = pyvips.Image.new_from_file(str(path), access="sequential")
+    except pyvips.Error as error:
+        raise ImageError(f"cannot read {path}: {_reason(error)}") from error
+    turned = (_field(image, "orientation") or 1) >= 5
+    return (image.width, image.height) if turned else (image.height, image.width)
+
+
 def decode_image(data: bytes, name: str) -> Picture:
     """Decode a picture file's bytes, wholly or not at all.
 

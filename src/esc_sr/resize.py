@@ -46,16 +46,18 @@ def resize(image: Image, size: tuple[int, int], edge: Edge = "mirror") -> Image:
     return np.ascontiguousarray(_resize_rows(columns, size[1], edge).swapaxes(0, 1))
 
 
-def downscale(image: np.ndarray, scale: int, edge: Edge = "mirror") -> np.ndarray:
-    """Make the low-resolution picture of a pair: crop to a multiple of `scale`, then reduce.
+def downscale(image: np.ndarray, scale: float, edge: Edge = "mirror") -> np.ndarray:
+    """Make the low-resolution picture of a pair: crop to what it enlarges to, then reduce.
+
+    A whole scale crops to a multiple of it; any other one to the nearest pixel, as LTE's benchmarks do.
 
     Args:
-        image: uint8 or uint16 (H, W) or (H, W, C); cropped at the bottom and right to a multiple.
-        scale: Whole factor, at least 1 and at most the shorter side.
+        image: uint8 or uint16 (H, W) or (H, W, C); cropped at the bottom and right, by less than `scale`.
+        scale: Factor, at least 1 and at most the shorter side.
         edge: As in `resize`.
 
     Returns:
-        The same dtype, (H // scale, W // scale) or (H // scale, W // scale, C).
+        The same dtype, (h, w) or (h, w, C), with h = floor(H / scale) and w = floor(W / scale).
 
     Raises:
         UsageError: The scale is out of range, or `resize` refuses the picture.
@@ -63,8 +65,14 @@ def downscale(image: np.ndarray, scale: int, edge: Edge = "mirror") -> np.ndarra
     height, width = image.shape[:2]
     if not 1 <= scale <= min(height, width):
         raise UsageError(f"cannot reduce {height} x {width} pixels by {scale}; use 1 to {min(height, width)}")
-    height, width = height // scale, width // scale
-    return resize(image[: height * scale, : width * scale], (height, width), edge)
+    size = int(height / scale + 1e-9), int(width / scale + 1e-9)
+    height, width = enlarged(size, scale)
+    return resize(image[:height, :width], size, edge)
+
+
+def enlarged(size: tuple[int, int], scale: float) -> tuple[int, int]:
+    """Height and width that a picture of some height and width is enlarged to, px."""
+    return round(size[0] * scale), round(size[1] * scale)
 
 
 def _resize_rows(image: np.ndarray, size: int, edge: Edge) -> np.ndarray:
