@@ -7,7 +7,8 @@ import torch
 
 from esc_sr import weights
 from esc_sr.data.pairs import Pair
-from esc_sr.evaluate import benchmark_pairs, predict, score
+from esc_sr.data.sets import find_set
+from esc_sr.evaluate import predict, score
 from esc_sr.network import ESC
 from esc_sr.resize import resize
 
@@ -45,7 +46,7 @@ def test_esc_light_is_better_than_bicubic_on_every_picture(data_dir: Path, scale
     for name in ("Set5", "Set14"):
         gains = {}
         found = []
-        for pair in benchmark_pairs(data_dir, name, scale):
+        for pair in find_set(data_dir / name, scale).pairs():
             found.append(score(predict(model, pair.lr, scale), pair.hr, scale)[0])
             gains[pair.name] = found[-1] - bicubic(pair, scale)
         assert min(gains.values()) > 0, gains

@@ -1,20 +1,20 @@
-"""The paper's protocol for scores, and benchmark sets in their usual layouts."""
+"""The paper's protocol for scores."""
 
-import os
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 from numpy.typing import NDArray
-from PIL import Image
 from torch import Tensor, nn
 
 from esc_sr.data.pairs import Pair
-from esc_sr.errors import DataError
-from esc_sr.evaluate import benchmark_pairs, evaluate, predict
+from esc_sr.data.sets import find_set
+from esc_sr.errors import DataError, UsageError
+from esc_sr.evaluate import Protocol, evaluate, predict, score
+from esc_sr.evaluate.run import Method, Row, run
 from esc_sr.metrics import luma, psnr, ssim
-from esc_sr.resize import Edge, downscale
 
 
 class Enlarge(nn.Module):
@@ -65,43 +65,78 @@ def test_scores_are_means_over_pictures_on_y_with_the_scale_as_border() -> None:
         evaluate(Enlarge(2), [], 2)
 
 
-def test_sets_are_read_from_their_layouts(tmp_path: Path) -> None:
-    hr, lr = noise(40, 44), noise(20, 22, 1)
-    files = {
-        "Set5/HR/a.png": hr,
-        "Set5/LR_bicubic/X2/ax2.png": lr,
-        "Set14/X2/HR/b.png": hr[:, :, 0],
-        "Set14/X2/LR/b.png": lr[:, :, 0],
-        "BSD100/HR/c.png": hr,
-    }
-    for name, pixels in files.items():
-        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
-        Image.fromarray(pixels).save(tmp_path / name)
-    (set5,) = benchmark_pairs(tmp_path, "Set5", 2)
-    np.testing.assert_array_equal(set5.lr, lr)
-    np.testing.assert_array_equal(set5.hr, hr)
-    (set14,) = benchmark_pairs(tmp_path, "Set14", 2)
-    np.testing.assert_array_equal(set14.lr, lr[:, :, [0, 0, 0]])
-    (bsd,) = benchmark_pairs(tmp_path, "BSD100", 3)
-    np.testing.assert_array_equal(bsd.lr, downscale(hr, 3))
-    np.testing.assert_array_equal(bsd.hr, hr[:39, :42])
-    assert [set5.name, set14.name, bsd.name] == ["a", "b", "c"]
+def test_protocols_refuse_what_they_do_not_know() -> None:
+    wrongs: tuple[dict[str, Any], ...] = ({"padding": "tiles"}, {"channels": "lab"}, {"grey": "green"})
+    for wrong in wrongs:
+        with pytest.raises(UsageError, match="choose"):
+            Protocol(**wrong)
 
 
-def test_unknown_and_missing_sets_are_refused(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match="no benchmark set 'Set6'; there are Set5"):
-        list(benchmark_pairs(tmp_path, "Set6", 2))
-    with pytest.raises(DataError, match="Set14 is not there"):
-        list(benchmark_pairs(tmp_path, "Set14", 2))
+def test_features_padding_leaves_the_picture_as_it_is() -> None:
+    model, lr = Enlarge(2), noise(5, 7)
+    np.testing.assert_array_equal(predict(model, lr, 2, Protocol(padding="features")), predict(model, lr, 2))
+    assert [seen.shape[-2:] for seen in model.seen] == [(5, 7), (32, 32)]
 
 
-@pytest.mark.parametrize("scale", [2, 3, 4])
-@pytest.mark.parametrize(("name", "count"), [("Set5", 5), ("Set14", 14)])
-def test_the_real_sets_fit_together(name: str, count: int, scale: int) -> None:
-    if "ESC_SR_DATA" not in os.environ:
-        pytest.skip("ESC_SR_DATA does not name a folder with Set5 and Set14")
-    edge: Edge = "mirror" if name == "Set5" else "replicate"
-    pairs = list(benchmark_pairs(Path(os.environ["ESC_SR_DATA"]), name, scale))
-    assert len(pairs) == count
-    np.testing.assert_array_equal(pairs[0].lr, downscale(pairs[0].hr, scale, edge=edge))
-    assert all(pair.hr.shape[:2] == (scale * pair.lr.shape[0], scale * pair.lr.shape[1]) for pair in pairs)
+def test_without_rounding_the_values_stay() -> None:
+    sr = predict(Enlarge(1, offset=0.4 / 255), noise(4, 4) // 2, 1, Protocol(rounded=False))
+    assert sr.dtype == np.float32
+    np.testing.assert_allclose(sr, noise(4, 4) // 2 + 0.4, atol=1e-4)
+
+
+def test_self_ensemble_is_the_mean_over_views() -> None:
+    class Ramp(nn.Module):
+        """Adds what grows from left to right: seven of eight views cancel out."""
+
+        def __init__(self) -> None:
+            super().__init__()
+            self.slope = nn.Parameter(torch.tensor(0.1))
+
+        def forward(self, lr: Tensor) -> Tensor:
+            return lr + self.slope * torch.linspace(0, 1, lr.shape[-1])
+
+    lr = np.full((32, 32, 3), 100, np.uint8)
+    once = predict(Ramp(), lr, 1).astype(int)
+    mean = predict(Ramp(), lr, 1, Protocol(self_ensemble=True)).astype(int)
+    assert np.ptp(once) >= 25 and np.ptp(mean) <= 1
+
+
+def test_rgb_takes_all_channels_and_six_more_pixels() -> None:
+    hr, sr = noise(60, 50), noise(60, 50, 1)
+    found, _ = score(sr, hr, 4, Protocol(channels="rgb"))
+    inside = (slice(10, -10), slice(10, -10))
+    error = np.mean((sr[inside].astype(float) - hr[inside]) ** 2)
+    assert found == pytest.approx(10 * np.log10(255**2 / error))
+
+
+def test_raw_grey_is_compared_as_it_is_stored() -> None:
+    hr, sr = (np.repeat(noise(30, 30, seed)[:, :, :1], 3, axis=2) for seed in (0, 1))
+    raw, _ = score(sr, hr, 2, Protocol(grey="raw"), grey=True)
+    error = np.mean((sr[2:-2, 2:-2].astype(float) - hr[2:-2, 2:-2]) ** 2)
+    assert raw == pytest.approx(10 * np.log10(255**2 / error))
+    through_rgb = score(sr, hr, 2, grey=True)
+    assert through_rgb[0] == pytest.approx(raw + 20 * np.log10(255 / 219))
+    assert score(sr, hr, 2, Protocol(grey="raw")) == through_rgb  # not stored as grey
+
+
+@pytest.mark.parametrize(
+    ("name", "grey", "scale", "psnr", "ssim"),
+    [
+        ("Set5", "rgb", 2, 33.66, 0.9299),
+        ("Set5", "rgb", 3, 30.39, 0.8682),
+        ("Set5", "rgb", 4, 28.42, 0.8104),
+        ("Set14", "raw", 2, 30.24, 0.8688),
+        ("Set14", "raw", 3, 27.55, 0.7742),
+        ("Set14", "raw", 4, 26.00, 0.7027),
+        ("Set14", "rgb", 4, 26.09, None),
+    ],
+)
+def test_bicubic_is_what_everybody_reports(
+    data_dir: Path, name: str, grey: str, scale: int, psnr: float, ssim: float | None
+) -> None:
+    rows: list[Row] = []
+    run([Method("bicubic", None, None)], find_set(data_dir / name, scale), Protocol(grey=grey), rows)
+    assert rows[0].complete
+    assert rows[0].mean("psnr") == pytest.approx(psnr, abs=0.05)
+    if ssim is not None:
+        assert rows[0].mean("ssim") == pytest.approx(ssim, abs=0.002)

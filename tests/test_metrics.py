@@ -10,8 +10,9 @@ import torch
 from skimage.color import rgb2ycbcr
 from skimage.metrics import peak_signal_noise_ratio, structural_similarity
 
+from esc_sr.data.sets import find_set
 from esc_sr.errors import ImageError, UsageError
-from esc_sr.evaluate import benchmark_pairs, score
+from esc_sr.evaluate import score
 from esc_sr.image import Picture, write_image
 from esc_sr.metrics import compare, luma, psnr, rgb_psnr, ssim
 from esc_sr.resize import resize
@@ -138,7 +139,7 @@ def test_bicubic_reaches_its_published_scores_on_set5() -> None:
     if "ESC_SR_DATA" not in os.environ:
         pytest.skip("ESC_SR_DATA does not name a folder with Set5")
     scores = []
-    for pair in benchmark_pairs(Path(os.environ["ESC_SR_DATA"]), "Set5", 2):
+    for pair in find_set(Path(os.environ["ESC_SR_DATA"]) / "Set5", 2).pairs():
         height, width = pair.hr.shape[:2]
         bicubic, hr = luma(resize(pair.lr, (height, width))), luma(pair.hr)
         scores.append((float(psnr(bicubic, hr, 2)), float(ssim(bicubic, hr, 2))))

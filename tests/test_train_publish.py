@@ -9,8 +9,9 @@ import torch
 from safetensors import safe_open
 
 from esc_sr import weights
+from esc_sr.data.sets import find_set
 from esc_sr.errors import DataError, WeightsError
-from esc_sr.evaluate import benchmark_pairs, evaluate
+from esc_sr.evaluate import evaluate
 from esc_sr.image import Picture, write_image
 from esc_sr.network import ESC, ESCLTE, ESCConfig, LTEConfig
 from esc_sr.resize import downscale
@@ -49,7 +50,7 @@ def test_card_has_the_scores_of_what_is_stored(benchmarks: Path, tmp_path: Path)
     with safe_open(out, "pt") as file:
         assert file.get_tensor("head.weight").dtype == torch.float16
     for name, scores in card["benchmarks"].items():
-        found = evaluate(weights.load(out), benchmark_pairs(benchmarks, name, 2), 2)
+        found = evaluate(weights.load(out), find_set(benchmarks / name, 2).pairs(), 2)
         assert scores == {"psnr_y": round(found.psnr, 3), "ssim_y": round(found.ssim, 4)}
     assert list(card["benchmarks"]) == ["Set5", "Set14"]
 
@@ -68,7 +69,7 @@ def test_what_cannot_be_published(benchmarks: Path, tmp_path: Path) -> None:
     lte = saved(ESCLTE(LTEConfig(ESCConfig(**TINY), 16, (16,))), tmp_path)
     with pytest.raises(WeightsError, match="no scale of its own"):
         publish(lte, tmp_path / "out.safetensors", benchmarks)
-    with pytest.raises(DataError, match="Set5 is not there"):
+    with pytest.raises(DataError, match="no such folder"):
         publish(
             saved(ESC(ESCConfig(**TINY, scale=3)), tmp_path), tmp_path / "o.safetensors", tmp_path / "none"
         )

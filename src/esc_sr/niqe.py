@@ -68,7 +68,7 @@ def niqe(y: Tensor, border: int = 0, model: NiqeModel | None = None) -> float:
     """Distance from natural statistics (Eq. 10): lower is better; sharp photographs have about 3.
 
     Deviation: the model that comes with the package is fitted to other photographs than the authors'; its
-    numbers are not comparable with published ones. For those, pass the authors' parameters, read by `load_niqe`.
+    numbers are not comparable with published ones. For those, pass the authors' parameters (`load_niqe`).
     Deviation: patches without contrast are left out.
 
     Args:

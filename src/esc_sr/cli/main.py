@@ -14,6 +14,7 @@ from esc_sr.cli.upscale import upscale
 from esc_sr.errors import EscError
 
 _LATER = {
+    "evaluate": "Measure networks on benchmark sets, as the paper does.",
     "compare": "Measure a picture against its original, or alone.",
     "train": "Train a network by one of the paper's recipes.",
     "info": "Tell what a checkpoint file is.",
@@ -74,10 +75,10 @@ def main() -> None:
 
 
 def _import_verb(name: str) -> Any:
-    """The real command behind a name in `_LATER`."""
-    if name == "train":
-        return get_group(import_module("esc_sr.cli.train").app)
-    module = "compare" if name == "compare" else "weights"
+    """The real command behind a name in `_LATER`: of the module of that name, or of `weights`."""
+    module = import_module(f"esc_sr.cli.{'weights' if name in ('info', 'convert', 'models') else name}")
+    if hasattr(module, "app"):
+        return get_group(module.app)
     verb = typer.Typer(add_completion=False)
-    verb.command()(getattr(import_module(f"esc_sr.cli.{module}"), name))
+    verb.command()(getattr(module, name))
     return get_command(verb)

@@ -1,5 +1,6 @@
 """From a run's averaged weights to a file for users: stored small, with scores on its card."""
 
+from contextlib import suppress
 from copy import deepcopy
 from pathlib import Path
 from typing import Any
@@ -7,8 +8,9 @@ from typing import Any
 import torch
 
 from esc_sr import weights
+from esc_sr.data.sets import find_set
 from esc_sr.errors import WeightsError
-from esc_sr.evaluate import Scores, benchmark_pairs, evaluate
+from esc_sr.evaluate import Scores, evaluate
 from esc_sr.network import ESC
 
 HARMLESS = 0.005
@@ -21,7 +23,7 @@ def publish(source: Path, out: Path, benchmarks: Path, note: str | None = None) 
     Args:
         source: Weights of a whole-number scale, for example `ema.safetensors` of a run.
         out: File to write, .safetensors.
-        benchmarks: Folder that holds Set5 and Set14, laid out as `evaluate.benchmark_pairs` says.
+        benchmarks: Folder that holds Set5 and Set14, laid out as `data.sets.find_set` says.
         note: A sentence for the card.
 
     Returns:
@@ -38,10 +40,12 @@ def publish(source: Path, out: Path, benchmarks: Path, note: str | None = None) 
         )
     card = dict(weights.card(source) or {})
     halved = deepcopy(model).half().float()
-    full, half = (measure(candidate, benchmarks, "Set5") for candidate in (model, halved))
-    harmless = abs(full.psnr - half.psnr) < HARMLESS
-    stored, dtype = (halved, torch.float16) if harmless else (model, torch.float32)
-    scores = {"Set5": half if harmless else full, "Set14": measure(stored, benchmarks, "Set14")}
+    stored, dtype, set5 = model, torch.float32, measure(model, benchmarks, "Set5")
+    with suppress(WeightsError):  # float16 may overflow
+        half = measure(halved, benchmarks, "Set5")
+        if abs(set5.psnr - half.psnr) < HARMLESS:
+            stored, dtype, set5 = halved, torch.float16, half
+    scores = {"Set5": set5, "Set14": measure(stored, benchmarks, "Set14")}
     card["stored_as"] = str(dtype).removeprefix("torch.")
     card["benchmarks"] = {
         name: {"psnr_y": round(found.psnr, 3), "ssim_y": round(found.ssim, 4)}
@@ -56,4 +60,4 @@ def publish(source: Path, out: Path, benchmarks: Path, note: str | None = None) 
 def measure(model: ESC, benchmarks: Path, name: str) -> Scores:
     """Mean scores on a benchmark set, on Y, border = scale, whole picture padded to a multiple of 32."""
     scale = model.config.scale
-    return evaluate(model, benchmark_pairs(benchmarks, name, scale), scale)
+    return evaluate(model, find_set(benchmarks / name, scale).pairs(), scale)

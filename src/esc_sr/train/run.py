@@ -1,6 +1,5 @@
 """From paths and names to a running training: pictures, network, checkpoint; then the loop."""
 
-import platform
 from collections.abc import Sequence
 from copy import deepcopy
 from dataclasses import asdict
@@ -18,6 +17,7 @@ from esc_sr.presets import preset
 from esc_sr.train import checkpoint, loop
 from esc_sr.train.recipes import Recipe
 from esc_sr.train.schedule import Budget
+from esc_sr.upscale.device import describe
 
 
 def run(
@@ -113,22 +113,6 @@ def run(
         export=export,
         report=report,
     )
-
-
-def describe(device: torch.device) -> str:
-    """The name of a device, for people: the GPU's, or the processor's with the number of threads in use."""
-    if device.type == "cuda":
-        return torch.cuda.get_device_name(device)
-    processor = platform.processor() or platform.machine()
-    cpuinfo = Path("/proc/cpuinfo")
-    if cpuinfo.exists():
-        names = [
-            line.partition(":")[2].strip()
-            for line in cpuinfo.read_text().splitlines()
-            if "model name" in line
-        ]
-        processor = names[0] if names else processor
-    return f"{processor}, {torch.get_num_threads()} threads"
 
 
 def _device(name: str) -> torch.device:

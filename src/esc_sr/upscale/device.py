@@ -1,5 +1,8 @@
 """Where the work is done."""
 
+import platform
+from pathlib import Path
+
 import torch
 
 from esc_sr.errors import DeviceError, UsageError
@@ -31,3 +34,19 @@ def pick_device(name: str = "auto") -> torch.device:
             f"device {name} is not here, or this PyTorch has no support for it; there is {found}"
         )
     return device
+
+
+def describe(device: torch.device) -> str:
+    """The name of a device, for people: the GPU's, or the processor's with the number of threads in use."""
+    if device.type == "cuda":
+        return torch.cuda.get_device_name(device)
+    processor = platform.processor() or platform.machine()
+    cpuinfo = Path("/proc/cpuinfo")
+    if cpuinfo.exists():
+        names = [
+            line.partition(":")[2].strip()
+            for line in cpuinfo.read_text().splitlines()
+            if "model name" in line
+        ]
+        processor = names[0] if names else processor
+    return f"{processor}, {torch.get_num_threads()} threads"

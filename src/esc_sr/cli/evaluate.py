@@ -1,0 +1,195 @@
+"""`esc-sr evaluate`: PSNR and SSIM on benchmark sets, beside the paper's."""
+
+import json
+import platform
+import sys
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict
+from functools import partial
+from pathlib import Path
+from typing import Annotated, Any
+
+import torch
+import typer
+from rich.console import Console
+from rich.markup import escape
+from rich.progress import Progress
+from rich.table import Table
+
+from esc_sr import __version__
+from esc_sr.data.sets import BenchmarkSet, find_set, paired_set
+from esc_sr.errors import DataError, UsageError
+from esc_sr.evaluate.run import Row, find_method, run
+from esc_sr.evaluate.scores import Protocol
+from esc_sr.evaluate.sheet import Gallery
+from esc_sr.network import ESCLTE
+from esc_sr.upscale.device import describe, pick_device
+
+
+def evaluate(
+    data: Annotated[
+        list[Path] | None, typer.Option(help="Folder of a benchmark set; more may follow it.")
+    ] = None,
+    more: Annotated[list[Path] | None, typer.Argument(metavar="[DIR ...]", help="More of them.")] = None,
+    model: Annotated[
+        list[str] | None,
+        typer.Option("-n", "--model", help="Bundled name, checkpoint file, or bicubic; may be repeated."),
+    ] = None,
+    scale: Annotated[
+        list[int] | None, typer.Option("-s", "--scale", help="HR over LR side; may be repeated.")
+    ] = None,
+    hr: Annotated[Path | None, typer.Option(help="Folder of HR pictures, with --lr.")] = None,
+    lr: Annotated[
+        Path | None, typer.Option(help="Folder of LR pictures; without --hr they are judged by NIQE.")
+    ] = None,
+    padding: Annotated[
+        str | None,
+        typer.Option(
+            metavar="image|features", help="What is reflected out to whole windows; image is the paper's."
+        ),
+    ] = None,
+    channels: Annotated[
+        str, typer.Option(metavar="y|rgb", help="y: border = scale; rgb: border = scale + 6.")
+    ] = "y",
+    grey: Annotated[
+        str, typer.Option(metavar="rgb|raw", help="Files stored as grey: through RGB to Y, or as Y.")
+    ] = "rgb",
+    self_ensemble: Annotated[
+        bool, typer.Option("--self-ensemble", help="Mean over 8 flips and rotations.")
+    ] = False,
+    precision: Annotated[str, typer.Option(metavar="fp32|bf16|fp16", help="Of the arithmetic.")] = "fp32",
+    device: Annotated[str, typer.Option(metavar="auto|cpu|cuda[:N]|xpu|mps")] = "auto",
+    table: Annotated[
+        int | None, typer.Option(help="The paper's table to compare with: 2, 3, 4, 5 or 6.")
+    ] = None,
+    per_image: Annotated[bool, typer.Option("--per-image", help="A line for each picture as well.")] = False,
+    json_file: Annotated[Path | None, typer.Option("--json", help="Write everything as JSON.")] = None,
+    save: Annotated[
+        Path | None, typer.Option(help="Folder for the pictures and, per set, a side-by-side sheet.")
+    ] = None,
+    threads: Annotated[int | None, typer.Option(min=1, help="CPU threads.")] = None,
+) -> None:
+    """Measure networks as the paper does: PSNR and SSIM on Y, or PSNR on RGB; NIQE without ground truth."""
+    if threads is not None:
+        torch.set_num_threads(threads)
+    scales = scale or [2]
+    place = pick_device(device)
+    methods = {
+        factor: [find_method(name, factor, place) for name in model or ["esc-light"]] for factor in scales
+    }
+    arbitrary = any(isinstance(method.network, ESCLTE) for found in methods.values() for method in found)
+    protocol = Protocol(
+        padding=padding or ("features" if arbitrary else "image"),
+        channels=channels,
+        grey=grey,
+        rounded=not arbitrary,
+        self_ensemble=self_ensemble,
+        precision=precision,
+    )
+    table = table or (2 if not arbitrary else 5 if channels == "rgb" else 6)
+    sets = _find_sets([*(data or []), *(more or [])], hr, lr, scales)
+    document: dict[str, Any] = {
+        "kind": "evaluate",
+        "esc_sr": __version__,
+        "command": ["esc-sr", *sys.argv[1:]],
+        "environment": {
+            "device": describe(place),
+            "torch": torch.__version__,
+            "python": platform.python_version(),
+        },
+        "protocol": asdict(protocol),
+    }
+    rows: list[Row] = []
+
+    def write() -> None:
+        if json_file:
+            _write(json_file, document | {"rows": [row.record(table) for row in rows]})
+
+    write()  # a place that cannot be written shows before the work
+    try:
+        with _progress(sum(len(pictures.items) for pictures in sets)) as begin:
+            for pictures in sets:
+                gallery = Gallery(save, pictures.name, pictures.scale) if save else None
+                show = gallery.add if gallery else lambda sample, results: None
+                run(methods[pictures.scale], pictures, protocol, rows, progress=begin, show=show)
+                if gallery:
+                    gallery.finish()
+                write()
+    finally:
+        write()
+        _show(rows, table, per_image)
+    failed = sum(len(row.failed) for row in rows)
+    if failed:
+        typer.echo(f"esc-sr: {failed} of {sum(row.total for row in rows)} pictures failed", err=True)
+        raise typer.Exit(1)
+
+
+def _find_sets(
+    folders: Sequence[Path], hr: Path | None, lr: Path | None, scales: Sequence[int]
+) -> list[BenchmarkSet]:
+    """All sets at all scales; what is wrong with any of them is said at once."""
+    if bool(folders) == bool(lr):
+        raise UsageError(
+            "give the pictures either as --data DIR [DIR ...] or as --lr DIR, mostly with --hr DIR"
+        )
+    if hr and not lr:
+        raise UsageError("--hr needs --lr; to have LR made from a folder of HR, give it as --data")
+    sets, problems = [], []
+    for scale in scales:
+        if scale < 1:
+            raise UsageError(f"scale {scale}: must be 1 or more")
+        finds = [partial(paired_set, hr, lr)] if lr else [partial(find_set, folder) for folder in folders]
+        for find in finds:
+            try:
+                sets.append(find(scale))
+            except DataError as error:
+                problems.append(str(error))
+    if problems:
+        raise DataError("; ".join(problems))
+    return sets
+
+
+def _write(path: Path, document: Mapping[str, Any]) -> None:
+    """Write JSON, whole or not at all."""
+    part = path.with_name(f".{path.name}.part")
+    try:
+        part.write_text(json.dumps(document, indent=1) + "\n", encoding="utf-8")
+        part.replace(path)
+    except OSError as error:
+        raise UsageError(f"--json {path}: cannot be written ({error.strerror})") from error
+
+
+def _show(rows: Sequence[Row], table: int, per_image: bool) -> None:
+    """Print a table of the rows and, under each, if wanted, its pictures; then what failed."""
+    shown = Table("set", "scale", "model", "PSNR/SSIM", f"paper, Table {table}", "dB", "pictures")
+    for row in rows:
+        printed, psnr = row.paper(table), row.mean("psnr")
+        gap = f"{psnr - printed[0]:+.2f}" if psnr is not None and printed else ""
+        count = str(len(row.images)) if row.complete else f"{len(row.images)} of {row.total}"
+        means = _scores(psnr, row.mean("ssim"), row.mean("niqe"))
+        shown.add_row(row.set, f"x{row.scale}", row.method, means, _scores(*printed or ()), gap, count)
+        for image in row.images if per_image else ():
+            found = _scores(image.get("psnr"), image.get("ssim"), image.get("niqe"))
+            shown.add_row("", "", image["name"], found, style="dim")
+    if rows:
+        Console().print(shown)
+    for row in rows:
+        for name, reason in row.failed.items():
+            typer.echo(f"esc-sr: {row.method} x{row.scale} on {row.set}: {name}: {reason}", err=True)
+
+
+def _scores(psnr: float | None = None, ssim: float | None = None, niqe: float | None = None) -> str:
+    """PSNR in dB and SSIM as the paper prints them, or NIQE."""
+    if niqe is not None:
+        return f"NIQE {niqe:.2f}"
+    return "/".join(text for text in (psnr and f"{psnr:.2f}", ssim and f"{ssim:.4f}") if text)
+
+
+@contextmanager
+def _progress(total: int) -> Iterator[Callable[[str], None]]:
+    """A bar on stderr, if that is a terminal; call what it gives with the name of each picture begun."""
+    with Progress(console=Console(stderr=True), transient=True, disable=not sys.stderr.isatty()) as bar:
+        task = bar.add_task("", total=total)
+        begun = iter(range(total))
+        yield lambda name: bar.update(task, completed=next(begun), description=escape(name))

@@ -1,0 +1,163 @@
+"""Methods on benchmark sets: rows of scores, kept as they come, beside the paper's."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import nn
+
+from esc_sr import paper, weights
+from esc_sr.data.sets import BenchmarkSet, Sample
+from esc_sr.errors import EscError
+from esc_sr.evaluate.scores import Pixels, Protocol, bicubic, predict, score
+from esc_sr.metrics import luma
+from esc_sr.niqe import niqe
+from esc_sr.weights.checkpoint import variant
+
+BICUBIC = "bicubic"
+
+
+class Method(NamedTuple):
+    """What is measured: bicubic, or a network at one scale."""
+
+    name: str
+    preset: str | None
+    network: nn.Module | None
+
+    def __call__(self, lr: NDArray[np.uint8], scale: int, protocol: Protocol) -> Pixels:
+        """Upscale (h, w, 3) RGB, 0..255."""
+        return bicubic(lr, scale) if self.network is None else predict(self.network, lr, scale, protocol)
+
+
+def find_method(name: str, scale: int, device: str | torch.device = "cpu") -> Method:
+    """Load what is to be measured.
+
+    Args:
+        name: "bicubic", a bundled name, or a checkpoint file.
+        scale: that it has to have.
+        device: where to put it.
+
+    Raises:
+        WeightsError: no such weights, or not at this scale.
+    """
+    if name == BICUBIC:
+        return Method(BICUBIC, None, None)
+    network = weights.load(name, device, scale=scale)
+    return Method(Path(name).stem if Path(name).is_file() else name, variant(network.config), network)
+
+
+class Result(NamedTuple):
+    """What a method made of a picture, and its scores: psnr and ssim, or niqe."""
+
+    pixels: Pixels
+    scores: dict[str, float]
+
+
+@dataclass
+class Row:
+    """Scores of a method on a set at a scale.
+
+    Attributes:
+        method: its name.
+        preset: the preset whose sizes the network has, if any.
+        set: name of the benchmark set.
+        scale: HR over LR side.
+        source: how LR and HR were found.
+        total: pictures in the set.
+        images: one mapping per picture done: name, and psnr and ssim, or niqe.
+        failed: what went wrong, by picture.
+    """
+
+    method: str
+    preset: str | None
+    set: str
+    scale: int
+    source: str
+    total: int
+    images: list[dict[str, Any]] = field(default_factory=list)
+    failed: dict[str, str] = field(default_factory=dict)
+
+    def mean(self, key: str) -> float | None:
+        """Mean of psnr, ssim or niqe over the pictures done; None if none has it."""
+        values = [image[key] for image in self.images if key in image]
+        return float(np.mean(values)) if values else None
+
+    @property
+    def complete(self) -> bool:
+        """Whether every picture of the set is done."""
+        return len(self.images) == self.total
+
+    def paper(self, table: int) -> tuple[float, float | None] | None:
+        """PSNR and SSIM that a table of the paper has for this network, set and scale."""
+        scores = paper.scores(table, self.preset, self.scale) if self.preset else {}
+        return scores.get(_paper_name(self.set))
+
+    def record(self, table: int) -> dict[str, Any]:
+        """The row as JSON holds it."""
+        printed = self.paper(table)
+        return {
+            **asdict(self),
+            "complete": self.complete,
+            **{key: self.mean(key) for key in ("psnr", "ssim", "niqe")},
+            "paper": printed and {"table": table, "psnr": printed[0], "ssim": printed[1]},
+        }
+
+
+def run(
+    methods: Sequence[Method],
+    pictures: BenchmarkSet,
+    protocol: Protocol,
+    rows: list[Row],
+    *,
+    progress: Callable[[str], None] = lambda name: None,
+    show: Callable[[Sample, Mapping[str, Result]], None] = lambda sample, results: None,
+) -> None:
+    """Measure methods on a set; a picture that fails is named in its row, and the rest goes on.
+
+    Args:
+        methods: at the scale of the set.
+        pictures: the set.
+        protocol: how to predict and compare.
+        rows: one per method is added, and filled as pictures are done.
+        progress: told the name of each picture before it is begun.
+        show: given each picture with what every method, by name, made of it.
+    """
+    mine = [
+        Row(method.name, method.preset, pictures.name, pictures.scale, pictures.source, len(pictures.items))
+        for method in methods
+    ]
+    rows += mine
+    for item in pictures.items:
+        progress(f"{pictures.name} x{pictures.scale} {item.name}")
+        results: dict[str, Result] = {}
+        for method, row in zip(methods, mine, strict=True):
+            try:
+                sample = pictures.load(item)
+                pixels = method(sample.lr, pictures.scale, protocol)
+                result = Result(pixels, _judge(pixels, sample, pictures.scale, protocol))
+                row.images.append({"name": item.name, **result.scores})
+                results[method.name] = result
+            except EscError as error:
+                row.failed[item.name] = str(error)
+        if results:
+            show(sample, results)
+
+
+def _judge(sr: Pixels, sample: Sample, scale: int, protocol: Protocol) -> dict[str, float]:
+    """PSNR and SSIM; without ground truth NIQE."""
+    if sample.hr is None:
+        return {"niqe": niqe(luma(torch.from_numpy(sr).permute(2, 0, 1)))}
+    psnr, ssim = score(sr, sample.hr, scale, protocol, sample.grey)
+    return {"psnr": psnr, "ssim": ssim}
+
+
+def _paper_name(name: str) -> str:
+    """What the paper's tables call a set."""
+    plain = name.lower().replace("_", "").replace("-", "")
+    known = {"b100": "BSD100", "bsd100": "BSD100", "bsds100": "BSD100"}
+    known |= {name.lower(): name for name in ("Set5", "Set14", "Urban100", "Manga109")}
+    return "DIV2K" if plain.startswith("div2k") else known.get(plain, name)

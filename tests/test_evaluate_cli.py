@@ -1,0 +1,183 @@
+"""`esc-sr evaluate`: what is measured, printed, written and refused."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from typer.testing import CliRunner, Result
+
+from esc_sr import weights
+from esc_sr.cli.main import app
+from esc_sr.data.sets import BenchmarkSet, Item, Sample
+from esc_sr.evaluate.run import Row
+from esc_sr.evaluate.sheet import CROP, Panel, most_different, strip
+from esc_sr.image import Picture, read_image, write_image
+from esc_sr.network import ESC, ESCLTE, ESCConfig, LTEConfig
+from esc_sr.resize import downscale
+
+TINY: dict[str, Any] = {"dim": 16, "pdim": 8, "n_blocks": 1, "n_convattn": 1, "window": 8, "heads": 2}
+
+
+@pytest.fixture
+def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder with Set5 of two pictures and tiny.safetensors (x2)."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("COLUMNS", "150")
+    rng = np.random.default_rng(5)
+    for name in ("a", "b"):
+        hr = rng.integers(0, 256, (48, 52, 3), dtype=np.uint8)
+        for path, pixels in ((f"Set5/HR/{name}", hr), (f"Set5/LR_bicubic/X2/{name}x2", downscale(hr, 2))):
+            Path(path).parent.mkdir(parents=True, exist_ok=True)
+            write_image(Picture(pixels), f"{path}.png")
+    torch.manual_seed(0)
+    weights.save(ESC(ESCConfig(**TINY)), "tiny.safetensors")
+    return tmp_path
+
+
+def evaluate(*arguments: object) -> Result:
+    result = CliRunner().invoke(app, ["evaluate", *map(str, arguments)])
+    if result.exception is not None and not isinstance(result.exception, SystemExit):
+        raise result.exception
+    return result
+
+
+def test_rows_for_every_model_set_and_scale(here: Path) -> None:
+    result = evaluate(
+        "-n", "tiny.safetensors", "-n", "bicubic", "--data", "Set5", "--per-image", "--json", "o.json"
+    )
+    assert result.exit_code == 0
+    document = json.loads(Path("o.json").read_text())
+    rows = document["rows"]
+    assert [(row["method"], row["set"], row["scale"]) for row in rows] == [
+        ("tiny", "Set5", 2),
+        ("bicubic", "Set5", 2),
+    ]
+    for row in rows:
+        assert row["complete"] and [image["name"] for image in row["images"]] == ["a", "b"]
+        assert row["psnr"] == pytest.approx(np.mean([image["psnr"] for image in row["images"]]))
+        assert f"{row['psnr']:.2f}/{row['ssim']:.4f}" in result.stdout
+    assert document["protocol"]["padding"] == "image" and document["protocol"]["rounded"]
+    assert document["environment"]["torch"] == torch.__version__
+
+
+def test_lr_is_made_for_a_scale_without_files_and_folders_may_follow(here: Path) -> None:
+    result = evaluate("-n", "bicubic", "-s", "2", "-s", "3", "--data", "Set5", "Set5/HR", "--json", "o.json")
+    assert result.exit_code == 0
+    rows = json.loads(Path("o.json").read_text())["rows"]
+    assert [(row["set"], row["scale"], row["source"]) for row in rows] == [
+        ("Set5", 2, "LR_bicubic/X2"),
+        ("Set5", 2, "made from HR"),
+        ("Set5", 3, "made from HR"),
+        ("Set5", 3, "made from HR"),
+    ]
+    assert rows[0]["psnr"] == rows[1]["psnr"]
+
+
+def test_pictures_and_a_sheet_are_kept(here: Path) -> None:
+    assert evaluate("-n", "tiny.safetensors", "--data", "Set5", "--save", "out").exit_code == 0
+    assert read_image("out/Set5_x2/tiny/a.png").pixels.shape == (48, 52, 3)
+    sheet = read_image("out/Set5_x2/sheet.png").pixels
+    assert sheet.shape[0] > 2 * 3 * 48 and sheet.shape[1] > 3 * 3 * 52
+
+
+def test_any_scale_of_an_lte_network(here: Path) -> None:
+    weights.save(ESCLTE(LTEConfig(ESCConfig(**TINY), 16, (16,))), "lte.safetensors")
+    options = ("-n", "lte.safetensors", "-s", "2", "-s", "6", "--data", "Set5", "--channels", "rgb")
+    assert evaluate(*options, "--json", "o.json").exit_code == 0
+    document = json.loads(Path("o.json").read_text())
+    assert (
+        document["protocol"] | {"padding": "features", "channels": "rgb", "rounded": False}
+        == document["protocol"]
+    )
+    assert [(row["scale"], len(row["images"])) for row in document["rows"]] == [(2, 2), (6, 2)]
+
+
+def test_without_ground_truth_niqe_is_measured(here: Path) -> None:
+    Path("real").mkdir()
+    pixels = np.random.default_rng(0).integers(0, 256, (100, 120, 3), dtype=np.uint8)
+    write_image(Picture(pixels), "real/x.png")
+    result = evaluate("-n", "bicubic", "--lr", "real", "-s", "2", "--json", "o.json")
+    assert result.exit_code == 0 and "NIQE" in result.stdout
+    (row,) = json.loads(Path("o.json").read_text())["rows"]
+    assert row["niqe"] > 0 and row["psnr"] is None
+
+
+def test_a_damaged_picture_is_named_and_the_rest_kept(here: Path) -> None:
+    whole = Path("Set5/HR/a.png").read_bytes()
+    Path("Set5/HR/a.png").write_bytes(whole[: len(whole) // 2])
+    result = evaluate("-n", "bicubic", "--data", "Set5", "--json", "o.json")
+    assert result.exit_code == 1
+    (row,) = json.loads(Path("o.json").read_text())["rows"]
+    assert not row["complete"] and [image["name"] for image in row["images"]] == ["b"]
+    assert list(row["failed"]) == ["a"]
+    assert "1 of 2" in result.stdout and "a.png" in result.stderr
+
+
+def test_nan_is_a_marked_row(here: Path) -> None:
+    model = ESC(ESCConfig(**TINY))
+    with torch.no_grad():
+        model.tail.weight.fill_(float("nan"))
+    weights.save(model, "nan.safetensors")
+    result = evaluate("-n", "nan.safetensors", "-n", "bicubic", "--data", "Set5")
+    assert result.exit_code == 1
+    assert "0 of 2" in result.stdout and "NaN" in result.stderr
+
+
+def test_partial_results_survive_an_interruption(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    load = BenchmarkSet.load
+
+    def interrupted(self: BenchmarkSet, item: Item) -> Sample:
+        if item.name == "b":
+            raise KeyboardInterrupt
+        return load(self, item)
+
+    monkeypatch.setattr(BenchmarkSet, "load", interrupted)
+    result = evaluate("-n", "bicubic", "--data", "Set5", "--json", "o.json")
+    assert result.exit_code == 130
+    (row,) = json.loads(Path("o.json").read_text())["rows"]
+    assert [image["name"] for image in row["images"]] == ["a"]
+    assert "1 of 2" in result.stdout
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["-n", "tiny.safetensors", "-s", "3", "--data", "Set5"], "x3"),
+        (["-n", "no-such", "--data", "Set5"], "no-such"),
+        (["-n", "bicubic"], "--data DIR"),
+        (["-n", "bicubic", "--data", "Set5", "--lr", "Set5"], "--data DIR"),
+        (["-n", "bicubic", "--hr", "Set5"], "--data DIR"),
+        (["-n", "bicubic", "--data", "none", "Set6"], "Set6: no such folder"),
+        (["-n", "bicubic", "--data", "Set5", "--padding", "tiles"], "image or features"),
+        (["-n", "bicubic", "--data", "Set5", "-s", "0"], "scale 0"),
+        (["-n", "bicubic", "--data", "Set5", "--json", "none/o.json"], "none/o.json"),
+    ],
+)
+def test_mistakes_are_one_line(here: Path, arguments: list[str], words: str) -> None:
+    result = evaluate(*arguments)
+    assert result.exit_code == 2
+    assert words in result.stderr and result.stderr.count("\n") == 1
+
+
+def test_the_papers_scores_stand_beside_ours() -> None:
+    row = Row("light", "esc-light", "set5", 2, "", 5)
+    assert row.paper(2) == (38.24, 0.9615)
+    assert Row("light", "esc-light", "BSDS100", 4, "", 100).paper(2) == (27.72, 0.7423)
+    assert Row("l", "esc-lte", "DIV2K_valid_HR", 30, "", 100).paper(5) == (20.64, None)
+    assert Row("l", "esc-lte", "B100", 8, "", 100).paper(6) == (24.96, None)
+    assert Row("bicubic", None, "Set5", 2, "", 5).paper(2) is None
+    assert Row("light", "esc-light", "mine", 2, "", 5).paper(2) is None
+
+
+def test_the_cut_out_lies_where_pictures_differ_most() -> None:
+    base = np.zeros((200, 300, 3), np.uint8)
+    other = base.copy()
+    other[120:150, 210:240] = 255
+    top, left = most_different([base, other])
+    assert top <= 120 and 150 <= top + CROP and left <= 210 and 240 <= left + CROP
+    assert most_different([base[:20, :20], other[:20, :20]]) == (0, 0)
+    drawn = strip([Panel("<one> & more", base), Panel("two", other)])
+    assert drawn.min() == 0 and drawn[:24].min() < 128  # letters, and black pixels
