@@ -14,6 +14,7 @@ from typer.testing import CliRunner, Result
 from esc_sr import weights
 from esc_sr.cli.train import app
 from esc_sr.errors import DataError, DeviceError, EscError, UsageError, WeightsError
+from esc_sr.network import ESCLTE
 
 
 @pytest.fixture
@@ -126,3 +127,35 @@ def test_data_that_cannot_be_used_is_named_before_the_first_step(pictures: Path,
     (pictures / "bad.png").write_bytes(io.BytesIO(b"not a picture").read())
     assert "1 of 4 pictures cannot be used" in refused(DataError, "--data", pictures, "--out", out)
     assert not (out / "last.pt").exists()
+
+
+def test_arbitrary_scale_starts_from_an_encoder_and_resumes(
+    pictures: Path, shard: Path, tmp_path: Path
+) -> None:
+    classic("--data", pictures, "--out", tmp_path / "x2", "--iterations", 1, "--batch", 1, "--patch", 8)
+    start = tmp_path / "x2" / "ema.safetensors"
+    sizes = ("--model", "esc-light", "--batch", 2, "--patch", 8, "--set", "queries=20", "--scale", 2)
+    common = ("arbitrary", "--data", pictures, "--out", tmp_path / "lte", *sizes)
+    first = CliRunner().invoke(app, [*map(str, common), "--from", str(start), "--iterations", "2"])
+    assert first.exit_code == 0, first.output
+    network = weights.load(tmp_path / "lte" / "ema.safetensors")
+    assert isinstance(network, ESCLTE)
+    card = weights.card(tmp_path / "lte" / "ema.safetensors")
+    assert card is not None
+    assert (card["recipe"], card["scale"], card["started_from"]) == (
+        "arbitrary",
+        [1.0, 4.0],
+        "ema.safetensors",
+    )
+    before, after = weights.load(start).state_dict(), network.encoder.state_dict()
+    assert not {name for name in after if not name.startswith("upsampler")} - set(before)
+    moved = [(after[name] - before[name]).abs().max() for name in after]
+    assert 0 < max(moved) < 0.01  # two steps away from where it began
+    more = ("--resume", "--iterations", 3, "--val", shard, "--val-minutes", 60)
+    assert CliRunner().invoke(app, [*map(str, common), *map(str, more)]).exit_code == 0
+
+
+def test_more_points_than_a_crop_has(pictures: Path, tmp_path: Path) -> None:
+    arguments = ["arbitrary", "--data", str(pictures), "--out", str(tmp_path / "b"), "--patch", "8"]
+    error = CliRunner().invoke(app, arguments).exception
+    assert isinstance(error, UsageError) and "queries=2304: must be from 1 to the 64 pixels" in str(error)

@@ -291,5 +291,5 @@ def test_the_recipe_decides_what_is_made_small(loss: str, power: int) -> None:
     lr, hr = make_sampler().sample(4, state.generator)
     with torch.no_grad():
         expected = (state.model(lr) - hr).abs().pow(power).mean()
-    found = step(state, lr, hr, replace(RECIPE, loss=loss), 1e-4, torch.device("cpu"), "fp32")
+    found = step(state, (lr, hr), replace(RECIPE, loss=loss), 1e-4, torch.device("cpu"), "fp32")
     assert found == pytest.approx(float(expected), rel=1e-5)

@@ -10,7 +10,7 @@ from safetensors import safe_open
 
 from esc_sr import weights
 from esc_sr.data.sets import find_set
-from esc_sr.errors import DataError, WeightsError
+from esc_sr.errors import DataError
 from esc_sr.evaluate import evaluate
 from esc_sr.image import Picture, write_image
 from esc_sr.network import ESC, ESCLTE, ESCConfig, LTEConfig
@@ -27,7 +27,7 @@ def benchmarks(tmp_path: Path) -> Path:
         ("Set5/HR", "Set5/LR_bicubic/X2/ax2.png"),
         ("Set14/X2/HR", "Set14/X2/LR/a.png"),
     ):
-        hr = rng.integers(0, 256, (30, 26, 3), dtype=np.uint8)
+        hr = rng.integers(0, 256, (60, 52, 3), dtype=np.uint8)
         for name, pixels in ((f"{hr_folder}/a.png", hr), (lr_name, downscale(hr, 2))):
             (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
             write_image(Picture(pixels), tmp_path / name)
@@ -65,10 +65,15 @@ def test_float32_where_float16_would_hurt(benchmarks: Path, tmp_path: Path) -> N
     assert card["stored_as"] == "float32"
 
 
-def test_what_cannot_be_published(benchmarks: Path, tmp_path: Path) -> None:
+def test_lte_is_measured_at_three_scales(benchmarks: Path, tmp_path: Path) -> None:
     lte = saved(ESCLTE(LTEConfig(ESCConfig(**TINY), 16, (16,))), tmp_path)
-    with pytest.raises(WeightsError, match="no scale of its own"):
-        publish(lte, tmp_path / "out.safetensors", benchmarks)
+    card = publish(lte, tmp_path / "out.safetensors", benchmarks)
+    assert list(card["benchmarks"]) == [
+        f"{name} x{scale}" for name in ("Set5", "Set14") for scale in (2, 3, 4)
+    ]
+
+
+def test_benchmark_sets_are_needed(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="no such folder"):
         publish(
             saved(ESC(ESCConfig(**TINY, scale=3)), tmp_path), tmp_path / "o.safetensors", tmp_path / "none"

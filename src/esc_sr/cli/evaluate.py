@@ -78,16 +78,13 @@ def evaluate(
     methods = {
         factor: [find_method(name, factor, place) for name in model or ["esc-light"]] for factor in scales
     }
-    arbitrary = any(isinstance(method.network, ESCLTE) for found in methods.values() for method in found)
-    protocol = Protocol(
-        padding=padding or ("features" if arbitrary else "image"),
-        channels=channels,
-        grey=grey,
-        rounded=not arbitrary,
-        self_ensemble=self_ensemble,
-        precision=precision,
+    networks = [method.network for found in methods.values() for method in found]
+    lte = next((network for network in networks if isinstance(network, ESCLTE)), None)
+    changes = {"padding": padding} if padding else {}
+    protocol = Protocol.of(
+        lte, channels=channels, grey=grey, self_ensemble=self_ensemble, precision=precision, **changes
     )
-    table = table or (2 if not arbitrary else 5 if channels == "rgb" else 6)
+    table = table or (2 if lte is None else 5 if channels == "rgb" else 6)
     sets = _find_sets([*(data or []), *(more or [])], hr, lr, scales)
     document: dict[str, Any] = {
         "kind": "evaluate",

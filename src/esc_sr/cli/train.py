@@ -21,58 +21,80 @@ def main() -> None:
     """Train a network by one of the paper's recipes."""
 
 
-@app.command()
-def classic(
-    data: Annotated[list[Path], typer.Option(help="Folder or .tar shard of HR pictures; may be repeated.")],
-    out: Annotated[Path, typer.Option(help="Folder of the run: checkpoints, log, ema.safetensors.")],
-    model: Annotated[str, typer.Option(help="Network, for example esc-light.")] = "esc-light",
-    scale: Annotated[int, typer.Option(help="2, 3 or 4.")] = 2,
-    minutes: Annotated[float | None, typer.Option(help="Length of the run, schedule included.")] = None,
-    iterations: Annotated[int | None, typer.Option(help="Length of the run in steps.")] = None,
-    resume: Annotated[bool, typer.Option("--resume", help="Go on from the checkpoint in --out.")] = False,
-    start: Annotated[Path | None, typer.Option("--from", help="Weights to start from, of any scale.")] = None,
-    val: Annotated[Path | None, typer.Option(help="Folder or .tar shard of held-out HR pictures.")] = None,
-    batch: Annotated[int | None, typer.Option(help="Crops per step.")] = None,
-    patch: Annotated[int | None, typer.Option(help="Side of an LR crop, px.")] = None,
-    seed: Annotated[int | None, typer.Option(help="Of the initial weights and the crops.")] = None,
-    settings: Annotated[
-        list[str] | None, typer.Option("--set", help="key=value of the recipe; may be repeated.")
-    ] = None,
-    precision: Annotated[str | None, typer.Option(help="fp32 or bf16; by default bf16 on CUDA only.")] = None,
-    device: Annotated[
-        str | None, typer.Option(help="cpu, cuda, ...; by default cuda where there is one.")
-    ] = None,
-    save_minutes: Annotated[float, typer.Option(help="Time between two checkpoints.")] = 3.0,
-    val_minutes: Annotated[float, typer.Option(help="Time between two validations.")] = 15.0,
-    log_every: Annotated[int, typer.Option(min=1, help="Steps per log line.")] = 50,
-) -> None:
-    """Train for bicubic LR with the L1 loss (Supp. 6.1). Ctrl-C saves; --resume goes on."""
-    device = device or ("cuda" if torch.cuda.is_available() else "cpu")
-    precision = precision or ("bf16" if device.startswith("cuda") else "fp32")
-    if precision not in ("fp32", "bf16"):
-        raise UsageError(f"--precision {precision}: must be fp32 or bf16")
-    shortcuts = {"batch": batch, "patch": patch, "seed": seed}
-    given = [f"{key}={value}" for key, value in shortcuts.items() if value is not None]
-    recipe = recipes.override(recipes.classic(), [*given, *(settings or [])])
-    budget = Budget(iterations, minutes) if iterations is not None or minutes is not None else None
-    finished = run(
-        recipe,
-        model=model,
-        scale=scale,
-        data=data,
-        out=out,
-        val=val,
-        budget=budget,
-        resume=resume,
-        start=start,
-        device=device,
-        habits=Habits(precision, save_minutes, val_minutes, log_every),
-        report=show,
-    )
-    if finished:
-        print(f"done: {out / 'ema.safetensors'}")
-    else:
-        print(f"stopped and saved: {out / 'last.pt'}; go on with the same command and --resume")
+def _add_recipe(recipe: recipes.Recipe, network: str, scales: str, scale_default: int, text: str) -> None:
+    """Add the command that trains by a recipe; `network` is the default, the texts are for its help."""
+
+    def train(
+        data: Annotated[
+            list[Path], typer.Option(help="Folder or .tar shard of HR pictures; may be repeated.")
+        ],
+        out: Annotated[Path, typer.Option(help="Folder of the run: checkpoints, log, ema.safetensors.")],
+        model: Annotated[str, typer.Option(help="Network, for example esc-light.")] = network,
+        scale: Annotated[int, typer.Option(help=scales)] = scale_default,
+        minutes: Annotated[float | None, typer.Option(help="Length of the run, schedule included.")] = None,
+        iterations: Annotated[int | None, typer.Option(help="Length of the run in steps.")] = None,
+        resume: Annotated[bool, typer.Option("--resume", help="Go on from the checkpoint in --out.")] = False,
+        start: Annotated[
+            Path | None, typer.Option("--from", help="Weights to start from, of any scale.")
+        ] = None,
+        val: Annotated[
+            Path | None, typer.Option(help="Folder or .tar shard of held-out HR pictures.")
+        ] = None,
+        batch: Annotated[int | None, typer.Option(help="Crops per step.")] = None,
+        patch: Annotated[int | None, typer.Option(help="Side of an LR crop, px.")] = None,
+        seed: Annotated[int | None, typer.Option(help="Of the initial weights and the crops.")] = None,
+        settings: Annotated[
+            list[str] | None, typer.Option("--set", help="key=value of the recipe; may be repeated.")
+        ] = None,
+        precision: Annotated[
+            str | None, typer.Option(help="fp32 or bf16; by default bf16 on CUDA only.")
+        ] = None,
+        device: Annotated[
+            str | None, typer.Option(help="cpu, cuda, ...; by default cuda where there is one.")
+        ] = None,
+        save_minutes: Annotated[float, typer.Option(help="Time between two checkpoints.")] = 3.0,
+        val_minutes: Annotated[float, typer.Option(help="Time between two validations.")] = 15.0,
+        log_every: Annotated[int, typer.Option(min=1, help="Steps per log line.")] = 50,
+    ) -> None:
+        device = device or ("cuda" if torch.cuda.is_available() else "cpu")
+        precision = precision or ("bf16" if device.startswith("cuda") else "fp32")
+        if precision not in ("fp32", "bf16"):
+            raise UsageError(f"--precision {precision}: must be fp32 or bf16")
+        shortcuts = {"batch": batch, "patch": patch, "seed": seed}
+        given = [f"{key}={value}" for key, value in shortcuts.items() if value is not None]
+        budget = Budget(iterations, minutes) if iterations is not None or minutes is not None else None
+        finished = run(
+            recipes.override(recipe, [*given, *(settings or [])]),
+            model=model,
+            scale=scale,
+            data=data,
+            out=out,
+            val=val,
+            budget=budget,
+            resume=resume,
+            start=start,
+            device=device,
+            habits=Habits(precision, save_minutes, val_minutes, log_every),
+            report=show,
+        )
+        if finished:
+            print(f"done: {out / 'ema.safetensors'}")
+        else:
+            print(f"stopped and saved: {out / 'last.pt'}; go on with the same command and --resume")
+
+    app.command(recipe.name, help=f"{text} Ctrl-C saves; --resume goes on.")(train)
+
+
+_add_recipe(
+    recipes.classic(), "esc-light", "2, 3 or 4.", 2, "Train for bicubic LR with the L1 loss (Supp. 6.1)."
+)
+_add_recipe(
+    recipes.arbitrary(),
+    "esc",
+    "Of the validation.",
+    4,
+    "Train LTE on an encoder for all scales at once (Supp. 6.2); --from may be an ESC of one scale.",
+)
 
 
 @app.command()

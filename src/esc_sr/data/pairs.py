@@ -63,11 +63,11 @@ class CropSampler:
 
     def _crop(self, generator: torch.Generator) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
         """One pair of crops, (patch, patch, 3) and (scale*patch, scale*patch, 3)."""
-        pair = self.pairs[_draw(len(self.pairs), generator)]
+        pair = self.pairs[draw(len(self.pairs), generator)]
         height, width = pair.lr.shape[:2]
-        top = _draw(height - self.patch + 1, generator)
-        left = _draw(width - self.patch + 1, generator)
-        symmetry = _draw(8, generator)
+        top = draw(height - self.patch + 1, generator)
+        left = draw(width - self.patch + 1, generator)
+        symmetry = draw(8, generator)
         lr = pair.lr[top : top + self.patch, left : left + self.patch]
         top, left, side = (self.scale * value for value in (top, left, self.patch))
         hr = pair.hr[top : top + side, left : left + side]
@@ -80,7 +80,7 @@ def turn(pixels: NDArray[np.uint8], symmetry: int) -> NDArray[np.uint8]:
     return turned[:, ::-1] if symmetry >= 4 else turned
 
 
-def _draw(count: int, generator: torch.Generator) -> int:
+def draw(count: int, generator: torch.Generator) -> int:
     """A number from 0 to count - 1."""
     return int(torch.randint(count, (), generator=generator))
 

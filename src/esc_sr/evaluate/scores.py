@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import NamedTuple, cast
+from typing import Any, NamedTuple, cast
 
 import numpy as np
 import torch
@@ -12,6 +12,7 @@ from torch import nn
 from esc_sr.data.pairs import Pair
 from esc_sr.errors import DataError, UsageError
 from esc_sr.metrics import luma, psnr, rgb_psnr, ssim
+from esc_sr.network import ESCLTE
 from esc_sr.resize import enlarged, resize
 from esc_sr.upscale.engine import Upscaler
 
@@ -57,6 +58,14 @@ class Protocol:
         for field, allowed in choices.items():
             if getattr(self, field) not in allowed:
                 raise UsageError(f"{field} is {getattr(self, field)!r}; choose {' or '.join(allowed)}")
+
+    @classmethod
+    def of(cls, network: nn.Module | None, **changes: Any) -> "Protocol":
+        """The paper's protocol for a network, with changes: that of Table 6 for ESC+LTE, else of Table 2."""
+        usual: dict[str, Any] = {}
+        if isinstance(network, ESCLTE):
+            usual = {"padding": "features", "rounded": False}
+        return cls(**usual | changes)
 
     def border(self, scale: int) -> int:
         """What is cut off each side before comparing, px: the scale; on RGB six more (Sec. 4.3)."""
@@ -119,13 +128,13 @@ def score(
     return float(psnr(a, b, border)), float(ssim(a, b, border))
 
 
-def evaluate(model: nn.Module, pairs: Iterable[Pair], scale: int) -> Scores:
-    """Mean PSNR and SSIM on Y with a border of `scale` px cut off, over all pairs.
+def evaluate(model: nn.Module, pairs: Iterable[Pair], scale: int, protocol: Protocol = PAPER) -> Scores:
+    """Mean PSNR and SSIM over all pairs, by default on Y with a border of `scale` px cut off.
 
     Raises:
         DataError: there are no pairs.
     """
-    rows = [score(predict(model, pair.lr, scale), pair.hr, scale) for pair in pairs]
+    rows = [score(predict(model, pair.lr, scale, protocol), pair.hr, scale, protocol) for pair in pairs]
     if not rows:
         raise DataError("nothing to evaluate: no pairs of pictures")
     mean_psnr, mean_ssim = np.mean(rows, axis=0)

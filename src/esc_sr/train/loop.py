@@ -10,18 +10,28 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+from typing import Protocol as Interface
 
 import torch
 from torch import Tensor, nn
 
-from esc_sr.data.pairs import CropSampler, Pair
+from esc_sr.data.pairs import Pair
 from esc_sr.errors import EscError
-from esc_sr.evaluate import evaluate
+from esc_sr.evaluate import Protocol, evaluate
+from esc_sr.network import ESCLTE
 from esc_sr.train import checkpoint
 from esc_sr.train.recipes import LOSSES, Recipe
 from esc_sr.train.schedule import Budget, ema_decay, learning_rate
 
 Report = Callable[[Mapping[str, Any]], None]
+
+
+class Sampler(Interface):
+    """Where batches come from."""
+
+    def sample(self, batch: int, generator: torch.Generator) -> tuple[Tensor, ...]:
+        """Draw what the network is given, each (batch, ...), and last what it should give."""
+
 
 MAX_BAD_STEPS = 10
 """So many steps in a row may have a loss or gradient that is not finite; one more ends the run."""
@@ -64,13 +74,14 @@ class _Meter:
 
 def train(
     state: checkpoint.State,
-    sampler: CropSampler,
+    sampler: Sampler,
     recipe: Recipe,
     budget: Budget,
     out: Path,
     *,
     config: Mapping[str, Any],
     held_out: Sequence[Pair] = (),
+    scale: int = 2,
     habits: Habits = Habits(),
     export: Callable[[], None] = lambda: None,
     report: Report = lambda record: None,
@@ -83,12 +94,13 @@ def train(
 
     Args:
         state: network, averaged weights, optimizer and counters; changed in place.
-        sampler: gives pairs of crops.
+        sampler: gives batches.
         recipe: what to do in a step.
         budget: when to end; the schedule is fitted to it.
         out: an existing folder.
         config: sizes of the network, for the checkpoint.
         held_out: pairs to validate the averaged weights on.
+        scale: of these pairs.
         habits: what the run does beside training.
         export: called after every save and after the last validation, to write the averaged weights.
         report: called with each log record.
@@ -115,7 +127,7 @@ def train(
         export()
 
     def validate() -> None:
-        scores = evaluate(state.ema, held_out, sampler.scale)
+        scores = evaluate(state.ema, held_out, scale, Protocol.of(state.ema))
         state.scores = {"iteration": state.iteration, **scores._asdict()}
         log(event="validation", elapsed=round(state.elapsed, 1), **state.scores)
 
@@ -124,7 +136,7 @@ def train(
             started = time.perf_counter()
             lr = learning_rate(recipe, budget, budget.progress(state.iteration, state.elapsed))
             batch = sampler.sample(recipe.batch, state.generator)
-            loss = step(state, *batch, recipe, lr, device, habits.precision)
+            loss = step(state, batch, recipe, lr, device, habits.precision)
             seconds = time.perf_counter() - started
             meter.add(loss, seconds)
             state.iteration += 1
@@ -159,8 +171,7 @@ def train(
 
 def step(
     state: checkpoint.State,
-    lr_batch: Tensor,
-    hr_batch: Tensor,
+    batch: tuple[Tensor, ...],
     recipe: Recipe,
     learning_rate: float,
     device: torch.device,
@@ -170,22 +181,23 @@ def step(
 
     Args:
         state: changed in place, except for its counters.
-        lr_batch: (B, 3, H, W), 0..1.
-        hr_batch: (B, 3, scale*H, scale*W), 0..1.
+        batch: what the network is given and, last, what it should give, each (B, ...): LR and HR in 0..1, or
+            what `ESCLTE.query` takes and gives.
         recipe: gives `accumulate` and the decay of the averaged weights.
         learning_rate: of this step.
         device: where the network is.
         precision: fp32 or bf16.
 
     Returns:
-        The loss, for values in 0..1; not finite if the step was left out.
+        The loss; not finite if the step was left out.
     """
     total = torch.zeros((), device=device)
-    parts = lr_batch.to(device).chunk(recipe.accumulate), hr_batch.to(device).chunk(recipe.accumulate)
-    for lr, hr in zip(*parts, strict=True):
+    forward = state.model.query if isinstance(state.model, ESCLTE) else state.model
+    parts = (part.to(device).chunk(recipe.accumulate) for part in batch)
+    for *given, wanted in zip(*parts, strict=True):
         with torch.autocast(device.type, torch.bfloat16, enabled=precision == "bf16"):
-            sr = state.model(lr)
-        loss = LOSSES[recipe.loss](sr.float(), hr) / recipe.accumulate
+            found = forward(*given)
+        loss = LOSSES[recipe.loss](found.float(), wanted) / recipe.accumulate
         loss.backward()
         total += loss.detach()
 

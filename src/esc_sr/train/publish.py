@@ -10,8 +10,8 @@ import torch
 from esc_sr import weights
 from esc_sr.data.sets import find_set
 from esc_sr.errors import WeightsError
-from esc_sr.evaluate import Scores, evaluate
-from esc_sr.network import ESC
+from esc_sr.evaluate import Protocol, Scores, evaluate
+from esc_sr.network import ESC, ESCLTE
 
 HARMLESS = 0.005
 """Weights are stored in float16 where the PSNR on Set5 changes by less than this many dB."""
@@ -21,7 +21,7 @@ def publish(source: Path, out: Path, benchmarks: Path, note: str | None = None) 
     """Measure weights with the paper's protocol and write them, with the scores on their card.
 
     Args:
-        source: Weights of a whole-number scale, for example `ema.safetensors` of a run.
+        source: Weights, for example `ema.safetensors` of a run. ESC+LTE is measured at x2, x3 and x4.
         out: File to write, .safetensors.
         benchmarks: Folder that holds Set5 and Set14, laid out as `data.sets.find_set` says.
         note: A sentence for the card.
@@ -30,26 +30,21 @@ def publish(source: Path, out: Path, benchmarks: Path, note: str | None = None) 
         The card.
 
     Raises:
-        WeightsError: The weights cannot be read, are of another kind, or `out` cannot be written.
+        WeightsError: The weights cannot be read, or `out` cannot be written.
         DataError: A benchmark set is missing.
     """
     model = weights.load(source)
-    if not isinstance(model, ESC):
-        raise WeightsError(
-            f"{source}: has no scale of its own; weights of a whole-number scale are published"
-        )
     card = dict(weights.card(source) or {})
     halved = deepcopy(model).half().float()
     stored, dtype, set5 = model, torch.float32, measure(model, benchmarks, "Set5")
     with suppress(WeightsError):  # float16 may overflow
         half = measure(halved, benchmarks, "Set5")
-        if abs(set5.psnr - half.psnr) < HARMLESS:
+        if all(abs(set5[name].psnr - half[name].psnr) < HARMLESS for name in set5):
             stored, dtype, set5 = halved, torch.float16, half
-    scores = {"Set5": set5, "Set14": measure(stored, benchmarks, "Set14")}
     card["stored_as"] = str(dtype).removeprefix("torch.")
     card["benchmarks"] = {
         name: {"psnr_y": round(found.psnr, 3), "ssim_y": round(found.ssim, 4)}
-        for name, found in scores.items()
+        for name, found in (set5 | measure(stored, benchmarks, "Set14")).items()
     }
     if note:
         card["note"] = note
@@ -57,7 +52,12 @@ def publish(source: Path, out: Path, benchmarks: Path, note: str | None = None) 
     return card
 
 
-def measure(model: ESC, benchmarks: Path, name: str) -> Scores:
-    """Mean scores on a benchmark set, on Y, border = scale, whole picture padded to a multiple of 32."""
-    scale = model.config.scale
-    return evaluate(model, find_set(benchmarks / name, scale).pairs(), scale)
+def measure(model: ESC | ESCLTE, benchmarks: Path, name: str) -> dict[str, Scores]:
+    """Mean scores on a set, on Y, border = scale; by the set's name, for ESC+LTE with each scale added."""
+    scales = (model.config.scale,) if isinstance(model, ESC) else (2, 3, 4)
+    protocol = Protocol.of(model)
+    found = {}
+    for scale in scales:
+        label = name if isinstance(model, ESC) else f"{name} x{scale}"
+        found[label] = evaluate(model, find_set(benchmarks / name, scale).pairs(), scale, protocol)
+    return found

@@ -9,10 +9,11 @@ from typing import Any
 import torch
 
 from esc_sr import weights
-from esc_sr.data.pairs import CropSampler, Pair, make_pairs
-from esc_sr.data.tiles import Entry, find_pictures, load_tiles
+from esc_sr.data.coordinates import QuerySampler
+from esc_sr.data.pairs import CropSampler, make_pairs
+from esc_sr.data.tiles import Entry, Tile, find_pictures, load_tiles
 from esc_sr.errors import DataError, DeviceError, UsageError
-from esc_sr.network import ESC, ESCConfig
+from esc_sr.network import ESC, ESCLTE, ESCConfig, LTEConfig
 from esc_sr.presets import preset
 from esc_sr.train import checkpoint, loop
 from esc_sr.train.recipes import Recipe
@@ -39,8 +40,8 @@ def run(
 
     Args:
         recipe: for example `recipes.classic()`.
-        model: a name that `presets.preset` knows.
-        scale: 2, 3 or 4.
+        model: a name that `presets.preset` knows; for the arbitrary recipe, that of the encoder.
+        scale: 2, 3 or 4; for the arbitrary recipe, that of the validation.
         data: folders and .tar shards of HR pictures.
         out: folder of the run, made if missing.
         val: folder or .tar shard of held-out HR pictures.
@@ -61,9 +62,7 @@ def run(
         DeviceError: no such device.
         WeightsError: `start` or the checkpoint cannot be used.
     """
-    if model == "esc-lte":
-        raise UsageError("esc-lte needs training at all scales at once; classic is for the other networks")
-    config = preset(model, scale)
+    config = _config(recipe, model, scale)
     place = _device(device)
     content = _open_folder(out, resume, start)
     state = _new_state(recipe, config, start, place)
@@ -79,15 +78,21 @@ def run(
     shared = set(everything) & set(held_out)
     if shared:
         raise DataError(f"{val}: {len(shared)} held-out pictures are training data too; keep them apart")
-    sampler = CropSampler(_load(everything, scale, recipe.patch, "training", report), scale, recipe.patch)
-    pairs = _load(held_out, scale, 16, "held-out", report)
+    side = round(recipe.patch * (recipe.scales[-1] if recipe.scales else scale))
+    tiles = _load(everything, side, "training", report)
+    pairs = list(make_pairs(_load(held_out, 16 * scale, "held-out", report), scale))
+    sampler: loop.Sampler
+    if isinstance(config, LTEConfig):
+        sampler = QuerySampler(tiles, recipe.patch, (recipe.scales[0], recipe.scales[1]), recipe.queries)
+    else:
+        sampler = CropSampler(list(make_pairs(tiles, scale)), scale, recipe.patch)
 
     def export() -> None:
         card = {
             "recipe": recipe.name,
             "loss": recipe.loss,
             "model": model,
-            "scale": scale,
+            "scale": list(recipe.scales) or scale,
             "data": {root.name: len(listed) for root, listed in entries.items()},
             "started_from": state.started_from,
             "iterations": state.iteration,
@@ -98,7 +103,7 @@ def run(
             "precision": habits.precision,
             "held_out": state.scores or None,
         }
-        assert isinstance(state.ema, ESC)
+        assert isinstance(state.ema, ESC | ESCLTE)
         weights.save(state.ema, out / "ema.safetensors", card)
 
     return loop.train(
@@ -109,10 +114,20 @@ def run(
         out,
         config=asdict(config),
         held_out=pairs,
+        scale=scale,
         habits=habits,
         export=export,
         report=report,
     )
+
+
+def _config(recipe: Recipe, model: str, scale: int) -> ESCConfig | LTEConfig:
+    """The network that a recipe makes of a name."""
+    if recipe.name == "arbitrary":
+        return LTEConfig(preset(model, 2))
+    if model == "esc-lte":
+        raise UsageError("esc-lte needs training at all scales at once, by the recipe arbitrary")
+    return preset(model, scale)
 
 
 def _device(name: str) -> torch.device:
@@ -141,14 +156,14 @@ def _open_folder(out: Path, resume: bool, start: Path | None) -> dict[str, Any] 
 
 
 def _new_state(
-    recipe: Recipe, config: ESCConfig, start: Path | None, device: torch.device
+    recipe: Recipe, config: ESCConfig | LTEConfig, start: Path | None, device: torch.device
 ) -> checkpoint.State:
     """A run before its first step."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(recipe.seed)
-        model = ESC(config)
+        model = ESCLTE(config) if isinstance(config, LTEConfig) else ESC(config)
     if start:
-        model.load_state_dict(weights.starting_weights(start, config))
+        model.load_state_dict(model.state_dict() | weights.starting_weights(start, config))
     model.to(device)
     optimizer = torch.optim.AdamW(
         model.parameters(), lr=recipe.lr, betas=recipe.betas, weight_decay=recipe.weight_decay, fused=True
@@ -158,12 +173,12 @@ def _new_state(
     return checkpoint.State(model, ema, optimizer, generator, started_from=start.name if start else None)
 
 
-def _load(entries: Sequence[Entry], scale: int, patch: int, what: str, report: loop.Report) -> list[Pair]:
-    """Decode pictures and reduce them."""
+def _load(entries: Sequence[Entry], side: int, what: str, report: loop.Report) -> list[Tile]:
+    """Decode pictures of at least some side, px."""
     step = max(len(entries) // 20, 1)
 
     def progress(done: int, total: int) -> None:
         if done % step == 0 or done == total:
             report({"event": "loading", "what": what, "done": done, "total": total})
 
-    return list(make_pairs(load_tiles(entries, scale * patch, progress), scale))
+    return load_tiles(entries, side, progress)

@@ -88,32 +88,42 @@ def export_official(model: ESC | ESCLTE) -> dict[str, Tensor]:
         raise WeightsError(str(error)) from error
 
 
-def starting_weights(source: str | Path, config: ESCConfig) -> dict[str, Tensor]:
-    """Read weights to start a fine-tuning from; those of another scale are adapted (`rescale`).
+def starting_weights(source: str | Path, config: ESCConfig | LTEConfig) -> dict[str, Tensor]:
+    """Read weights to start a training from; those of another scale are adapted (`rescale`).
 
     Args:
         source: File of any dialect, or bundled name.
-        config: The network to train.
+        config: The network to train. ESC+LTE may also start from an ESC of any scale, as its encoder.
 
     Returns:
-        Float32 tensors by our names, to be loaded into `ESC(config)`.
+        Float32 tensors by our names, to be loaded into a network of these sizes: all of them, or only those
+        of the encoder.
 
     Raises:
         WeightsError: The file cannot be read, or the networks differ in more than their scale.
     """
     path = find(source)
     checkpoint = read(path)
-    if isinstance(checkpoint.config, LTEConfig):
-        raise WeightsError(
-            f"{path}: is {describe(checkpoint.config)}; {describe(config)} cannot start from it"
-        )
-    if checkpoint.config.scale != config.scale:
+    theirs = checkpoint.config
+    prefix, wanted = "", config
+    if isinstance(config, LTEConfig) and not isinstance(theirs, LTEConfig):
+        prefix, wanted = "encoder.", replace(config.encoder, scale=theirs.scale)
+    elif isinstance(theirs, LTEConfig) and not isinstance(config, LTEConfig):
+        raise WeightsError(f"{path}: is {describe(theirs)}; {describe(config)} cannot start from it")
+    elif isinstance(config, ESCConfig) and isinstance(theirs, ESCConfig) and theirs.scale != config.scale:
         checkpoint = rescale(checkpoint, config.scale, path)
-    theirs, ours = asdict(checkpoint.config), asdict(config)
-    differ = [f"{key} {theirs[key]} and not {value}" for key, value in ours.items() if theirs[key] != value]
+    found = asdict(checkpoint.config)
+    differ = [
+        f"{key} {found[key]} and not {value}" for key, value in asdict(wanted).items() if found[key] != value
+    ]
     if differ:
         raise WeightsError(f"{path}: is of another network than {describe(config)}: {', '.join(differ)}")
-    return {name: value.float() for name, value in checkpoint.state.items()}
+    state = checkpoint.state.items()
+    return {
+        prefix + name: value.float()
+        for name, value in state
+        if not (prefix and name.startswith("upsampler."))
+    }
 
 
 def rescale(checkpoint: Checkpoint, scale: int, path: Path) -> Checkpoint:
