@@ -20,7 +20,7 @@ def compare(
     sr: Annotated[Path, typer.Argument(metavar="SR", help="Picture to measure.")],
     hr: Annotated[
         Path | None,
-        typer.Argument(metavar="[HR]", help="What it should be. Without it: NIQE, lower is better."),
+        typer.Argument(metavar="HR", help="What it should be. Without it: NIQE, lower is better."),
     ] = None,
     border: Annotated[int, typer.Option(help="Pixels cut off every side; by convention the scale.")] = 0,
     as_json: Annotated[
