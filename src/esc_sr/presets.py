@@ -36,10 +36,18 @@ def preset(name: str, scale: int) -> ESCConfig:
     Raises:
         UsageError: No such network, or not at this scale.
     """
-    if name not in PRESETS:
-        raise UsageError(f"no network is called {name!r}; there are {', '.join(PRESETS)}")
-    scales = {"esc-real": (4,), "esc-real-xl": (4,), "esc-real-m": (1, 2, 3, 4)}.get(name, (2, 3, 4))
-    if scale not in scales:
-        raise UsageError(f"{name} has no scale {scale}; it has {', '.join(map(str, scales))}")
+    if scale not in scales(name):
+        raise UsageError(f"{name} has no scale {scale}; it has {', '.join(map(str, scales(name)))}")
     unshuffle = 4 // scale if name == "esc-real-m" and scale < 3 else 1
     return replace(PRESETS[name], scale=scale, unshuffle=unshuffle)
+
+
+def scales(name: str) -> tuple[int, ...]:
+    """The scales that a published network has; of ESC+LTE, which has any, those of the others.
+
+    Raises:
+        UsageError: No such network.
+    """
+    if name not in PRESETS:
+        raise UsageError(f"no network is called {name!r}; there are {', '.join(PRESETS)}")
+    return {"esc-real": (4,), "esc-real-xl": (4,), "esc-real-m": (1, 2, 3, 4)}.get(name, (2, 3, 4))

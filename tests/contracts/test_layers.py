@@ -25,6 +25,7 @@ ORDER = (
     "metrics",
     "niqe",
     "evaluate",
+    "benchmark",
     "train",
     "cli",
 )

@@ -1,0 +1,95 @@
+"""The networks that are measured, and the sizes of pictures they are measured on (Sec. 4.2)."""
+
+from collections.abc import Iterable
+from dataclasses import replace
+
+from esc_sr import presets
+from esc_sr.errors import UsageError
+from esc_sr.network import ESC, ESCLTE, ESCConfig, LTEConfig
+from esc_sr.presets import PRESETS
+
+Size = tuple[int, int]
+"""Width and height in pixels."""
+
+OUTPUT: Size = (1280, 720)
+"""The picture that the paper's statistics are of."""
+
+ABLATIONS: dict[str, tuple[str, ESCConfig]] = {
+    "esc-lk9": ("9×9 LK", replace(PRESETS["esc"], kernel=9)),
+    "esc-lk17": ("17×17 LK", replace(PRESETS["esc"], kernel=17)),
+    "esc-ws16": ("WS16 and more layers", replace(PRESETS["esc"], window=16, n_convattn=7)),
+    "esc-ws24": ("WS24 and more layers", replace(PRESETS["esc"], window=24, n_convattn=6)),
+}
+"""Rows of Table 3 that are an `ESCConfig`, with the paper's names. Deviation: the paper does not say how many
+layers the last two have; with these, parameters and MACs are those printed."""
+
+
+def scales(name: str) -> tuple[int, ...]:
+    """The enlargements at which `build` builds a network.
+
+    Raises:
+        UsageError: No such network.
+    """
+    return presets.scales("esc" if name in ABLATIONS else name)
+
+
+def build(name: str, scale: int) -> ESC | ESCLTE:
+    """Build a network with fresh weights, ready to use.
+
+    Args:
+        name: A preset, or a key of `ABLATIONS`.
+        scale: One of `scales`; esc-lte, which has any, is the same at each.
+
+    Raises:
+        UsageError: No such network, or not at this scale.
+    """
+    config = presets.preset("esc" if name in ABLATIONS else name, scale)
+    if name == "esc-lte":
+        return ESCLTE(LTEConfig(config)).eval()
+    return ESC(replace(ABLATIONS[name][1], scale=scale) if name in ABLATIONS else config).eval()
+
+
+def select(names: Iterable[str], wanted: Iterable[int]) -> list[tuple[str, int]]:
+    """Pair names with those of the wanted scales that they have, scale by scale.
+
+    Raises:
+        UsageError: A name is none, or a scale is none of any of these networks.
+    """
+    there = {name: scales(name) for name in names}
+    pairs = []
+    for scale in wanted:
+        found = [(name, scale) for name in there if scale in there[name]]
+        if not found:
+            raise UsageError(f"no scale {scale}: {', '.join(f'{name} has {there[name]}' for name in there)}")
+        pairs += found
+    return pairs
+
+
+def set_backend(network: ESC | ESCLTE, backend: str) -> None:
+    """Choose how a network computes self-attention, one of `attention.BACKENDS`."""
+    encoder = network.encoder if isinstance(network, ESCLTE) else network
+    encoder.attention = backend
+
+
+def size(text: str) -> Size:
+    """Read WIDTHxHEIGHT.
+
+    Raises:
+        UsageError: It is not that.
+    """
+    width, _, height = text.partition("x")
+    if not (width.isdecimal() and height.isdecimal() and int(width) and int(height)):
+        raise UsageError(f"size {text!r} is not WIDTHxHEIGHT in pixels, for example 1280x720")
+    return int(width), int(height)
+
+
+def input_for(output: Size, scale: int) -> Size:
+    """The LR picture for an output, rounded down as the paper does: 426x240 for 1280x720 at x3.
+
+    Raises:
+        UsageError: The output is smaller than the scale.
+    """
+    width, height = output[0] // scale, output[1] // scale
+    if not (width and height):
+        raise UsageError(f"an output of {output[0]}x{output[1]} leaves nothing to enlarge x{scale}")
+    return width, height
