@@ -1,0 +1,101 @@
+"""Latency and memory of whole networks (Table 2)."""
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import torch
+
+from esc_sr.benchmark.measure import Rule, measure, tuned
+from esc_sr.benchmark.networks import Size, build, set_backend
+from esc_sr.benchmark.record import document, environment
+from esc_sr.errors import UsageError
+from esc_sr.network import ESCLTE
+from esc_sr.network.attention import BACKENDS, best_backend
+from esc_sr.upscale.engine import PRECISIONS
+
+
+@dataclass(frozen=True)
+class NetworkCase:
+    """A network with fresh weights on noise.
+
+    Attributes:
+        model: A name for `networks.build`.
+        scale: Enlargement.
+        input: Width and height of the LR picture.
+        batch: Pictures at once.
+        backend: How self-attention is computed.
+        precision: As of `esc-sr upscale`: below fp32, autocast decides per layer.
+    """
+
+    model: str
+    scale: int
+    input: Size
+    batch: int = 1
+    backend: str = "sdpa"
+    precision: str = "fp32"
+
+    def facts(self) -> dict[str, Any]:
+        """What it is, for the record."""
+        output = self.input[0] * self.scale, self.input[1] * self.scale
+        return {
+            "model": self.model,
+            "scale": self.scale,
+            "input": self.input,
+            "output": output,
+            "batch": self.batch,
+            "backend": self.backend,
+            "precision": self.precision,
+        }
+
+    def small(self) -> "NetworkCase":
+        """The same on two windows."""
+        return replace(self, input=(64, 32), batch=1)
+
+    def prepare(self, device: torch.device) -> Callable[[], object]:
+        """Build the network and its input; running gives the enlarged pictures."""
+        torch.manual_seed(0)
+        network = build(self.model, self.scale).to(device)
+        set_backend(network, self.backend)
+        width, height = self.input
+        lr = torch.rand(self.batch, 3, height, width).to(device)
+        dtype = PRECISIONS[self.precision]
+        sizes = ((height * self.scale, width * self.scale),) if isinstance(network, ESCLTE) else ()
+
+        def run() -> object:
+            with torch.autocast(device.type, dtype, enabled=dtype != torch.float32):
+                return network(lr, *sizes)
+
+        return run
+
+
+def check(backends: Iterable[str], precision: str) -> None:
+    """Refuse backends and a precision that there are not.
+
+    Raises:
+        UsageError: One is unknown.
+    """
+    for backend in backends:
+        if backend not in BACKENDS:
+            raise UsageError(f"no attention backend is called {backend!r}; there are {', '.join(BACKENDS)}")
+    if precision not in PRECISIONS:
+        raise UsageError(f"no precision is called {precision!r}; use {', '.join(PRECISIONS)}")
+
+
+def resolve(backends: Iterable[str], device: torch.device) -> list[str]:
+    """Name what "auto" stands for on a device; each backend once."""
+    return list(dict.fromkeys(best_backend(device) if name == "auto" else name for name in backends))
+
+
+def latency(
+    cases: Sequence[NetworkCase], device: torch.device, rule: Rule, report: Callable[[str], object]
+) -> dict[str, Any]:
+    """Measure networks, as `measure` says.
+
+    Returns:
+        A document: environment, rule, and a row per case.
+    """
+    with tuned():
+        facts = environment(device)
+    rows = measure(cases, device, rule, report)
+    return document("latency", rows, environment=facts, warmup=rule.warmup, runs=rule.runs)

@@ -1,0 +1,88 @@
+"""Benchmark documents: what was measured, and on what."""
+
+import json
+import os
+import platform
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from esc_sr import __version__
+from esc_sr.errors import UsageError
+
+
+def environment(device: torch.device) -> dict[str, Any]:
+    """Everything that timings depend on besides the work itself: the device, versions, threads and flags."""
+    facts: dict[str, Any] = {
+        "device": str(device),
+        "device_name": _device_name(device),
+        "platform": platform.platform(),
+        "python": platform.python_version(),
+        "torch": torch.__version__,
+        "esc_sr": __version__,
+        "threads": torch.get_num_threads(),
+        "cpu_capability": torch.backends.cpu.get_cpu_capability(),
+        "tf32_matmul": torch.backends.cuda.matmul.allow_tf32,
+        "tf32_cudnn": torch.backends.cudnn.allow_tf32,
+        "cudnn_benchmark": torch.backends.cudnn.benchmark,
+        "time": datetime.now(UTC).isoformat(timespec="seconds"),
+        "load_before": round(os.getloadavg()[0], 2) if hasattr(os, "getloadavg") else None,
+    }
+    if device.type == "cuda":
+        properties = torch.cuda.get_device_properties(device)
+        facts |= {
+            "cuda": torch.version.cuda,
+            "cudnn": torch.backends.cudnn.version(),
+            "device_memory_mib": properties.total_memory // 2**20,
+        }
+    return facts
+
+
+def _device_name(device: torch.device) -> str:
+    if device.type == "cuda":
+        return torch.cuda.get_device_name(device)
+    if device.type == "cpu" and Path("/proc/cpuinfo").exists():
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+        names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+        return f"{names[0]}, {os.cpu_count()} cores" if names else platform.machine()
+    return f"{platform.processor() or platform.machine()} {device.type}"
+
+
+def document(benchmark: str, rows: list[dict[str, Any]], **facts: Any) -> dict[str, Any]:
+    """Put records into one document, with the name of the benchmark and whatever holds for all of them."""
+    return {"benchmark": benchmark, **facts, "rows": rows}
+
+
+def check_target(path: Path | None) -> None:
+    """Refuse a file that cannot be written, before anything is measured.
+
+    Raises:
+        UsageError: Its folder is not there, or it is a folder itself.
+    """
+    if path is not None and path.is_dir():
+        raise UsageError(f"{path} is a folder; name a file")
+    if path is not None and not path.parent.is_dir():
+        raise UsageError(f"{path}: there is no folder {path.parent}")
+
+
+def save(found: dict[str, Any], path: Path) -> None:
+    """Write a document as JSON."""
+    path.write_text(json.dumps(found, indent=2) + "\n")
+
+
+def load(path: Path) -> dict[str, Any]:
+    """Read a document of `esc-sr benchmark` or `esc-sr evaluate`.
+
+    Raises:
+        UsageError: The file is not there or holds something else.
+    """
+    try:
+        found: Any = json.loads(path.read_text())
+    except (OSError, ValueError) as error:
+        raise UsageError(f"{path}: cannot be read as JSON: {error}") from error
+    rows = found.get("rows") if isinstance(found, dict) else None
+    if not isinstance(rows, list) or not all(isinstance(row, dict) for row in rows):
+        raise UsageError(f"{path}: no rows; pass files that esc-sr benchmark or evaluate wrote with --json")
+    return found
