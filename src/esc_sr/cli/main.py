@@ -17,6 +17,7 @@ _LATER = {
     "evaluate": "Measure networks on benchmark sets, as the paper does.",
     "compare": "Measure a picture against its original, or alone.",
     "train": "Train a network by one of the paper's recipes.",
+    "benchmark": "Measure what the networks cost: MACs, latency, memory.",
     "info": "Tell what a checkpoint file is.",
     "convert": "Convert a checkpoint file to another dialect.",
     "models": "List the bundled weights.",

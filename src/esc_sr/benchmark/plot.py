@@ -1,0 +1,115 @@
+"""PSNR against latency, with bubbles for memory (Figure 1)."""
+
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from esc_sr import paper
+from esc_sr.benchmark.record import load
+from esc_sr.errors import UsageError
+
+
+class Point(NamedTuple):
+    """A bubble: latency in ms, PSNR in dB, memory in MiB; `measured` tells whether the PSNR was."""
+
+    label: str
+    scale: int
+    latency_ms: float
+    psnr: float
+    memory_mib: float | None
+    measured: bool
+
+
+def points(files: Iterable[Path], test_set: str) -> list[Point]:
+    """Join latencies with PSNRs.
+
+    Args:
+        files: Documents of `esc-sr benchmark latency`, and of `esc-sr evaluate` for measured PSNRs; where
+            there is none for a network, that of Table 2 stands in.
+        test_set: For example Urban100.
+
+    Returns:
+        A point per row that has a latency and a PSNR.
+
+    Raises:
+        UsageError: A file is something else, or there is no such row.
+    """
+    rows = [row for file in files for row in load(file)["rows"]]
+    scores = {
+        (row["model"], row["scale"]): float(row["psnr_y"])
+        for row in rows
+        if row.get("psnr_y") is not None and row.get("set") == test_set
+    }
+    timed = [row for row in rows if row.get("median_ms") and "model" in row]
+    told_apart = [key for key in ("backend", "precision", "input", "batch") if len(_values(timed, key)) > 1]
+    found = []
+    for row in timed:
+        key = (row["model"], row["scale"])
+        printed = paper.scores(2, *key).get(test_set)
+        if key in scores or printed:
+            label = " ".join([row["model"], f"x{row['scale']}", *(_text(row[name]) for name in told_apart)])
+            psnr = scores[key] if key in scores else printed[0] if printed else 0.0
+            costs = row["median_ms"], psnr, row.get("memory_mib")
+            found.append(Point(label, row["scale"], *costs, key in scores))
+    if not found:
+        raise UsageError(
+            f"nothing to plot: no latency beside a PSNR on {test_set}; pass the JSON files of "
+            "esc-sr benchmark latency and of esc-sr evaluate, or name another --set"
+        )
+    return found
+
+
+def plot(files: Iterable[Path], target: Path, test_set: str = "Urban100") -> list[Point]:
+    """Draw the points of some documents, as `points` finds them, into a picture file.
+
+    Returns:
+        What was drawn.
+
+    Raises:
+        UsageError: As `points`; or matplotlib is missing, or writes no such file.
+    """
+    try:
+        from matplotlib.figure import Figure
+    except ImportError as error:
+        raise UsageError('plots need matplotlib: pip install "esc-sr[plot]"') from error
+    found = points(files, test_set)
+    figure = Figure(figsize=(8, 5), layout="constrained")
+    axes = figure.subplots()
+    colours = {scale: f"C{n}" for n, scale in enumerate(sorted({point.scale for point in found}))}
+    for point in found:
+        colour = colours[point.scale]
+        axes.scatter(
+            point.latency_ms,
+            point.psnr,
+            s=(point.memory_mib or 0) + 20,
+            facecolors=colour if point.measured else "none",
+            edgecolors=colour,
+            alpha=0.6,
+        )
+        axes.annotate(
+            point.label,
+            (point.latency_ms, point.psnr),
+            xytext=(0, 9),
+            textcoords="offset points",
+            ha="center",
+        )
+    axes.set_xlabel("latency, ms")
+    axes.set_ylabel(f"PSNR on Y of {test_set}, dB")
+    axes.set_title(
+        "area: memory; filled: PSNR measured, hollow: PSNR of the paper's Table 2", fontsize="small"
+    )
+    axes.margins(0.2)
+    axes.grid(alpha=0.3)
+    try:
+        figure.savefig(target, dpi=150)
+    except (ValueError, OSError) as error:
+        raise UsageError(f"{target}: cannot be written: {error}") from error
+    return found
+
+
+def _values(rows: list[dict[str, Any]], key: str) -> set[str]:
+    return {_text(row[key]) for row in rows}
+
+
+def _text(value: Any) -> str:
+    return "x".join(map(str, value)) if isinstance(value, list) else str(value)

@@ -1,0 +1,284 @@
+"""`esc-sr benchmark`: what the networks cost, as tables for people and JSON documents for machines."""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Annotated, Any
+
+import torch
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from esc_sr.benchmark import attention as attentions
+from esc_sr.benchmark import complexity as counts
+from esc_sr.benchmark import latency as latencies
+from esc_sr.benchmark import networks, record
+from esc_sr.benchmark import plot as plots
+from esc_sr.benchmark.measure import Rule
+from esc_sr.errors import UsageError
+from esc_sr.presets import PRESETS
+from esc_sr.upscale.device import pick_device
+
+app = typer.Typer(no_args_is_help=True)
+
+Json = Annotated[Path | None, typer.Option("--json", help="Write one JSON document to this file.")]
+Names = Annotated[
+    list[str] | None,
+    typer.Option("-n", "--model", help="Network, for example esc-light or esc-ws16; may be repeated."),
+]
+Scales = Annotated[list[int] | None, typer.Option("-s", "--scale", help="Enlargement; may be repeated.")]
+Backends = Annotated[
+    list[str] | None,
+    typer.Option("--backend", metavar="auto|naive|sdpa|flex", help="Of self-attention; may be repeated."),
+]
+Precision = Annotated[
+    str, typer.Option(metavar="fp32|bf16|fp16", help="Of the arithmetic, as in esc-sr upscale.")
+]
+Device = Annotated[str, typer.Option(metavar="auto|cpu|cuda[:N]|xpu|mps", help="Where to compute.")]
+Runs = Annotated[
+    int | None, typer.Option(min=1, help="Timed runs per case; by default 100 on CUDA and 5 elsewhere.")
+]
+Threads = Annotated[int | None, typer.Option(min=1, help="CPU threads; by default PyTorch decides.")]
+
+
+@app.callback()
+def main() -> None:
+    """Measure what the networks cost (Tables 1 to 3, Figure 1)."""
+
+
+@app.command()
+def complexity(
+    model: Names = None,
+    scale: Scales = None,
+    output_size: Annotated[str, typer.Option(help="WIDTHxHEIGHT of the enlarged picture.")] = "1280x720",
+    table: Annotated[
+        int, typer.Option(min=2, max=3, help="2: the published networks; 3: the paper's ablations.")
+    ] = 2,
+    json: Json = None,
+) -> None:
+    """Count parameters and MACs, without computing a pixel; the paper calls MACs FLOPs.
+
+    Without options: every network at x2, x3 and x4.
+    """
+    record.check_target(json)
+    output = networks.size(output_size)
+    with _status() as report:
+        report("counting")
+        if table == 3:
+            if model or scale:
+                raise UsageError("--table 3 has its own networks, all x2; leave out -n and -s")
+            rows = list(counts.ablations(output))
+        else:
+            chosen = networks.select(model or PRESETS, scale or (2, 3, 4))
+            rows = list(counts.complexity(chosen, output))
+    shown = _table("network", "scale", "input", "K params", "paper", "G MACs", "paper", *_PARTS)
+    for row in rows:
+        shown.add_row(*_count_cells(row))
+    _show(shown)
+    print(f"for an output of {output_size}; params: parameters; the paper's FLOPs are MACs")
+    for row in rows:
+        if row["paper"] and not row["paper"]["agrees"] and row["macs"]:
+            print(f"{row['model']} x{row['scale']}: {row['paper'].get('remark', 'differs from the paper')}")
+        if row.get("how", "built") != "built":
+            print(f"{row['model']}: {_HOW[row['how']]}")
+    _save(record.document("complexity", rows, environment=record.environment(torch.device("cpu"))), json)
+
+
+@app.command()
+def latency(
+    model: Names = None,
+    scale: Scales = None,
+    input: Annotated[str | None, typer.Option(help="WIDTHxHEIGHT of the LR picture.")] = None,
+    output_size: Annotated[
+        str | None, typer.Option(help="WIDTHxHEIGHT of the enlarged picture; on CUDA 1280x720 by default.")
+    ] = None,
+    backend: Backends = None,
+    precision: Precision = "fp32",
+    batch: Annotated[int, typer.Option(min=1, help="Pictures at once.")] = 1,
+    device: Device = "auto",
+    runs: Runs = None,
+    threads: Threads = None,
+    json: Json = None,
+) -> None:
+    """Time networks in turns, and measure their peak memory.
+
+    Without options: on CUDA what the paper measures, elsewhere three small cases that take a minute or two.
+    """
+    if input and output_size:
+        raise UsageError("--input and --output-size exclude each other")
+    where = _begin(backend or [], precision, device, threads, json)
+    on_gpu = where.type == "cuda"
+    if not (input or output_size):
+        input, output_size = (None, "1280x720") if on_gpu else ("64x64", None)
+    cases = [
+        latencies.NetworkCase(
+            name,
+            factor,
+            networks.size(input) if input else networks.input_for(networks.size(output_size or ""), factor),
+            batch,
+            way,
+            precision,
+        )
+        for name, factor in networks.select(
+            model or ("esc", "esc-light", "esc-fp"), scale or ((2, 3, 4) if on_gpu else (4,))
+        )
+        for way in latencies.resolve(backend or ["auto"], where)
+    ]
+    with _status() as report:
+        found = latencies.latency(cases, where, Rule.of(where, runs), report)
+    shown = _table("network", "scale", "input", *_COSTS)
+    for row in found["rows"]:
+        shown.add_row(row["model"], f"x{row['scale']}", "x".join(map(str, row["input"])), *_costs(row))
+    _show(shown)
+    print(f"{precision}, batch {batch}; the network alone, from tensor to tensor")
+    _finish(found, json)
+
+
+@app.command()
+def attention(
+    window: Annotated[
+        list[int] | None, typer.Option(min=1, help="Side of the window, px; may be repeated.")
+    ] = None,
+    side: Annotated[
+        list[int] | None,
+        typer.Option(min=1, help="Side of the features, px; may be repeated. 64 and 288 on CUDA, else 64."),
+    ] = None,
+    backend: Backends = None,
+    precision: Precision = "fp32",
+    device: Device = "auto",
+    runs: Runs = None,
+    threads: Threads = None,
+    json: Json = None,
+) -> None:
+    """Compare the backends of self-attention, as Table 1: naive and sdpa, on CUDA flex as well.
+
+    Measured is the whole layer, with the 1x1 convolutions before and after.
+    """
+    where = _begin(backend or [], precision, device, threads, json)
+    on_gpu = where.type == "cuda"
+    ways = latencies.resolve(backend or (["naive", "sdpa", "flex"] if on_gpu else ["naive", "sdpa"]), where)
+    cases = [
+        attentions.AttentionCase(w, s, way, precision)
+        for s in side or (attentions.SIDES if on_gpu else attentions.SIDES[:1])
+        for w in window or attentions.WINDOWS
+        for way in ways
+    ]
+    with _status() as report:
+        found = attentions.attention(cases, where, Rule.of(where, runs), report)
+    shown = _table("window", "features", *_COSTS, "less time", "less memory", "paper ms", "paper MiB")
+    for row in found["rows"]:
+        size, padded = (f"{n}x{n}" for n in (row["side"], row["padded"]))
+        printed = row["paper"] or {"latency_ms": "-", "memory_mib": "-"}
+        shown.add_row(
+            str(row["window"]),
+            size if size == padded else f"{size} as {padded}",
+            *_costs(row),
+            *(f"{ratio:.1f}x" if ratio else "-" for ratio in (row["latency_ratio"], row["memory_ratio"])),
+            *map(str, printed.values()),
+        )
+    _show(shown)
+    print(f"{precision}, 64 channels, reflected up to whole windows (64x64 as 72x72 with windows of 24)")
+    print("the whole layer, with the 1x1 convolutions before and after; less: than naive needs")
+    _finish(found, json)
+
+
+@app.command()
+def plot(
+    files: Annotated[
+        list[Path],
+        typer.Argument(metavar="FILE", help="JSON of esc-sr benchmark latency, and of esc-sr evaluate."),
+    ],
+    output: Annotated[Path, typer.Option("-o", "--output", help="Picture to write: .png, .svg, .pdf.")],
+    test_set: Annotated[str, typer.Option("--set", help="Test set of the PSNR.")] = "Urban100",
+) -> None:
+    """Plot PSNR against latency, with bubbles for memory, as Figure 1."""
+    record.check_target(output)
+    for point in plots.plot(files, output, test_set):
+        source = "measured" if point.measured else "of the paper"
+        print(f"{point.label}: {point.latency_ms:.1f} ms, {point.psnr:.2f} dB {source}")
+    print(f"written: {output}")
+
+
+_HOW = {
+    "derived": "not built, but added up from counts of parts of ESC",
+    "not recovered": "no configuration is known that has these figures",
+}
+_PARTS = ("conv", "attention", "linear", "norm", "other")
+_COSTS = ("attention", "median ms", "quartiles ms", "MiB", "reserved")
+
+
+def _count_cells(row: dict[str, Any]) -> list[str]:
+    printed = row["paper"]
+    cells = [row["model"], f"x{row['scale']}", "x".join(map(str, row["input"]))]
+    paper = [f"{printed['kparams']:.0f}", f"{printed['gmacs']:.1f}"] if printed else ["-", "-"]
+    if row["macs"] is None:
+        return [*cells, "not known", paper[0], "-", paper[1]]
+    parts = {**row["parts"], "other": row["parts"]["pooling"] + row["parts"]["resampling"]}
+    shown = (f"{parts[part] / 1e9:.2f}" if parts[part] else "-" for part in _PARTS)
+    return [*cells, f"{row['parameters'] / 1e3:.3f}", paper[0], f"{row['macs'] / 1e9:.1f}", paper[1], *shown]
+
+
+def _costs(row: dict[str, Any]) -> list[str]:
+    """The cells of `_COSTS`."""
+    if row["problem"] is not None:
+        return [row["backend"], "cannot run", "-", "-", "-"]
+    lower, upper = row["quartiles_ms"]
+    memory = (f"{row[key]:.0f}" if row[key] is not None else "-" for key in ("memory_mib", "reserved_mib"))
+    return [row["backend"], f"{row['median_ms']:.2f}", f"{lower:.2f}-{upper:.2f}", *memory]
+
+
+def _begin(
+    backends: list[str], precision: str, device: str, threads: int | None, json: Path | None
+) -> torch.device:
+    """Refuse what cannot work before anything is measured; find the device."""
+    record.check_target(json)
+    latencies.check(backends, precision)
+    if threads is not None:
+        torch.set_num_threads(threads)
+    return pick_device(device)
+
+
+def _finish(found: dict[str, Any], json: Path | None) -> None:
+    """Say what could not run, on what and how the rest was measured; save."""
+    for row in found["rows"]:
+        if row["problem"] is not None:
+            what = f"{row['model']} x{row['scale']}" if "model" in row else f"window {row['window']}"
+            print(f"{what}, {row['backend']}: cannot run: {row['problem']}")
+    facts = found["environment"]
+    machine = [facts["device_name"], f"torch {facts['torch']}", f"{facts['threads']} threads"]
+    if facts["device"].startswith("cuda"):
+        flags = ("tf32_matmul", "tf32_cudnn", "cudnn_benchmark")
+        machine += [f"{flag} {'on' if facts[flag] else 'off'}" for flag in flags]
+        memory = "MiB: allocated at most, weights and input included"
+    else:
+        machine.append(f"load {facts['load_before']} before the start")
+        memory = "MiB: growth of the resident set above network and input"
+    print(", ".join(machine))
+    print(f"{found['warmup']} runs to warm up, then {found['runs']} timed, all cases in turns; {memory}")
+    _save(found, json)
+
+
+def _save(found: dict[str, Any], target: Path | None) -> None:
+    if target is not None:
+        record.save(found, target)
+        print(f"written: {target}")
+
+
+def _table(*columns: str) -> Table:
+    table = Table(box=None, padding=(0, 1, 0, 0))
+    for column in columns:
+        table.add_column(column, overflow="fold")
+    return table
+
+
+def _show(table: Table) -> None:
+    console = Console()
+    console.print(table) if console.is_terminal else Console(width=200).print(table)
+
+
+@contextmanager
+def _status() -> Iterator[Callable[[str], object]]:
+    """A line on stderr, if that is a terminal, that tells what is being done."""
+    with Console(stderr=True).status("") as status:
+        yield status.update
