@@ -12,7 +12,8 @@ import pytest
 import torch
 from typer.testing import CliRunner
 
-from esc_sr.benchmark import measure, record
+from esc_sr import record
+from esc_sr.benchmark import measure
 from esc_sr.benchmark.attention import AttentionCase, attention
 from esc_sr.benchmark.latency import NetworkCase, latency
 from esc_sr.benchmark.measure import Rule
@@ -159,7 +160,7 @@ def latencies(path: Path, **row: Any) -> Path:
 
 def test_documents_come_back_as_they_were(tmp_path: Path) -> None:
     found = record.load(latencies(tmp_path / "a.json", times_ms=[1.5, 2.25]))
-    assert found["benchmark"] == "latency"
+    assert found["kind"] == "latency"
     assert found["rows"][0]["times_ms"] == [1.5, 2.25] and found["rows"][0]["input"] == [320, 180]
 
 

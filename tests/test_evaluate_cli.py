@@ -51,14 +51,14 @@ def test_rows_for_every_model_set_and_scale(here: Path) -> None:
     assert result.exit_code == 0
     document = json.loads(Path("o.json").read_text())
     rows = document["rows"]
-    assert [(row["method"], row["set"], row["scale"]) for row in rows] == [
+    assert [(row["model"], row["set"], row["scale"]) for row in rows] == [
         ("tiny", "Set5", 2),
         ("bicubic", "Set5", 2),
     ]
     for row in rows:
         assert row["complete"] and [image["name"] for image in row["images"]] == ["a", "b"]
-        assert row["psnr"] == pytest.approx(np.mean([image["psnr"] for image in row["images"]]))
-        assert f"{row['psnr']:.2f}/{row['ssim']:.4f}" in result.stdout
+        assert row["psnr_y"] == pytest.approx(np.mean([image["psnr"] for image in row["images"]]))
+        assert f"{row['psnr_y']:.2f}/{row['ssim_y']:.4f}" in result.stdout
     assert document["protocol"]["padding"] == "image" and document["protocol"]["rounded"]
     assert document["environment"]["torch"] == torch.__version__
 
@@ -73,7 +73,7 @@ def test_lr_is_made_for_a_scale_without_files_and_folders_may_follow(here: Path)
         ("Set5", 3, "made from HR"),
         ("Set5", 3, "made from HR"),
     ]
-    assert rows[0]["psnr"] == rows[1]["psnr"]
+    assert rows[0]["psnr_y"] == rows[1]["psnr_y"]
 
 
 def test_pictures_and_a_sheet_are_kept(here: Path) -> None:
@@ -102,7 +102,7 @@ def test_without_ground_truth_niqe_is_measured(here: Path) -> None:
     result = evaluate("-n", "bicubic", "--lr", "real", "-s", "2", "--json", "o.json")
     assert result.exit_code == 0 and "NIQE" in result.stdout
     (row,) = json.loads(Path("o.json").read_text())["rows"]
-    assert row["niqe"] > 0 and row["psnr"] is None
+    assert row["niqe"] > 0 and row["psnr_y"] is None
 
 
 def test_a_damaged_picture_is_named_and_the_rest_kept(here: Path) -> None:

@@ -24,6 +24,7 @@ ORDER = (
     "data",
     "metrics",
     "niqe",
+    "record",
     "evaluate",
     "benchmark",
     "train",

@@ -8,8 +8,8 @@ import torch
 
 from esc_sr import paper
 from esc_sr.benchmark.measure import Record, Rule, measure, tuned
-from esc_sr.benchmark.record import document, environment
 from esc_sr.network.blocks import WindowAttention
+from esc_sr.record import document, environment
 from esc_sr.upscale.engine import PRECISIONS
 
 WINDOWS = (16, 24, 32)

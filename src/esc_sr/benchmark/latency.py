@@ -8,10 +8,10 @@ import torch
 
 from esc_sr.benchmark.measure import Rule, measure, tuned
 from esc_sr.benchmark.networks import Size, build, set_backend
-from esc_sr.benchmark.record import document, environment
 from esc_sr.errors import UsageError
 from esc_sr.network import ESCLTE
 from esc_sr.network.attention import BACKENDS, best_backend
+from esc_sr.record import document, environment
 from esc_sr.upscale.engine import PRECISIONS
 
 

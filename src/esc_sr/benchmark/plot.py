@@ -5,8 +5,8 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from esc_sr import paper
-from esc_sr.benchmark.record import load
 from esc_sr.errors import UsageError
+from esc_sr.record import load
 
 
 class Point(NamedTuple):
@@ -36,7 +36,7 @@ def points(files: Iterable[Path], test_set: str) -> list[Point]:
     """
     rows = [row for file in files for row in load(file)["rows"]]
     scores = {
-        (row["model"], row["scale"]): float(row["psnr_y"])
+        (row.get("preset") or row["model"], row["scale"]): float(row["psnr_y"])
         for row in rows
         if row.get("psnr_y") is not None and row.get("set") == test_set
     }

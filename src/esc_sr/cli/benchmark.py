@@ -10,10 +10,11 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
+from esc_sr import record
 from esc_sr.benchmark import attention as attentions
 from esc_sr.benchmark import complexity as counts
 from esc_sr.benchmark import latency as latencies
-from esc_sr.benchmark import networks, record
+from esc_sr.benchmark import networks
 from esc_sr.benchmark import plot as plots
 from esc_sr.benchmark.measure import Rule
 from esc_sr.errors import UsageError

@@ -1,14 +1,12 @@
 """`esc-sr evaluate`: PSNR and SSIM on benchmark sets, beside the paper's."""
 
-import json
-import platform
 import sys
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import torch
 import typer
@@ -17,14 +15,14 @@ from rich.markup import escape
 from rich.progress import Progress
 from rich.table import Table
 
-from esc_sr import __version__
+from esc_sr import record
 from esc_sr.data.sets import BenchmarkSet, find_set, paired_set
 from esc_sr.errors import DataError, UsageError
 from esc_sr.evaluate.run import Row, find_method, run
 from esc_sr.evaluate.scores import Protocol
 from esc_sr.evaluate.sheet import Gallery
 from esc_sr.network import ESCLTE
-from esc_sr.upscale.device import describe, pick_device
+from esc_sr.upscale.device import pick_device
 
 
 def evaluate(
@@ -86,22 +84,17 @@ def evaluate(
     )
     table = table or (2 if lte is None else 5 if channels == "rgb" else 6)
     sets = _find_sets([*(data or []), *(more or [])], hr, lr, scales)
-    document: dict[str, Any] = {
-        "kind": "evaluate",
-        "esc_sr": __version__,
-        "command": ["esc-sr", *sys.argv[1:]],
-        "environment": {
-            "device": describe(place),
-            "torch": torch.__version__,
-            "python": platform.python_version(),
-        },
-        "protocol": asdict(protocol),
-    }
     rows: list[Row] = []
 
     def write() -> None:
         if json_file:
-            _write(json_file, document | {"rows": [row.record(table) for row in rows]})
+            records = [row.record(table, protocol) for row in rows]
+            facts = {
+                "command": sys.argv[1:],
+                "environment": record.environment(place),
+                "protocol": asdict(protocol),
+            }
+            record.save(record.document("evaluate", records, **facts), json_file)
 
     write()  # a place that cannot be written shows before the work
     try:
@@ -147,16 +140,6 @@ def _find_sets(
     return sets
 
 
-def _write(path: Path, document: Mapping[str, Any]) -> None:
-    """Write JSON, whole or not at all."""
-    part = path.with_name(f".{path.name}.part")
-    try:
-        part.write_text(json.dumps(document, indent=1) + "\n", encoding="utf-8")
-        part.replace(path)
-    except OSError as error:
-        raise UsageError(f"--json {path}: cannot be written ({error.strerror})") from error
-
-
 def _show(rows: Sequence[Row], table: int, per_image: bool) -> None:
     """Print a table of the rows and, under each, if wanted, its pictures; then what failed."""
     shown = Table("set", "scale", "model", "PSNR/SSIM", f"paper, Table {table}", "dB", "pictures")
@@ -165,7 +148,7 @@ def _show(rows: Sequence[Row], table: int, per_image: bool) -> None:
         gap = f"{psnr - printed[0]:+.2f}" if psnr is not None and printed else ""
         count = str(len(row.images)) if row.complete else f"{len(row.images)} of {row.total}"
         means = _scores(psnr, row.mean("ssim"), row.mean("niqe"))
-        shown.add_row(row.set, f"x{row.scale}", row.method, means, _scores(*printed or ()), gap, count)
+        shown.add_row(row.set, f"x{row.scale}", row.model, means, _scores(*printed or ()), gap, count)
         for image in row.images if per_image else ():
             found = _scores(image.get("psnr"), image.get("ssim"), image.get("niqe"))
             shown.add_row("", "", image["name"], found, style="dim")
@@ -173,7 +156,7 @@ def _show(rows: Sequence[Row], table: int, per_image: bool) -> None:
         Console().print(shown)
     for row in rows:
         for name, reason in row.failed.items():
-            typer.echo(f"esc-sr: {row.method} x{row.scale} on {row.set}: {name}: {reason}", err=True)
+            typer.echo(f"esc-sr: {row.model} x{row.scale} on {row.set}: {name}: {reason}", err=True)
 
 
 def _scores(psnr: float | None = None, ssim: float | None = None, niqe: float | None = None) -> str:

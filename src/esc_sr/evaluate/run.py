@@ -62,7 +62,7 @@ class Row:
     """Scores of a method on a set at a scale.
 
     Attributes:
-        method: its name.
+        model: the name of the method.
         preset: the preset whose sizes the network has, if any.
         set: name of the benchmark set.
         scale: HR over LR side.
@@ -72,7 +72,7 @@ class Row:
         failed: what went wrong, by picture.
     """
 
-    method: str
+    model: str
     preset: str | None
     set: str
     scale: int
@@ -96,13 +96,15 @@ class Row:
         scores = paper.scores(table, self.preset, self.scale) if self.preset else {}
         return scores.get(_paper_name(self.set))
 
-    def record(self, table: int) -> dict[str, Any]:
-        """The row as JSON holds it."""
+    def record(self, table: int, protocol: Protocol) -> dict[str, Any]:
+        """The row as JSON holds it: psnr_y and ssim_y, or psnr_rgb and ssim_rgb, or niqe."""
         printed = self.paper(table)
         return {
             **asdict(self),
             "complete": self.complete,
-            **{key: self.mean(key) for key in ("psnr", "ssim", "niqe")},
+            f"psnr_{protocol.channels}": self.mean("psnr"),
+            f"ssim_{protocol.channels}": self.mean("ssim"),
+            "niqe": self.mean("niqe"),
             "paper": printed and {"table": table, "psnr": printed[0], "ssim": printed[1]},
         }
 

@@ -1,4 +1,4 @@
-"""Benchmark documents: what was measured, and on what."""
+"""Documents of measurements: what was measured, on what, as JSON."""
 
 import json
 import os
@@ -11,13 +11,14 @@ import torch
 
 from esc_sr import __version__
 from esc_sr.errors import UsageError
+from esc_sr.upscale.device import describe
 
 
 def environment(device: torch.device) -> dict[str, Any]:
     """Everything that timings depend on besides the work itself: the device, versions, threads and flags."""
     facts: dict[str, Any] = {
         "device": str(device),
-        "device_name": _device_name(device),
+        "device_name": describe(device),
         "platform": platform.platform(),
         "python": platform.python_version(),
         "torch": torch.__version__,
@@ -40,19 +41,9 @@ def environment(device: torch.device) -> dict[str, Any]:
     return facts
 
 
-def _device_name(device: torch.device) -> str:
-    if device.type == "cuda":
-        return torch.cuda.get_device_name(device)
-    if device.type == "cpu" and Path("/proc/cpuinfo").exists():
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-        names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
-        return f"{names[0]}, {os.cpu_count()} cores" if names else platform.machine()
-    return f"{platform.processor() or platform.machine()} {device.type}"
-
-
-def document(benchmark: str, rows: list[dict[str, Any]], **facts: Any) -> dict[str, Any]:
-    """Put records into one document, with the name of the benchmark and whatever holds for all of them."""
-    return {"benchmark": benchmark, **facts, "rows": rows}
+def document(kind: str, rows: list[dict[str, Any]], **facts: Any) -> dict[str, Any]:
+    """Put records into one document, with the name of what made it and whatever holds for all of them."""
+    return {"kind": kind, **facts, "rows": rows}
 
 
 def check_target(path: Path | None) -> None:
@@ -68,8 +59,17 @@ def check_target(path: Path | None) -> None:
 
 
 def save(found: dict[str, Any], path: Path) -> None:
-    """Write a document as JSON."""
-    path.write_text(json.dumps(found, indent=2) + "\n")
+    """Write a document as JSON, whole or not at all.
+
+    Raises:
+        UsageError: The file cannot be written.
+    """
+    part = path.with_name(f".{path.name}.part")
+    try:
+        part.write_text(json.dumps(found, indent=2) + "\n", encoding="utf-8")
+        part.replace(path)
+    except OSError as error:
+        raise UsageError(f"{path}: cannot be written ({error.strerror})") from error
 
 
 def load(path: Path) -> dict[str, Any]:
