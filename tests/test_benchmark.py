@@ -60,6 +60,23 @@ def in_process(monkeypatch: pytest.MonkeyPatch) -> None:
 def silent(_: str) -> None: ...
 
 
+def test_what_is_timed_before_an_interruption_is_kept(in_process: None) -> None:
+    calls = 0
+
+    class Stops(Allocation):
+        def prepare(self, device: torch.device) -> Callable[[], object]:
+            def run() -> None:
+                nonlocal calls
+                calls += 1
+                if calls == 6:  # memory, warm-up, three rounds, and then
+                    raise KeyboardInterrupt
+
+            return run
+
+    (row,) = measure.measure([Stops(1)], CPU, Rule(1, 5), silent)
+    assert len(row["times_ms"]) == 3 and row["median_ms"] is not None and row["problem"] is None
+
+
 def sane(row: dict[str, Any], runs: int) -> bool:
     quartiles = row["quartiles_ms"]
     ordered = row["min_ms"] <= quartiles[0] <= row["median_ms"] <= quartiles[1] <= row["max_ms"]

@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from multiprocessing import get_context
 from pathlib import Path
@@ -21,6 +21,8 @@ import numpy as np
 import torch
 
 Record = dict[str, Any]
+
+INTERRUPTED = "interrupted before it was timed"
 
 
 class Case(Protocol):
@@ -70,6 +72,7 @@ def measure(
     Returns:
         A record per case: its facts, median_ms, quartiles_ms, min_ms, max_ms, times_ms, memory_mib,
         reserved_mib (CUDA) and problem. What could not run says why there, and has None for the numbers.
+        After Ctrl-C while timing, of the rounds done.
     """
     records: list[Record] = []
     ready: list[tuple[Record, Callable[[], object], list[float]]] = []
@@ -96,9 +99,10 @@ def measure(
                     record["problem"] = _line(error)
                 else:
                     ready.append((record, run, []))
-        _take_turns([(run, times) for _, run, times in ready], device, rule.runs, report)
+        with suppress(KeyboardInterrupt):  # what is timed so far is kept
+            _take_turns([(run, times) for _, run, times in ready], device, rule.runs, report)
     for record, _, times in ready:
-        record |= _summary(times)
+        record |= _summary(times) if times else {"problem": INTERRUPTED}
     return records
 
 

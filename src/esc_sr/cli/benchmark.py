@@ -258,6 +258,10 @@ def _finish(found: dict[str, Any], json: Path | None) -> None:
     print(", ".join(machine))
     print(f"{found['warmup']} runs to warm up, then {found['runs']} timed, all cases in turns; {memory}")
     _save(found, json)
+    rounds = min((len(row["times_ms"]) for row in found["rows"] if "times_ms" in row), default=found["runs"])
+    if rounds < found["runs"]:
+        typer.echo(f"esc-sr: interrupted; {rounds} of {found['runs']} runs were timed", err=True)
+        raise typer.Exit(130)
 
 
 def _save(found: dict[str, Any], target: Path | None) -> None:
