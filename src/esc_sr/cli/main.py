@@ -18,6 +18,7 @@ _LATER = {
     "compare": "Measure a picture against its original, or alone.",
     "train": "Train a network by one of the paper's recipes.",
     "benchmark": "Measure what the networks cost: MACs, latency, memory.",
+    "degrade": "Make low-resolution samples by the real-world degradation, to look at.",
     "info": "Tell what a checkpoint file is.",
     "convert": "Convert a checkpoint file to another dialect.",
     "models": "List the bundled weights.",
