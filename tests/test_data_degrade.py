@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from esc_sr.data.degrade import Degradation, Order, add_gaussian, add_poisson, degrade, sharpen
+from esc_sr.data.degrade import Degradation, Order, add_gaussian, add_poisson, degrade, draw_factor, sharpen
 from esc_sr.data.kernels import Blur
 from esc_sr.errors import UsageError
 
@@ -130,10 +130,21 @@ def test_poisson_noise_has_a_variance_that_grows_with_brightness() -> None:
     assert not torch.equal(noise[0, 0], noise[0, 1])
 
 
-def test_factors_and_orders_vary_from_batch_to_batch() -> None:
-    x, generator = pictures(1, 48, 48), seeded()
+def test_factors_have_their_range_and_their_share() -> None:
+    generator = seeded()
+    factors = torch.tensor([draw_factor(Order(), generator) for _ in range(1000)])
+    shares = torch.stack([factors > 1, factors < 1, factors == 1]).float().mean(1)
+    torch.testing.assert_close(shares, torch.tensor([0.2, 0.7, 0.1]), rtol=0, atol=0.05)
+    assert 0.15 <= factors.min() < 0.17 and 1.45 < factors.max() <= 1.5
+    assert factors[factors < 1].mean().item() == pytest.approx(0.575, abs=0.03)
+
+
+def test_the_size_between_the_passes_decides_how_much_detail_is_left() -> None:
+    x = pictures(1, 48, 48)
+    reduce = replace(NOTHING, resize=(0.0, 1.0, 0.0), resize_range=(0.15, 1.0))
     detail = [
-        degrade(x, replace(NONE, first=RESIZE), generator).diff(dim=3).abs().mean().item() for _ in range(12)
+        degrade(x, replace(NONE, first=reduce), seeded(seed)).diff(dim=3).abs().mean().item()
+        for seed in range(12)
     ]
     assert max(detail) > 1.3 * min(detail)
 

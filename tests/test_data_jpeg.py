@@ -35,7 +35,7 @@ def test_the_result_is_that_of_libjpeg(picture: Image.Image, quality: int) -> No
     real = to_tensor(Image.open(file))
     x = to_tensor(picture)
     ours = jpeg(x, torch.tensor([float(quality)]))
-    assert psnr(ours, real) > 40
+    assert psnr(ours, real) > 47  # 46 with the chroma repeated, not smoothed
     assert psnr(ours, real) > psnr(x, real) + 5  # closer to the real file than the picture is
 
 

@@ -239,13 +239,23 @@ def add_poisson(x: Tensor, scale: Tensor, grey: Tensor, generator: torch.Generat
     return (x + noise * _each(scale, x)).clamp(0, 1)
 
 
+def draw_factor(order: Order, generator: torch.Generator) -> float:
+    """Draw the factor that a pass resizes by: above 1 enlarges, 1 keeps; equally likely within its range."""
+    enlarge, reduce, _ = order.resize
+    low, high = order.resize_range
+    way, part = uniform(0, 1, 2, generator).tolist()
+    if way < enlarge:
+        return 1 + (high - 1) * part
+    return low + (1 - low) * part if way < enlarge + reduce else 1.0
+
+
 def _blur_resize_noise(x: Tensor, order: Order, whole: tuple[int, ...], generator: torch.Generator) -> Tensor:
     """The first three steps of a pass; the size is `whole`, px, times the factor drawn."""
     count = len(x)
     kernels = draw_kernels(count, order.blur, generator)
     if bool(chance(order.blur_prob, 1, generator)):
         x = filter_each(x, kernels)
-    factor = _draw_factor(order, generator)
+    factor = draw_factor(order, generator)
     x = _resize(x, (max(int(whole[0] * factor), 1), max(int(whole[1] * factor), 1)), generator)
     grey = chance(order.grey, count, generator)
     if bool(chance(order.gaussian, 1, generator)):
@@ -257,15 +267,6 @@ def _compress(x: Tensor, order: Order, generator: torch.Generator) -> Tensor:
     if order.jpeg_quality is None:
         return x
     return jpeg(x, uniform(*order.jpeg_quality, len(x), generator))
-
-
-def _draw_factor(order: Order, generator: torch.Generator) -> float:
-    enlarge, reduce, _ = order.resize
-    low, high = order.resize_range
-    way, part = uniform(0, 1, 2, generator).tolist()
-    if way < enlarge:
-        return 1 + (high - 1) * part
-    return low + (1 - low) * part if way < enlarge + reduce else 1.0
 
 
 def _resize(x: Tensor, size: tuple[int, int], generator: torch.Generator) -> Tensor:
