@@ -1,5 +1,6 @@
 """ESC+LTE: pictures of any size from one set of features (Sec. 4.5, Supp. 6.2; decoder: LTE, CVPR 2022)."""
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import torch
@@ -7,6 +8,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from esc_sr.network.esc import ESCConfig, ESCEncoder
+from esc_sr.network.rows import Bands, default_bands, join
 
 QUERIES = 2**15  # output pixels decoded at a time when no gradient is recorded
 EDGE = 1e-6  # how far inside the picture a query stays, in coordinates -1..1
@@ -99,6 +101,8 @@ class ESCLTE(nn.Module):
         config: The sizes it was built from.
     """
 
+    reach = 2  # input rows that a point depends on: one to sample, one for the convolution before
+
     def __init__(self, config: LTEConfig) -> None:
         super().__init__()
         self.config = config
@@ -119,15 +123,44 @@ class ESCLTE(nn.Module):
         Returns:
             (B, 3, *size), RGB around 0..1, not clamped.
         """
-        height, width = size
+        return join(self.bands(lr, size, default_bands(lr)), size[0])
+
+    def bands(self, lr: Tensor, size: tuple[int, int], bands: Bands | None) -> Iterator[tuple[int, Tensor]]:
+        """Enlarge pictures to any size, band by band; arguments as in `forward`, and one more.
+
+        Args:
+            lr: As there.
+            size: As there.
+            bands: How, if no gradient is recorded; None makes it one band.
+
+        Yields:
+            The first row of a band of the result, and the band (B, 3, h, target width), from top to bottom.
+        """
         x = (lr - 0.5) / 0.5
-        maps = self.decoder.maps(self.encoder.features(x))
+        f = self.encoder.features(x, bands)
+        height = size[0]
+        rows = height if bands is None else max(bands.rows * height // lr.shape[2], 1)
+        for top in range(0, height, rows):
+            yield top, self._rows(x, f, size, top, min(top + rows, height)) * 0.5 + 0.5
+
+    def _rows(self, lr: Tensor, features: Tensor, size: tuple[int, int], top: int, bottom: int) -> Tensor:
+        """Decode rows `top` to `bottom` of the target, (B, 3, bottom - top, width), in chunks of queries.
+
+        The rows of the input that they depend on are taken for a picture of their own, with its coordinates.
+        """
+        (height, width), (lr_height, lr_width) = size, lr.shape[2:]
+        first = max(top * lr_height // height - self.reach, 0)
+        last = min(-(-bottom * lr_height // height) + self.reach, lr_height)
+        lr = lr[:, :, first:last]
+        maps = self.decoder.maps(features[:, :, first:last].to(lr.device))
+        y = (torch.arange(top, bottom, dtype=torch.float64) + 0.5) * lr_height / height - first  # in pixels
+        x = (torch.arange(width, dtype=torch.float64) + 0.5) / width
+        points = torch.stack(torch.meshgrid(y / (last - first) * 2 - 1, x * 2 - 1, indexing="ij"), -1)
         cell = lr.new_tensor([2 / height, 2 / width])
-        growth = lr.new_tensor([height / lr.shape[2], width / lr.shape[3]]) / self.config.trained_scale
-        cell = cell * growth.clamp(min=1)
+        growth = lr.new_tensor([height / lr_height, width / lr_width]) / self.config.trained_scale
+        cell = cell * growth.clamp(min=1) * lr.new_tensor([lr_height / (last - first), 1])
         chunks = []
-        for points in pixel_centres(height, width).to(lr).split(QUERIES):
-            coord = points.expand(len(lr), -1, -1)
-            chunks.append(self.decoder(x, *maps, coord, cell.expand_as(coord)))
-        sr = torch.cat(chunks, 1).transpose(1, 2).unflatten(2, size)
-        return sr * 0.5 + 0.5
+        for chunk in points.view(-1, 2).to(lr.dtype).to(lr.device).split(QUERIES):
+            coord = chunk.expand(len(lr), -1, -1)
+            chunks.append(self.decoder(lr, *maps, coord, cell.expand_as(coord)))
+        return torch.cat(chunks, 1).transpose(1, 2).unflatten(2, (bottom - top, width))

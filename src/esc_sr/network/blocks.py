@@ -5,7 +5,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from esc_sr.network.attention import attend
-from esc_sr.network.rows import reflect_pad, rowwise
+from esc_sr.network.rows import Bands, reflect_pad, rowwise, rowwise_each
 
 LargeKernels = tuple[Tensor, ...]  # one full kernel, or its channel and spatial factors
 
@@ -68,7 +68,10 @@ class WindowAttention(nn.Module):
 
 
 class ConvAttn(nn.Module):
-    """Convolutional attention: a shared large kernel and a dynamic kernel on the first channels (Eq. 4)."""
+    """Convolutional attention: a shared large kernel and a dynamic kernel on the first channels (Eq. 4).
+
+    Its result is the sum of two parts: `split` needs a pixel of the input, `mix` the means of the picture.
+    """
 
     squeeze = 2
 
@@ -89,7 +92,7 @@ class ConvAttn(nn.Module):
     def dynamic_kernel(self, x: Tensor) -> Tensor:
         """Estimate the depthwise 3x3 kernels (B, pdim, 3, 3) of (B, C, H, W), from global means."""
         means = x[:, : self.pdim].mean((2, 3), keepdim=True)
-        kernel: Tensor = self.estimator(means)
+        kernel: Tensor = self.estimator(means.to(self.fuse.weight.device))
         return kernel.view(-1, self.pdim, 3, 3)
 
     def convolve(self, att: Tensor, large: LargeKernels, dynamic: Tensor) -> Tensor:
@@ -97,15 +100,14 @@ class ConvAttn(nn.Module):
         (kernel,) = large
         return F.conv2d(att, kernel, padding=kernel.shape[-1] // 2) + depthwise(att, dynamic)
 
-    def mix(self, x: Tensor, large: LargeKernels, dynamic: Tensor) -> Tensor:
-        """Convolve the first channels of (B, C, H, W) and fuse all; reaches half a large kernel far."""
-        att, idt = x[:, : self.pdim], x[:, self.pdim :]
-        return self.fuse(torch.cat((self.convolve(att, large, dynamic), idt), dim=1))
+    def split(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """Fuse the channels of (B, C, H, W) that pass unchanged; return that and the others, `att`."""
+        idt = x[:, self.pdim :]
+        return F.conv2d(idt, self.fuse.weight[:, self.pdim :], self.fuse.bias), x[:, : self.pdim]
 
-    def forward(self, x: Tensor, large: LargeKernels) -> Tensor:
-        """(B, C, H, W) and the network's large kernel to (B, C, H, W)."""
-        dynamic = self.dynamic_kernel(x)
-        return rowwise(lambda band: self.mix(band, large, dynamic), x, halo=large[-1].shape[-1] // 2)
+    def mix(self, att: Tensor, large: LargeKernels, dynamic: Tensor) -> Tensor:
+        """Convolve and fuse (B, pdim, H, W) to (B, C, H, W); reaches half a large kernel far."""
+        return F.conv2d(self.convolve(att, large, dynamic), self.fuse.weight[:, : self.pdim])
 
 
 class DecomposedConvAttn(ConvAttn):
@@ -163,10 +165,20 @@ class ESCBlock(nn.Module):
         self.norm_out = LayerNorm2d(dim)
         self.conv_out = nn.Conv2d(dim, dim, 3, padding=1)
 
-    def forward(self, x: Tensor, large: LargeKernels) -> Tensor:
-        """(B, C, H, W) and the network's large kernel to (B, C, H, W)."""
-        f = rowwise(lambda band: self.ffn_in(self.norm_in(band)), x, halo=1)
-        f = f + rowwise(lambda band: self.attn(self.norm_attn(band)), f, align=self.attn.window)
+    def forward(self, x: Tensor, large: LargeKernels, bands: Bands | None = None) -> Tensor:
+        """(B, C, H, W) and the network's large kernel to (B, C, H, W); with bands, in place of the input."""
+        f = rowwise(lambda x: self.ffn_in(self.norm_in(x)), (x,), bands, halo=1)
+        f = rowwise(lambda f: self.attn(self.norm_attn(f)), (f,), bands, onto=f, align=self.attn.window)
         for norm, ffn, convattn in zip(self.ffn_norms, self.ffns, self.convattns, strict=True):
-            f = f + convattn(rowwise(nn.Sequential(norm, ffn), f, halo=1), large)
-        return x + rowwise(lambda band: self.conv_out(self.norm_out(band)), f, halo=1)
+            f = self._attend(f, nn.Sequential(norm, ffn), convattn, large, bands)
+        return rowwise(lambda f: self.conv_out(self.norm_out(f)), (f,), bands, onto=x, halo=1)
+
+    def _attend(
+        self, f: Tensor, ffn: nn.Sequential, convattn: ConvAttn, large: LargeKernels, bands: Bands | None
+    ) -> Tensor:
+        """Add ConvAttn(ConvFFN(f)) to f; of the ConvFFN's result only `att` is kept for the whole picture."""
+        f, att = rowwise_each(lambda f: convattn.split(ffn(f)), (f,), bands, onto=(f, None), halo=1)
+        dynamic, reach = convattn.dynamic_kernel(att), large[-1].shape[-1] // 2
+        return rowwise(
+            lambda att: convattn.mix(att, large, dynamic), (att,), bands, onto=f, halo=reach, share=4
+        )

@@ -1,5 +1,6 @@
 """ESC: Emulating Self-attention with Convolution (Sec. 3.2, Eq. 1 and 2, Figure 3)."""
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import torch
@@ -8,7 +9,7 @@ from torch import Tensor, nn
 
 from esc_sr.network.attention import BACKENDS
 from esc_sr.network.blocks import ESCBlock, LargeKernels, LayerNorm2d, WindowAttention
-from esc_sr.network.rows import pad_to_multiple, rowwise
+from esc_sr.network.rows import Bands, default_bands, join, pad_to_multiple, rowwise, walk
 from esc_sr.network.upsamplers import SKIPS, UPSAMPLERS, ConvSkip, build_upsampler
 
 
@@ -152,14 +153,17 @@ class ESCEncoder(nn.Module):
             with torch.no_grad():
                 self.large_kernel.weight.copy_(symmetrize(self.large_kernel.weight))
 
-    def features(self, lr: Tensor) -> Tensor:
+    def features(self, lr: Tensor, bands: Bands | None = None) -> Tensor:
         """Extract features F (B, C, H, W) from a picture (B, 3 unshuffle^2, H, W) (Eq. 1, 2)."""
         large = self.large_kernel()
-        shallow = self.head(lr)
+        shallow = rowwise(self.head, (lr,), bands, halo=1)
         deep = shallow
         for block in self.blocks:
-            deep = block(deep, large)
-        return shallow + rowwise(nn.Sequential(self.norm_last, self.tail), deep, halo=1)
+            deep = block(deep, large, bands)
+        last = nn.Sequential(self.norm_last, self.tail)
+        if bands is None:
+            return shallow + last(deep)
+        return rowwise(lambda lr, deep: self.head(lr) + last(deep), (lr, deep), bands, halo=1)
 
 
 class ESC(ESCEncoder):
@@ -185,13 +189,34 @@ class ESC(ESCEncoder):
         Returns:
             (B, 3, scale H, scale W), RGB around 0..1, not clamped.
         """
+        return join(self.bands(lr, default_bands(lr)), self.config.scale * lr.shape[2])
+
+    def bands(self, lr: Tensor, bands: Bands | None) -> Iterator[tuple[int, Tensor]]:
+        """Enlarge pictures band by band; `lr` is not written to.
+
+        Args:
+            lr: (B, 3, H, W), RGB in 0..1, any sides from 1.
+            bands: How, if no gradient is recorded; None makes it one band.
+
+        Yields:
+            The first row of a band of the result, and the band (B, 3, h, scale W), from top to bottom.
+        """
         height, width = lr.shape[-2:]
         config = self.config
         x = F.pixel_unshuffle(pad_to_multiple(lr, config.unshuffle), config.unshuffle)
-        f = self.features(x)
+        f = self.features(x, bands)
         if config.skip == "conv":
-            f = f + rowwise(self.skip, x, halo=self.skip.reach)
-        sr = rowwise(self.upsampler, f, halo=4)[:, :, : config.scale * height, : config.scale * width]
+            f = rowwise(self.skip, (x,), bands, onto=f, halo=self.skip.reach)
+        enlargement = config.scale * config.unshuffle
+        share = 1 if config.upsampler == "pixelshuffledirect" else 4 / enlargement**2
+        for top, (sr,) in walk(self._finish, (f, x), bands, halo=4, share=share):
+            yield enlargement * top, sr[:, :, : config.scale * height - enlargement * top, : config.scale * width]
+
+    def _finish(self, f: Tensor, x: Tensor) -> tuple[Tensor]:
+        """Features and folded picture to the enlarged picture (Eq. 1, lines 3 and 4); reaches 4 pixels far."""
+        config = self.config
+        sr = self.upsampler(f)
         if config.skip != "conv":
+            lr = F.pixel_shuffle(x, config.unshuffle)
             sr = sr + F.interpolate(lr, scale_factor=config.scale, mode=config.skip)
-        return sr
+        return (sr,)

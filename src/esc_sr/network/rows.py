@@ -1,43 +1,152 @@
 """Working through a picture in bands of rows, exactly, and reflecting it at its edges."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
-BAND_PIXELS = 2**18
+BAND_PIXELS = 2**17
+"""Pixels of a band unless the caller chooses: on a CPU, what the allocator can use again and again."""
 
 
-def rowwise(stage: Callable[[Tensor], Tensor], x: Tensor, halo: int = 0, align: int = 1) -> Tensor:
-    """Apply a local stage to a picture, in bands of rows when no gradient is recorded.
+def _empty(like: Tensor, shape: Sequence[int]) -> Tensor:
+    """A full map beside the tensor whose kind it shares."""
+    return like.new_empty(shape)
 
-    The result is that of `stage(x)`; only the stage's intermediate results are smaller.
+
+@dataclass(frozen=True)
+class Bands:
+    """How to work through a picture when no gradient is recorded: band by band, maps changed in place.
+
+    The results are those of the picture in one piece, whatever the height of the bands.
+
+    Attributes:
+        rows: Height of a band of the input picture, from 1; stages may take more or fewer.
+        device: Where the stages compute, which need not be where the maps lie.
+        new_map: Makes an uninitialised map of the type of a tensor and of a shape (B, C, H, W). Where it
+            lies, in another memory or in a file, is nobody else's business.
+    """
+
+    rows: int
+    device: torch.device
+    new_map: Callable[[Tensor, Sequence[int]], Tensor] = _empty
+
+
+def default_bands(x: Tensor) -> Bands | None:
+    """How a forward works through a picture (B, C, H, W): in bands, or None, in one differentiable piece."""
+    if torch.is_grad_enabled() or torch.compiler.is_compiling() or x.is_meta:
+        return None
+    return Bands(max(BAND_PIXELS // x.shape[3], 1), x.device)
+
+
+def walk(
+    stage: Callable[..., tuple[Tensor, ...]],
+    inputs: Sequence[Tensor],
+    bands: Bands | None,
+    halo: int = 0,
+    align: int = 1,
+    share: float = 1,
+) -> Iterator[tuple[int, tuple[Tensor, ...]]]:
+    """Apply a local stage to one band of rows after the other.
+
+    Whoever takes a band's results may write them into the inputs: what the next band needs is kept.
 
     Args:
-        stage: (B, C, h, W) to (B, C', s h, s W) for any h; an output row may depend on input rows up to
-            `halo` away, or on those of its own group of `align` rows.
-        x: (B, C, H, W).
+        stage: Bands (B, C, h, W), one of each input, to results (B, C', s h, s W), for any h; a result's row
+            may depend on input rows up to `halo` away, or on those of its own group of `align` rows.
+        inputs: Maps (B, C, H, W) of one height.
+        bands: Their height, and where the stage computes; None makes it one band.
         halo: Reach of the stage in rows, upwards and downwards.
-        align: Bands start at multiples of this many rows.
+        align: Bands start at multiples of this many rows, and have at least so many.
+        share: Times the usual height, for a stage that takes more or less memory than others.
+
+    Yields:
+        The first input row of a band, and the stage's results for its rows alone.
+    """
+    if bands is None:
+        yield 0, stage(*inputs)
+        return
+    height = inputs[0].shape[2]
+    rows = max(int(bands.rows * share) // align, 1) * align
+    tops = range(0, max(height - align + 1, 1), rows)
+    above = [x[:, :, :0] for x in inputs]
+    for top, bottom in zip(tops, [*tops[1:], height], strict=True):
+        first = top - above[0].shape[2]
+        cuts = [x[:, :, top : bottom + halo].to(bands.device) for x in inputs]
+        if top > first:
+            cuts = [torch.cat(pair, 2) for pair in zip(above, cuts, strict=True)]
+        results = stage(*cuts)
+        above = [cut[:, :, max(bottom - halo - first, 0) : bottom - first].clone() for cut in cuts]
+        scale = results[0].shape[2] // cuts[0].shape[2]
+        del cuts
+        yield top, tuple(y[:, :, (top - first) * scale : (bottom - first) * scale] for y in results)
+
+
+def rowwise_each(
+    stage: Callable[..., tuple[Tensor, ...]],
+    inputs: Sequence[Tensor],
+    bands: Bands | None,
+    onto: Sequence[Tensor | None],
+    halo: int = 0,
+    align: int = 1,
+    share: float = 1,
+) -> tuple[Tensor, ...]:
+    """Apply a local stage with several results to whole maps; arguments as in `walk`, and one more.
+
+    Args:
+        stage: As there; results are as high as the inputs.
+        inputs: As there.
+        bands: As there; None applies the stage once, out of place.
+        onto: For each result the map that it is added to, which may be an input, or None for a new map.
+        halo: As there.
+        align: As there.
+        share: As there.
 
     Returns:
-        (B, C', s H, s W).
+        The sums and the new maps; with bands, the sums are in place.
     """
-    height, width = x.shape[-2:]
-    if torch.is_grad_enabled() or torch.compiler.is_compiling():
-        return stage(x)
-    rows = -(-max(BAND_PIXELS // width, 4 * align, 4 * halo, 1) // align) * align
-    tops = range(0, max(height - rows // 2, 1), rows)  # a last band of less than half joins its neighbour
-    if len(tops) == 1:
-        return stage(x)
+    if bands is None:
+        results = stage(*inputs)
+        return tuple(y if base is None else base + y for y, base in zip(results, onto, strict=True))
+    shape = inputs[0].shape
+    maps = list(onto)
+    for top, results in walk(stage, inputs, bands, halo, align, share):
+        for n, (y, base) in enumerate(zip(results, onto, strict=True)):
+            target = maps[n]
+            if target is None:
+                target = maps[n] = bands.new_map(y, (*y.shape[:2], *shape[2:]))
+            rows = target[:, :, top : top + y.shape[2]]
+            if base is None:
+                rows.copy_(y)
+            else:
+                rows += y.to(rows.device)
+    return tuple(x for x in maps if x is not None)
+
+
+def rowwise(
+    stage: Callable[..., Tensor],
+    inputs: Sequence[Tensor],
+    bands: Bands | None,
+    onto: Tensor | None = None,
+    halo: int = 0,
+    align: int = 1,
+    share: float = 1,
+) -> Tensor:
+    """`rowwise_each` for a stage with one result."""
+    (out,) = rowwise_each(lambda *x: (stage(*x),), inputs, bands, (onto,), halo, align, share)
+    return out
+
+
+def join(bands: Iterator[tuple[int, Tensor]], height: int) -> Tensor:
+    """Put bands (B, C, h, W), each after its first row, together to (B, C, height, W); one is taken as it is."""
     out: Tensor | None = None
-    for top, bottom in zip(tops, [*tops[1:], height], strict=True):
-        first, last = max(top - halo, 0), min(bottom + halo, height)
-        band = stage(x[:, :, first:last])
-        scale = band.shape[2] // (last - first)
+    for top, band in bands:
+        if band.shape[2] == height:
+            return band
         if out is None:
-            out = band.new_empty(*band.shape[:2], height * scale, band.shape[3])
-        out[:, :, top * scale : bottom * scale] = band[:, :, (top - first) * scale : (bottom - first) * scale]
+            out = band.new_empty(*band.shape[:2], height, band.shape[3])
+        out[:, :, top : top + band.shape[2]] = band
     assert out is not None
     return out
 
