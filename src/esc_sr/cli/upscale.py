@@ -41,6 +41,10 @@ def upscale(
             "--self-ensemble", help="Mean over 8 flips and rotations: a bit better, 8 times as long."
         ),
     ] = False,
+    max_memory: Annotated[
+        str | None,
+        typer.Option(metavar="4GiB", help="What a picture may take; by default a safe part of what is free."),
+    ] = None,
     format: Annotated[
         str | None,
         typer.Option("-f", "--format", help="png, jpg, webp, tiff or avif; by default as the input."),
@@ -74,7 +78,8 @@ def upscale(
 
     if threads is not None:
         torch.set_num_threads(threads)
-    upscaler = Upscaler(model, scale, device, precision, self_ensemble, notify=_note)
+    report = None if quiet else _note
+    upscaler = Upscaler(model, scale, device, precision, self_ensemble, max_memory, _note, report)
     todo = todo or prepare(upscaler.scale)
     how = f"{Path(model).name} x{upscaler.scale}, {upscaler.device}, {precision}"
     failed, total = len(todo.problems), len(todo.problems) + len(todo.jobs)

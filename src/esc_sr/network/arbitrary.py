@@ -33,8 +33,8 @@ class LTEConfig:
 
 def pixel_centres(height: int, width: int) -> Tensor:
     """Coordinates (height * width, 2) of the pixel centres of a picture, row by row: (y, x) in -1..1."""
-    y = (torch.arange(height, dtype=torch.float32) * 2 + 1) / height - 1
-    x = (torch.arange(width, dtype=torch.float32) * 2 + 1) / width - 1
+    y = (torch.arange(height, dtype=torch.float64) * 2 + 1) / height - 1
+    x = (torch.arange(width, dtype=torch.float64) * 2 + 1) / width - 1
     return torch.stack(torch.meshgrid(y, x, indexing="ij"), -1).view(-1, 2)
 
 
@@ -75,7 +75,7 @@ class LTE(nn.Module):
             Colours (B, Q, 3) in the range of `lr`.
         """
         size = coord.new_tensor(coef.shape[-2:])
-        centres = pixel_centres(*coef.shape[-2:]).to(coord)
+        centres = pixel_centres(*coef.shape[-2:]).to(coord.dtype).to(coord.device)
         grid = centres.T.reshape(1, 2, *coef.shape[-2:]).expand(len(coef), -1, -1, -1)
         phase = self.phase(cell * size)  # (B, Q, hidden / 2)
         colours, areas = [], []
@@ -88,7 +88,7 @@ class LTE(nn.Module):
                 angle = torch.pi * ((waves * distance[:, :, None]).sum(-1) + phase)
                 basis = torch.cat((angle.cos(), angle.sin()), -1)
                 colours.append(self.mlp(_sample(coef, corner, "nearest") * basis))
-                areas.append(distance.prod(-1, keepdim=True).abs() + 1e-9)
+                areas.append((distance.abs() + 1e-9).prod(-1, keepdim=True))  # each side apart, see _rows
         total = torch.stack(areas).sum(0)
         blend = sum(colour * (area / total) for colour, area in zip(colours, reversed(areas), strict=True))
         return blend + _sample(lr, coord, "bilinear")

@@ -170,6 +170,7 @@ class ESCBlock(nn.Module):
         f = rowwise(lambda x: self.ffn_in(self.norm_in(x)), (x,), bands, halo=1)
         f = rowwise(lambda f: self.attn(self.norm_attn(f)), (f,), bands, onto=f, align=self.attn.window)
         for norm, ffn, convattn in zip(self.ffn_norms, self.ffns, self.convattns, strict=True):
+            assert isinstance(convattn, ConvAttn)
             f = self._attend(f, nn.Sequential(norm, ffn), convattn, large, bands)
         return rowwise(lambda f: self.conv_out(self.norm_out(f)), (f,), bands, onto=x, halo=1)
 

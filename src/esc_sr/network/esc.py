@@ -210,7 +210,10 @@ class ESC(ESCEncoder):
         enlargement = config.scale * config.unshuffle
         share = 1 if config.upsampler == "pixelshuffledirect" else 4 / enlargement**2
         for top, (sr,) in walk(self._finish, (f, x), bands, halo=4, share=share):
-            yield enlargement * top, sr[:, :, : config.scale * height - enlargement * top, : config.scale * width]
+            yield (
+                enlargement * top,
+                sr[:, :, : config.scale * height - enlargement * top, : config.scale * width],
+            )
 
     def _finish(self, f: Tensor, x: Tensor) -> tuple[Tensor]:
         """Features and folded picture to the enlarged picture (Eq. 1, lines 3 and 4); reaches 4 pixels far."""

@@ -6,13 +6,13 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-BAND_PIXELS = 2**17
+BAND_PIXELS = 2**16
 """Pixels of a band unless the caller chooses: on a CPU, what the allocator can use again and again."""
 
 
 def _empty(like: Tensor, shape: Sequence[int]) -> Tensor:
-    """A full map beside the tensor whose kind it shares."""
-    return like.new_empty(shape)
+    """A full map beside the tensor whose type it shares; channels last, so that a band is in one place."""
+    return torch.empty(tuple(shape), dtype=like.dtype, device=like.device, memory_format=torch.channels_last)
 
 
 @dataclass(frozen=True)
@@ -22,7 +22,7 @@ class Bands:
     The results are those of the picture in one piece, whatever the height of the bands.
 
     Attributes:
-        rows: Height of a band of the input picture, from 1; stages may take more or fewer.
+        rows: Height of a band of the maps, from 1; stages may take more or fewer.
         device: Where the stages compute, which need not be where the maps lie.
         new_map: Makes an uninitialised map of the type of a tensor and of a shape (B, C, H, W). Where it
             lies, in another memory or in a file, is nobody else's business.
@@ -139,7 +139,7 @@ def rowwise(
 
 
 def join(bands: Iterator[tuple[int, Tensor]], height: int) -> Tensor:
-    """Put bands (B, C, h, W), each after its first row, together to (B, C, height, W); one is taken as it is."""
+    """Put bands (B, C, h, W), each with its first row, together to (B, C, height, W); one stays as it is."""
     out: Tensor | None = None
     for top, band in bands:
         if band.shape[2] == height:

@@ -11,15 +11,15 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from esc_sr.errors import UsageError, WeightsError
+from esc_sr.errors import UsageError
 from esc_sr.image import Picture, read_image
 from esc_sr.network import ESCLTE
 from esc_sr.upscale import DEFAULT_MODEL, DEFAULT_SCALE
 from esc_sr.upscale.device import pick_device
-from esc_sr.upscale.memory import enough_memory
+from esc_sr.upscale.memory import enough_memory, parse_memory
+from esc_sr.upscale.plan import MemoryPlan
+from esc_sr.upscale.runner import PRECISIONS, Runner
 from esc_sr.weights import load
-
-PRECISIONS = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
 _LUMA = (0.299, 0.587, 0.114)  # BT.601: how the three channels become grey again
 Level = TypeVar("Level", np.uint8, np.uint16)
@@ -34,6 +34,7 @@ def upscale(
     device: str = ...,
     precision: str = ...,
     self_ensemble: bool = ...,
+    max_memory: str | int | None = ...,
 ) -> NDArray[np.uint8] | NDArray[np.uint16]: ...
 @overload
 def upscale(
@@ -43,6 +44,7 @@ def upscale(
     device: str = ...,
     precision: str = ...,
     self_ensemble: bool = ...,
+    max_memory: str | int | None = ...,
 ) -> Image: ...
 def upscale(
     image: str | Path | Picture | NDArray[np.uint8] | NDArray[np.uint16] | Tensor,
@@ -51,6 +53,7 @@ def upscale(
     device: str = "auto",
     precision: str = "fp32",
     self_ensemble: bool = False,
+    max_memory: str | int | None = None,
 ) -> Picture | NDArray[np.uint8] | NDArray[np.uint16] | Tensor:
     """Upscale one picture.
 
@@ -62,6 +65,8 @@ def upscale(
         device: "auto", "cpu", "cuda", "cuda:1", "xpu" or "mps"; "auto" leaves a network where it is.
         precision: One of `PRECISIONS`, that of the arithmetic inside the network.
         self_ensemble: Mean over the eight flips and rotations: a little better, eight times as long.
+        max_memory: What a picture may take of the device's memory: bytes, or text such as "4GiB"; None is a
+            safe part of what is free. It changes how the work is cut, and nothing in the result.
 
     Returns:
         The same kind, type and layout, scale times as high and wide; for a file, an array (H, W, C).
@@ -72,7 +77,7 @@ def upscale(
         WeightsError: There is no such model, or its file is damaged.
         DeviceError: The device is missing or too small.
     """
-    upscaler = Upscaler(model, scale, device, precision, self_ensemble)
+    upscaler = Upscaler(model, scale, device, precision, self_ensemble, max_memory)
     if isinstance(image, str | Path):
         with enough_memory(str(image)):
             return upscaler.upscale(read_image(image)).pixels
@@ -97,9 +102,11 @@ class Upscaler:
         device: str = "auto",
         precision: str = "fp32",
         self_ensemble: bool = False,
+        max_memory: str | int | None = None,
         notify: Callable[[str], object] = warnings.warn,
+        report: Callable[[str], object] | None = None,
     ) -> None:
-        """Load the network; the arguments are those of `upscale`, and one more.
+        """Load the network; the arguments are those of `upscale`, and two more.
 
         Args:
             model: As there.
@@ -107,10 +114,13 @@ class Upscaler:
             device: As there.
             precision: As there.
             self_ensemble: As there.
+            max_memory: As there.
             notify: Is told, once, when the precision did not suffice.
+            report: Is told how a picture is worked through, whenever that changes, such as
+                "2000 x 1500 in 47 bands of 32 rows, about 1.9 GiB of 15.0 GiB".
 
         Raises:
-            UsageError: No such precision or device, or the model has another scale.
+            UsageError: No such precision, device or amount, or the model has another scale.
             WeightsError: There is no such model, or its file is damaged.
             DeviceError: The device is missing.
         """
@@ -128,9 +138,20 @@ class Upscaler:
         self.scale = _scale_of(network, scale, model)
         self.device = parameter.device
         self.precision = precision
-        self._dtype = parameter.dtype
-        self._self_ensemble = self_ensemble
         self._notify: Callable[[str], object] | None = notify
+        self._report = report
+        self._reported = ""
+        self._runner = Runner(
+            network,
+            self.scale,
+            self.device,
+            parameter.dtype,
+            precision,
+            self_ensemble,
+            None if max_memory is None else parse_memory(max_memory),
+            self._tell,
+            self._tell_plan,
+        )
 
     @overload
     def upscale(self, image: Picture) -> Picture: ...
@@ -159,8 +180,14 @@ class Upscaler:
                 f"cannot upscale a {image.dtype} tensor {tuple(shape)}; "
                 "pass a floating one, (3, H, W) or (B, 3, H, W)"
             )
-        sr = self._enlarge(image.reshape(-1, *shape[-3:]).to(self.device, torch.float32))
-        sr = sr.to(image.device, image.dtype).clone()  # out of inference mode, so that it may be trained on
+        lr = image.reshape(-1, *shape[-3:])
+        sr = lr.new_empty(len(lr), 3, shape[-2] * self.scale, shape[-1] * self.scale, requires_grad=False)
+
+        def write(top: int, band: Tensor) -> None:
+            sr[:, :, top : top + band.shape[2]] = band
+
+        held = sum(t.numel() * t.element_size() for t in (lr, sr))
+        self._runner.run(lr.detach().to(self.device, torch.float32), held, write)
         return sr[0] if len(shape) == 3 else sr
 
     def _picture(self, picture: Picture) -> Picture:
@@ -169,65 +196,44 @@ class Upscaler:
         height, width, channels = pixels.shape
         colours = 3 if channels >= 3 else 1
         out = np.empty((height * self.scale, width * self.scale, channels), pixels.dtype)
-        out[:, :, :colours] = self._channels(pixels[:, :, :colours])
+        held = pixels.nbytes + out.nbytes
+        self._channels(pixels[:, :, :colours], out[:, :, :colours], held)
         alpha = pixels[:, :, colours:]
-        if alpha.size:
-            constant = (alpha == alpha[0, 0]).all()
-            out[:, :, colours:] = alpha[0, 0] if constant else self._channels(alpha)
+        if alpha.size and (alpha == alpha[0, 0]).all():
+            out[:, :, colours:] = alpha[0, 0]
+        elif alpha.size:
+            self._channels(alpha, out[:, :, colours:], held)
         return replace(picture, pixels=out)
 
-    def _channels(self, pixels: np.ndarray) -> np.ndarray:
-        """Enlarge (H, W, 3) RGB or (H, W, 1) grey, to whole numbers in float32, rounded half to even.
+    def _channels(self, pixels: np.ndarray, out: np.ndarray, held: int) -> None:
+        """Enlarge (H, W, 3) RGB or (H, W, 1) grey into `out`, of the same type, rounded half to even.
 
         Grey goes through the network as three equal channels and comes back as their luma.
         """
         peak = float(np.iinfo(pixels.dtype).max)
         planes = np.moveaxis(pixels, 2, 0).astype(np.float32, order="C")  # (C, H, W)
         lr = torch.from_numpy(planes).to(self.device).div_(peak)
-        sr = self._enlarge(lr.expand(1, 3, -1, -1))[0]
-        if len(planes) == 1:
-            sr = torch.tensordot(sr.new_tensor(_LUMA), sr, dims=1)[None]
-        levels: np.ndarray = sr.mul(peak).round().permute(1, 2, 0).cpu().numpy()
-        return levels
 
-    def _enlarge(self, lr: Tensor) -> Tensor:
-        """(B, 3, H, W) in 0..1 to (B, 3, scale H, scale W), float32, clamped to 0..1."""
-        with torch.inference_mode():
-            if not self._self_ensemble:
-                return self._finite(lr).clamp(0, 1)
-            views = (self._turned(lr, turns, mirrored) for turns in range(4) for mirrored in (False, True))
-            return (sum(views, start=torch.zeros((), device=self.device)) / 8).clamp(0, 1)
+        def write(top: int, band: Tensor) -> None:
+            sr = band[0]  # (3, h, W)
+            if len(planes) == 1:
+                sr = torch.tensordot(sr.new_tensor(_LUMA), sr, dims=1)[None]
+            levels = sr.mul(peak).round().permute(1, 2, 0).cpu().numpy()
+            out[top : top + len(levels)] = levels
 
-    def _turned(self, lr: Tensor, turns: int, mirrored: bool) -> Tensor:
-        """Run the network on a flipped and rotated picture, and turn the result back."""
-        view = torch.rot90(lr.flip(-1) if mirrored else lr, turns, (-2, -1))
-        sr = torch.rot90(self._finite(view), -turns, (-2, -1))
-        return sr.flip(-1) if mirrored else sr
+        self._runner.run(lr.expand(1, 3, -1, -1), held, write)
 
-    def _finite(self, lr: Tensor) -> Tensor:
-        """Run the network; where half precision overflows, again without it."""
-        sr = self._forward(lr, PRECISIONS[self.precision])
-        if not sr.isfinite().all() and self.precision != "fp32":
-            if self._notify is not None:
-                self._notify(f"{self.precision} overflowed in the network; done again in fp32")
-                self._notify = None
-            sr = self._forward(lr, torch.float32)
-        if not sr.isfinite().all():
-            raise WeightsError(
-                "the network gives NaN or infinite values; its weights, or the input, are damaged"
-            )
-        return sr
+    def _tell(self, text: str) -> None:
+        """Pass on the first notice."""
+        if self._notify is not None:
+            self._notify(text)
+            self._notify = None
 
-    def _forward(self, lr: Tensor, dtype: torch.dtype) -> Tensor:
-        """One call of the network, in float32 from end to end but for the layers that autocast chooses."""
-        lr = lr.to(self._dtype)
-        with torch.autocast(self.device.type, dtype, enabled=dtype != torch.float32):
-            if isinstance(self.model, ESCLTE):
-                height, width = lr.shape[-2:]
-                sr: Tensor = self.model(lr, (height * self.scale, width * self.scale))
-            else:
-                sr = self.model(lr)
-        return sr.float()
+    def _tell_plan(self, plan: MemoryPlan) -> None:
+        """Pass on a plan that differs from the last one."""
+        if self._report is not None and str(plan) != self._reported:
+            self._reported = str(plan)
+            self._report(self._reported)
 
 
 def _scale_of(network: nn.Module, wanted: int | None, model: str | Path | nn.Module) -> int:

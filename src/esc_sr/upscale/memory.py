@@ -1,11 +1,29 @@
-"""What to say when a picture does not fit into memory."""
+"""How much memory there is, what to say when it runs out, and maps in a file where there is too little."""
 
-from collections.abc import Iterator
+import mmap
+import os
+import re
+import shutil
+import tempfile
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
 
-from esc_sr.errors import DeviceError
+from esc_sr.errors import DeviceError, UsageError
+
+if TYPE_CHECKING:
+    import torch
+
+SAFE_PART = 0.65
+"""Of the memory that is free, what a picture may take unless the user says otherwise."""
 
 _SIGNS = ("out of memory", "not enough memory", "can't allocate memory")  # CUDA and MPS; Windows; Linux
+_UNITS = {"": 0, "K": 10, "M": 20, "G": 30, "T": 40}
+_CGROUPS = (  # limit and use of version 2, and of version 1
+    ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory.current"),
+    ("/sys/fs/cgroup/memory/memory.limit_in_bytes", "/sys/fs/cgroup/memory/memory.usage_in_bytes"),
+)
 
 
 @contextmanager
@@ -22,3 +40,89 @@ def enough_memory(what: str) -> Iterator[None]:
             raise
         advice = "try precision bf16, another device or a smaller picture"
         raise DeviceError(f"{what}: not enough memory; {advice}") from error
+
+
+def parse_memory(text: str | int) -> int:
+    """Read an amount of memory: bytes, or "512MiB", "4GiB", "1.5G"; units are powers of 1024.
+
+    Raises:
+        UsageError: Not such an amount, or less than 1 byte.
+    """
+    match = re.fullmatch(r"(\d+(?:\.\d+)?) *([KMGT]?)(?:i?B)?", str(text), re.IGNORECASE)
+    size = int(float(match[1]) * 2 ** _UNITS[match[2].upper()]) if match else 0
+    if size < 1:
+        raise UsageError(
+            f"{text!r} is no amount of memory; say for example 512MiB, 4GiB or a number of bytes"
+        )
+    return size
+
+
+def show_memory(size: float) -> str:
+    """Write an amount of memory in GiB, or in MiB where that is less than one."""
+    return f"{size / 2**30:.1f} GiB" if size >= 2**30 else f"{size / 2**20:.0f} MiB"
+
+
+def free_memory(device: "torch.device") -> int:
+    """Bytes that are free on a device; where nobody tells, 4 GiB."""
+    import torch
+
+    if device.type == "cuda":
+        return torch.cuda.mem_get_info(device)[0]
+    try:
+        known = [int(re.findall(r"MemAvailable: +(\d+)", Path("/proc/meminfo").read_text())[0]) * 1024]
+    except (OSError, IndexError):
+        return _free_by_sysconf()
+    for limit, used in _CGROUPS:
+        try:
+            known.append(int(Path(limit).read_text()) - int(Path(used).read_text()))
+        except (OSError, ValueError):  # no such file, or "max"
+            continue
+    return max(min(known), 0)
+
+
+def _free_by_sysconf() -> int:
+    """Free memory where there is no /proc: half of what is built in, if that is told."""
+    try:
+        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // 2
+    except (AttributeError, OSError, ValueError):
+        return 2**32
+
+
+def scratch_folder() -> Path:
+    """Where large temporary files go: TMPDIR if set, else /var/tmp, which is on a disk, else the system's."""
+    large = Path("/var/tmp")
+    return large if "TMPDIR" not in os.environ and os.access(large, os.W_OK) else Path(tempfile.gettempdir())
+
+
+def free_disk() -> int:
+    """Bytes that are free in `scratch_folder`; 0 where it cannot be used."""
+    folder = scratch_folder()
+    return shutil.disk_usage(folder).free if os.access(folder, os.W_OK) else 0
+
+
+def file_map(like: "torch.Tensor", shape: Sequence[int]) -> "torch.Tensor":
+    """Make a map on the CPU that lies in a nameless file, which is gone with the map or the process.
+
+    Args:
+        like: A tensor of the same type.
+        shape: Its shape.
+
+    Raises:
+        DeviceError: The disk refuses.
+    """
+    import torch
+
+    size = like.element_size() * torch.Size(shape).numel()
+    try:
+        with tempfile.TemporaryFile(dir=scratch_folder()) as file:
+            if hasattr(os, "posix_fallocate"):  # the disk says now, not in the middle of it, that it is full
+                os.posix_fallocate(file.fileno(), 0, size)
+            else:
+                file.truncate(size)
+            flat = torch.frombuffer(mmap.mmap(file.fileno(), size), dtype=like.dtype)
+            batch, channels, height, width = shape
+            return flat.view(batch, height, width, channels).permute(0, 3, 1, 2)  # a band is in one place
+    except OSError as error:
+        raise DeviceError(
+            f"{scratch_folder()}: no room for {show_memory(size)} of maps ({error.strerror}); set TMPDIR"
+        ) from error

@@ -1,0 +1,132 @@
+"""How a picture of some size is worked through within a budget of memory."""
+
+from dataclasses import dataclass, replace
+from typing import NamedTuple
+
+import torch
+
+from esc_sr.errors import DeviceError
+from esc_sr.network import ESC, ESCLTE, ESCConfig
+from esc_sr.network.arbitrary import QUERIES
+from esc_sr.network.rows import BAND_PIXELS, Bands
+from esc_sr.upscale.memory import (
+    SAFE_PART,
+    file_map,
+    free_disk,
+    free_memory,
+    scratch_folder,
+    show_memory,
+)
+
+GPU_PIXELS = 2**20
+"""Pixels of a band on a GPU, which needs much work at a time."""
+
+_FLOATS = 4  # bytes of a number in the picture and in LTE's decoder
+
+
+class Task(NamedTuple):
+    """A picture to enlarge.
+
+    Attributes:
+        shape: Of the network's input, (B, 3, H, W).
+        held: Bytes of picture and result that lie in main memory as long as the network runs.
+        map_bytes: Of a number in the maps: 4, or 2 in half precision.
+        turned: Whether it is worked through lying on its side, too.
+    """
+
+    shape: torch.Size
+    held: int
+    map_bytes: int
+    turned: bool = False
+
+
+@dataclass(frozen=True)
+class MemoryPlan:
+    """How one picture is worked through.
+
+    Attributes:
+        height: Of the picture in pixels.
+        width: Likewise.
+        rows: Of the picture in a band.
+        lowest: Rows below which a band does not save memory.
+        fold: Rows of the picture in one of the maps.
+        need: Bytes that it takes.
+        budget: Bytes that it may take.
+        in_file: Bytes of maps in a temporary file; 0 if they lie in memory.
+    """
+
+    height: int
+    width: int
+    rows: int
+    lowest: int
+    fold: int
+    need: int
+    budget: int
+    in_file: int = 0
+
+    def bands(self, width: int, device: torch.device) -> Bands:
+        """What the network has to know of it, for a picture of that width: lying down, bands are lower."""
+        rows = max(self.rows * self.width // (width * self.fold), 1)
+        return Bands(rows, device, file_map) if self.in_file else Bands(rows, device)
+
+    def halved(self) -> "MemoryPlan | None":
+        """The plan with bands half as high, or None if that would not help."""
+        return replace(self, rows=max(self.rows // 2, self.lowest)) if self.rows > self.lowest else None
+
+    def __str__(self) -> str:
+        count = -(-self.height // self.rows)
+        how = "one piece" if count == 1 else f"{count} bands of {self.rows} rows"
+        amount = f"about {show_memory(self.need)} of {show_memory(self.budget)}"
+        disk = f", {show_memory(self.in_file)} in {scratch_folder()}" if self.in_file else ""
+        return f"{self.width} x {self.height} in {how}, {amount}{disk}"
+
+
+def plan_memory(network: ESC | ESCLTE, task: Task, device: torch.device, budget: int | None) -> MemoryPlan:
+    """Choose the highest bands with which a picture stays inside a budget, and where its maps lie.
+
+    Args:
+        network: What it goes through.
+        task: The picture.
+        device: Where the network computes.
+        budget: Bytes; None is a safe part of what is free on the device.
+
+    Raises:
+        DeviceError: Neither memory nor disk suffices.
+    """
+    config = network.encoder.config if isinstance(network, ESCLTE) else network.config
+    batch, _, height, width = task.shape
+    fold, pixels = config.unshuffle, batch * height * width
+    if budget is None:
+        budget = int(SAFE_PART * free_memory(device))
+    maps = int((2 + config.pdim / config.dim) * config.dim * pixels * task.map_bytes) // fold**2
+    held = _FLOATS * _input_copies(network) * 3 * pixels + (task.held if device.type == "cpu" else 0)
+    row = (
+        _scratch(config) * task.map_bytes * batch * (max(width, height) if task.turned else width) // fold**2
+    )
+    decoder = 8 * _FLOATS * network.config.hidden * QUERIES if isinstance(network, ESCLTE) else 0
+    usual = (BAND_PIXELS if device.type == "cpu" else GPU_PIXELS) * 64 // config.dim // width
+    lowest = config.window * fold
+    tall = max(min(usual * fold**2, height) // lowest, 1) * lowest
+    for in_file in (False, True):
+        fixed = held + decoder + (0 if in_file else maps)
+        rows = min(tall, (budget - fixed) // row // lowest * lowest)
+        if rows > 0 and maps * in_file <= free_disk():
+            need = fixed + row * rows
+            return MemoryPlan(height, width, rows, lowest, fold, need, budget, maps * in_file)
+    least = held + decoder + row * lowest
+    raise DeviceError(
+        f"{width} x {height} takes {show_memory(least + maps)}, or {show_memory(least)} and a file of "
+        f"{show_memory(maps)}; allowed are {show_memory(budget)}, free in {scratch_folder()} are "
+        f"{show_memory(free_disk())}; allow more memory, or set TMPDIR to a larger disk"
+    )
+
+
+def _scratch(config: ESCConfig) -> int:
+    """Numbers per pixel of a band that are alive at once, at most: measured, rounded up."""
+    hidden = int(config.dim * max(config.expansion, config.first_expansion))
+    return max(12 * config.dim, 5 * hidden) + 4 * config.dim
+
+
+def _input_copies(network: ESC | ESCLTE) -> int:
+    """Pictures of the input's size in floats: itself, and one that is folded or brought to -1..1."""
+    return 2 if isinstance(network, ESCLTE) or network.config.unshuffle > 1 else 1
