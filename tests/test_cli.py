@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import re
 import subprocess
 import sys
 import tomllib
@@ -68,7 +69,8 @@ def files(folder: Path) -> list[str]:
 def test_one_picture_is_written_beside_the_input(here: Path, tiny: Path) -> None:
     picture("photo.png")
     result = Result("upscale", "photo.png", "-n", tiny, "--device", "cpu")
-    assert (result.code, result.err) == (0, "")
+    assert result.code == 0
+    assert re.fullmatch(r"esc-sr: 24 x 20 in one piece, about 1 MiB of \d+\.\d GiB\n", result.err)
     words = "photo.png 24x20 -> photo_2x.png 48x40, tiny.safetensors x2, cpu, fp32, "
     assert result.out.startswith(words) and result.out.endswith(" s\n")
     np.testing.assert_array_equal(read_image("photo_2x.png").pixels, esc_sr.upscale("photo.png", tiny))
@@ -84,8 +86,8 @@ def test_quiet_says_nothing(here: Path, tiny: Path) -> None:
 def test_options_reach_the_engine(here: Path, tiny: Path) -> None:
     picture("a.png")
     options = ("--self-ensemble", "--precision", "bf16", "--threads", "1", "-f", "tiff", "-o", "out/")
-    result = Result("upscale", "a.png", "-n", tiny, *options)
-    assert (result.code, result.err) == (0, "")
+    result = Result("upscale", "a.png", "-n", tiny, *options, "--max-memory", "1GiB")
+    assert result.code == 0 and result.err.endswith("MiB of 1.0 GiB\n")
     assert f"{Path('out', 'a_2x.tiff')} 48x40" in result.out and "bf16" in result.out
     expected = esc_sr.upscale("a.png", tiny, precision="bf16", self_ensemble=True)
     np.testing.assert_array_equal(read_image("out/a_2x.tiff").pixels, expected)
@@ -133,9 +135,10 @@ def test_bad_pictures_are_reported_and_the_others_done(here: Path, tiny: Path) -
     result = Result("upscale", ".", "missing.png", "-n", tiny, "-o", "out")
     assert result.code == 1
     lines = result.err.splitlines()
-    assert [line.startswith("esc-sr: error: ") for line in lines] == [True, True, True, False]
+    assert [line.startswith("esc-sr: error: ") for line in lines] == [True, True, True, False, False]
     for name, line in zip(("missing.png", "bad.png", "cut.png"), lines, strict=False):
         assert name in line
+    assert "24 x 20" in lines[3]
     assert lines[-1] == "esc-sr: 3 of 4 failed"
     assert files(Path("out")) == ["good_2x.png"]
 
@@ -183,6 +186,7 @@ def test_the_input_is_never_overwritten(here: Path, tiny: Path) -> None:
         (("-f", "gif"), "png, jpg"),
         (("--device", "toaster"), "auto, cpu"),
         (("--precision", "fp8"), "fp32, bf16, fp16"),
+        (("--max-memory", "much"), "512MiB, 4GiB"),
     ],
 )
 def test_impossible_options_are_one_line(here: Path, tiny: Path, options: tuple[str, ...], said: str) -> None:

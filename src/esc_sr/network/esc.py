@@ -216,7 +216,7 @@ class ESC(ESCEncoder):
             )
 
     def _finish(self, f: Tensor, x: Tensor) -> tuple[Tensor]:
-        """Features and folded picture to the enlarged picture (Eq. 1, lines 3 and 4); reaches 4 pixels far."""
+        """Features and folded picture to the enlarged one (Eq. 1, lines 3 and 4); reaches 4 pixels far."""
         config = self.config
         sr = self.upsampler(f)
         if config.skip != "conv":

@@ -1,5 +1,6 @@
 """How much memory there is, what to say when it runs out, and maps in a file where there is too little."""
 
+import math
 import mmap
 import os
 import re
@@ -58,8 +59,8 @@ def parse_memory(text: str | int) -> int:
 
 
 def show_memory(size: float) -> str:
-    """Write an amount of memory in GiB, or in MiB where that is less than one."""
-    return f"{size / 2**30:.1f} GiB" if size >= 2**30 else f"{size / 2**20:.0f} MiB"
+    """Write an amount of memory in GiB, or in whole MiB, rounded up, where that is less."""
+    return f"{size / 2**30:.1f} GiB" if size >= 2**30 else f"{math.ceil(size / 2**20)} MiB"
 
 
 def free_memory(device: "torch.device") -> int:

@@ -104,9 +104,9 @@ def plan_memory(network: ESC | ESCLTE, task: Task, device: torch.device, budget:
         _scratch(config) * task.map_bytes * batch * (max(width, height) if task.turned else width) // fold**2
     )
     decoder = 8 * _FLOATS * network.config.hidden * QUERIES if isinstance(network, ESCLTE) else 0
-    usual = (BAND_PIXELS if device.type == "cpu" else GPU_PIXELS) * 64 // config.dim // width
+    usual = (BAND_PIXELS if device.type == "cpu" else GPU_PIXELS) * 64 * fold**2 // (config.dim * width)
     lowest = config.window * fold
-    tall = max(min(usual * fold**2, height) // lowest, 1) * lowest
+    tall = min(max(usual // lowest, 1), -(-height // lowest)) * lowest
     for in_file in (False, True):
         fixed = held + decoder + (0 if in_file else maps)
         rows = min(tall, (budget - fixed) // row // lowest * lowest)
