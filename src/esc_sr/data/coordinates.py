@@ -64,7 +64,7 @@ class QuerySampler:
         cell = torch.full((self.queries, 2), 2 / side)
         return (
             _signed(torch.from_numpy(lr).permute(2, 0, 1)),
-            pixel_centres(side, side)[chosen],
+            pixel_centres(side, side)[chosen].float(),
             cell,
             _signed(colours),
         )
