@@ -180,7 +180,10 @@ def test_the_input_is_never_overwritten(here: Path, tiny: Path) -> None:
     ("options", "said"),
     [
         (("-o", "no/folder/a.png"), "no such folder"),
-        (("-f", "gif"), "png, jpg"),
+        (("-f", "bmp"), "png, jpg"),
+        (("--quality", "0"), "1 to 100"),
+        (("--subsampling", "4:1:1"), "4:2:0"),
+        (("--background", "pink"), "#rrggbb"),
         (("--device", "toaster"), "auto, cpu"),
         (("--precision", "fp8"), "fp32, bf16, fp16"),
     ],

@@ -10,7 +10,7 @@ import pytest
 from PIL import ExifTags, Image
 
 from esc_sr.image import Picture, decode_image, format_of, read_image, write_image
-from pictures import SRGB, SUFFIXES, noise, pillow, smooth, view
+from pictures import SRGB, SUFFIXES, noise, pillow, silent, smooth, view
 
 XMP = b'<x:xmpmeta xmlns:x="adobe:ns:meta/"><d tiff:Orientation="6"/></x:xmpmeta>'
 
@@ -79,7 +79,7 @@ def test_orientation_is_applied_and_then_one(tmp_path: Path, orientation: int) -
         assert picture.pixels.shape == expected.shape
         assert np.abs(picture.pixels - expected).max() <= (6 if format == "JPEG" else 0)
         for suffix in SUFFIXES:
-            write_image(picture, tmp_path / f"a{suffix}", overwrite=True)
+            write_image(picture, tmp_path / f"a{suffix}", overwrite=True, notify=silent)
             assert view(tmp_path / f"a{suffix}").getexif().get(ExifTags.Base.Orientation, 1) == 1
             assert read_image(tmp_path / f"a{suffix}").pixels.shape == expected.shape
 
@@ -92,7 +92,7 @@ def test_metadata_is_carried_over(tmp_path: Path, suffix: str, source: str) -> N
     picture = decode_image(data, "a")
     assert picture.icc == SRGB
     big = Picture(noise(40, 30, 3), icc=picture.icc, exif=picture.exif, xmp=picture.xmp, dpi=picture.dpi)
-    write_image(big, tmp_path / f"a{suffix}")
+    write_image(big, tmp_path / f"a{suffix}", notify=silent)
     back = read_image(tmp_path / f"a{suffix}")
     assert back.icc == SRGB
     if source not in ("PNG",):  # Pillow writes no XMP into PNG
@@ -109,7 +109,7 @@ def test_a_stale_thumbnail_is_not_carried_over(tmp_path: Path, suffix: str) -> N
     thumbnail = pillow(Image.new("RGB", (16, 12), "red"), "JPEG")
     data = pillow(Image.fromarray(noise(8, 9, 3)), "JPEG", exif=exif(6, thumbnail))
     assert data.count(b"\xff\xd8\xff") == 2
-    write_image(decode_image(data, "a"), tmp_path / f"a{suffix}")
+    write_image(decode_image(data, "a"), tmp_path / f"a{suffix}", notify=silent)
     assert (tmp_path / f"a{suffix}").read_bytes().count(b"\xff\xd8\xff") == (1 if suffix == ".jpg" else 0)
 
 
@@ -148,4 +148,4 @@ def test_a_broken_exif_block_does_not_cost_the_picture(tmp_path: Path, block: by
     for format in ("JPEG", "PNG", "WEBP"):
         picture = decode_image(pillow(Image.fromarray(noise(8, 9, 3)), format, exif=block), "a")
         for suffix in SUFFIXES:
-            write_image(picture, tmp_path / f"a{suffix}", overwrite=True)
+            write_image(picture, tmp_path / f"a{suffix}", overwrite=True, notify=silent)

@@ -12,10 +12,11 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from esc_sr.errors import UsageError, WeightsError
-from esc_sr.image import Picture, read_image
+from esc_sr.image import Picture, fill_transparent, read_image
 from esc_sr.network import ESCLTE
 from esc_sr.upscale import DEFAULT_MODEL, DEFAULT_SCALE
 from esc_sr.upscale.device import pick_device
+from esc_sr.upscale.floats import enlarge_floats
 from esc_sr.upscale.memory import enough_memory
 from esc_sr.weights import load
 
@@ -164,17 +165,22 @@ class Upscaler:
         return sr[0] if len(shape) == 3 else sr
 
     def _picture(self, picture: Picture) -> Picture:
-        """Colour and alpha apart; a constant alpha stays that constant."""
+        """Colour and alpha apart; a constant alpha stays that constant, another one hides no colours."""
         pixels = picture.pixels
         height, width, channels = pixels.shape
         colours = 3 if channels >= 3 else 1
-        out = np.empty((height * self.scale, width * self.scale, channels), pixels.dtype)
-        out[:, :, :colours] = self._channels(pixels[:, :, :colours])
         alpha = pixels[:, :, colours:]
+        varies = bool((alpha != alpha[0, 0]).any())
+        enlarge = self._floats if pixels.dtype == np.float32 else self._channels
+        out = np.empty((height * self.scale, width * self.scale, channels), pixels.dtype)
+        out[:, :, :colours] = enlarge(fill_transparent(pixels) if varies else pixels[:, :, :colours])
         if alpha.size:
-            constant = (alpha == alpha[0, 0]).all()
-            out[:, :, colours:] = alpha[0, 0] if constant else self._channels(alpha)
+            out[:, :, colours:] = enlarge(alpha) if varies else alpha[0, 0]
         return replace(picture, pixels=out)
+
+    def _floats(self, pixels: np.ndarray) -> np.ndarray:
+        """Enlarge (H, W, 3 or 1) float32 as `_channels` does, unrounded and unclipped."""
+        return enlarge_floats(pixels, self.upscale, torch.tensor(_LUMA))
 
     def _channels(self, pixels: np.ndarray) -> np.ndarray:
         """Enlarge (H, W, 3) RGB or (H, W, 1) grey, to whole numbers in float32, rounded half to even.
