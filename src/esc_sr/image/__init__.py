@@ -6,7 +6,7 @@ only CMYK is converted. What a format cannot hold is converted on writing, as `w
 
 import pyvips
 
-from esc_sr.image.alpha import fill_transparent
+from esc_sr.image.alpha import fill_transparent, keep_flat
 from esc_sr.image.picture import ANIMATED, FORMATS, MAX_SIDE, Animation, Picture, format_of
 from esc_sr.image.read import MAX_PIXELS, decode_animation, decode_image, read_animation, read_image
 from esc_sr.image.write import Encoding, write_image
@@ -23,6 +23,7 @@ __all__ = [
     "decode_image",
     "fill_transparent",
     "format_of",
+    "keep_flat",
     "read_animation",
     "read_image",
     "write_image",

@@ -54,6 +54,8 @@ def set_metadata(image: Any, picture: Picture, kind: str) -> Any:
     if iptc and kind == "jpeg":
         iptc = b"Photoshop 3.0\0" + _IPTC_IN_JPEG + struct.pack(">HI", 0, len(iptc)) + iptc
         iptc += bytes(len(iptc) % 2)
+    elif iptc and kind == "tiff":
+        iptc += bytes(3 * len(iptc))  # libvips writes a quarter: it counts words where libtiff counts bytes
     xmp = _corrected(picture.xmp, width, height) if picture.xmp else None
     for name, blob in {"exif-data": picture.exif, "xmp-data": xmp, "iptc-data": iptc}.items():
         if blob:
@@ -64,9 +66,11 @@ def set_metadata(image: Any, picture: Picture, kind: str) -> Any:
         image = image.copy(xres=across / 25.4, yres=down / 25.4)
     image.set_type(pyvips.GValue.gstr_type, "resolution-unit", "in")
     image.set_type(pyvips.GValue.gint_type, "orientation", 1)
-    for name, side in (("ImageWidth", width), ("ImageLength", height)):  # libvips does PixelXDimension itself
+    for name, side in (("ImageWidth", width), ("ImageLength", height)):
         if image.get_typeof(f"exif-ifd0-{name}"):
             image.set_type(pyvips.GValue.gstr_type, f"exif-ifd0-{name}", str(side))
+    for name in ("PixelXDimension", "PixelYDimension"):  # libvips makes them anew, in 32 bits
+        image.remove(f"exif-ifd2-{name}")
     image.remove("jpeg-thumbnail-data")
     return image
 

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from esc_sr.errors import UsageError, WeightsError
-from esc_sr.image import Picture, fill_transparent, read_image
+from esc_sr.image import Picture, fill_transparent, keep_flat, read_image
 from esc_sr.network import ESCLTE
 from esc_sr.upscale import DEFAULT_MODEL, DEFAULT_SCALE
 from esc_sr.upscale.device import pick_device
@@ -175,7 +175,7 @@ class Upscaler:
         out = np.empty((height * self.scale, width * self.scale, channels), pixels.dtype)
         out[:, :, :colours] = enlarge(fill_transparent(pixels) if varies else pixels[:, :, :colours])
         if alpha.size:
-            out[:, :, colours:] = enlarge(alpha) if varies else alpha[0, 0]
+            out[:, :, colours:] = keep_flat(alpha, enlarge(alpha)) if varies else alpha[0, 0]
         return replace(picture, pixels=out)
 
     def _floats(self, pixels: np.ndarray) -> np.ndarray:
