@@ -217,9 +217,19 @@ def test_corrupted_files_are_errors(kind: str) -> None:
         decode_image(bytes(data), "broken")
 
 
+@pytest.mark.parametrize("kind", ["jpeg", "jpeg progressive"])
+def test_a_jpeg_that_ends_early_but_in_order_is_an_error(kind: str) -> None:
+    data = INTACT[kind]()
+    for keep in (len(data) // 2, len(data) - 300):
+        for rest in (b"", data[keep:]):
+            with pytest.raises(ImageError, match="premature end"):
+                decode_image(data[:keep] + b"\xff\xd9" + rest, "a")
+
+
 def test_harmless_warnings_are_no_errors(capfd: pytest.CaptureFixture[str]) -> None:
     trailing = decode_image(INTACT["jpeg"]() + b"more", "a")
-    assert trailing.pixels.shape == (60, 70, 3)
+    filled = decode_image(INTACT["jpeg"]()[:20] + bytes(3) + INTACT["jpeg"]()[20:], "a")  # libjpeg warns
+    np.testing.assert_array_equal(filled.pixels, trailing.pixels)
     unknown_tag = pillow(Image.fromarray(noise(6, 7, 3)), "TIFF", tiffinfo={65000: "mine"})
     np.testing.assert_array_equal(decode_image(unknown_tag, "a").pixels, noise(6, 7, 3))
     assert capfd.readouterr() == ("", "")
@@ -233,8 +243,14 @@ def test_harmless_warnings_are_no_errors(capfd: pytest.CaptureFixture[str]) -> N
         (bytes(4096), "not a complete"),
         (pillow(Image.fromarray(noise(8, 9)), "BMP"), r"not a complete .*\(another kind of file\)"),
         (b'<svg xmlns="http://www.w3.org/2000/svg" width="9" height="9"/>', r"\(another kind of file\)"),
-        (pillow(Image.fromarray(np.float32([[0, np.nan]])), "TIFF"), "holds NaN or infinite values"),
-        (pillow(Image.fromarray(np.float32([[0, -np.inf]])), "TIFF"), "holds NaN or infinite values"),
+        (
+            pillow(Image.fromarray(np.array([[0, np.nan]], np.float32)), "TIFF"),
+            "holds NaN or infinite values",
+        ),
+        (
+            pillow(Image.fromarray(np.array([[0, -np.inf]], np.float32)), "TIFF"),
+            "holds NaN or infinite values",
+        ),
         (pillow(Image.fromarray(noise(8, 9).astype(np.int32)), "TIFF"), "1 channels of b-w int"),
         (bytes(pyvips.Image.black(9, 8, bands=5).tiffsave_buffer()), "5 channels of srgb uchar"),
     ],

@@ -84,7 +84,8 @@ def test_ten_and_twelve_bit_avif_fill_sixteen_bits_and_go_back(tmp_path: Path, b
     levels = np.random.default_rng(0).integers(0, 2**bits, (16, 32, 3))
     levels[:, 16:] = np.array([0, 2**bits - 1, 1])
     picture = decode_image(avif(levels, bits), "a")
-    assert (picture.pixels.dtype, picture.bits) == (np.uint16, bits)
+    assert picture.pixels.dtype == np.uint16
+    assert picture.bits == bits
     assert np.abs(picture.pixels / 65535 - levels / (2**bits - 1)).max() < 1 / 65535
     assert picture.pixels[0, 16].tolist()[:2] == [0, 65535]
     write_image(picture, tmp_path / "a.avif", encoding=Encoding(lossless=True))
@@ -185,7 +186,10 @@ def test_gif_has_no_profile_and_so_becomes_srgb(tmp_path: Path) -> None:
     flat = np.full((8, 8, 3), colour, np.uint8)
     write_image(Picture(flat, icc=P3), tmp_path / "a.gif", notify=silent)
     expected = ImageCms.profileToProfile(
-        Image.fromarray(flat), io.BytesIO(P3), io.BytesIO(SRGB), renderingIntent=1
+        Image.fromarray(flat),
+        io.BytesIO(P3),
+        io.BytesIO(SRGB),
+        renderingIntent=ImageCms.Intent.RELATIVE_COLORIMETRIC,
     )
     back = read_image(tmp_path / "a.gif").pixels[0, 0, :3].astype(int)
     assert np.abs(back - np.asarray(expected)[0, 0]).max() <= 1

@@ -37,6 +37,7 @@ FILES: dict[str, tuple[str, Picture | Animation] | Callable[[], bytes]] = {
     "png palette": lambda: pillow(RGB.convert("P"), "PNG", transparency=3),
     "png 16 bit": (".png", DEEP),
     "jpeg": lambda: pillow(RGB, "JPEG"),
+    "jpeg cmyk": lambda: pillow(RGB.convert("CMYK"), "JPEG"),
     "jpeg progressive": lambda: pillow(RGB, "JPEG", progressive=True),
     "webp": lambda: pillow(RGBA, "WEBP"),
     "webp lossless": lambda: pillow(RGBA, "WEBP", lossless=True),

@@ -152,7 +152,7 @@ def test_options_are_checked() -> None:
         ({"background": "#12345"}, "white, black or #rrggbb"),
     ):
         with pytest.raises(UsageError, match=said):
-            Encoding(**options)  # type: ignore[arg-type]
+            Encoding(**options)
 
 
 @pytest.mark.parametrize(("suffix", "default"), [(".jpg", 95), (".webp", 95), (".avif", 90)])
@@ -166,8 +166,8 @@ def test_quality(tmp_path: Path, suffix: str, default: int) -> None:
         errors.append(np.abs(read_image(tmp_path / f"{quality}{suffix}").pixels.astype(int) - pixels).mean())
     assert sizes == sorted(set(sizes))
     assert errors == sorted(set(errors), reverse=True)
-    for name, quality in (("a", None), ("b", default)):
-        write_image(Picture(pixels), tmp_path / f"{name}{suffix}", encoding=Encoding(quality))
+    for name, encoding in (("a", Encoding()), ("b", Encoding(default))):
+        write_image(Picture(pixels), tmp_path / f"{name}{suffix}", encoding=encoding)
     assert (tmp_path / f"a{suffix}").read_bytes() == (tmp_path / f"b{suffix}").read_bytes()
 
 

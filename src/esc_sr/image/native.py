@@ -34,8 +34,8 @@ def libvips() -> Iterator[None]:
     finally:
         if main:
             signal.signal(signal.SIGINT, before or signal.SIG_DFL)
-    if heard:
-        signal.raise_signal(signal.SIGINT)
+        if heard:
+            signal.raise_signal(signal.SIGINT)
 
 
 def reason(error: Exception) -> str:

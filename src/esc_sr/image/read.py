@@ -21,6 +21,7 @@ MAX_PIXELS = 2**29
 
 _LOADERS = {kind: f"{kind}load_buffer" for kind in ("png", "jpeg", "webp", "tiff", "gif")}
 _LOADERS["avif"] = "heifload_buffer"
+_JPEG_DAMAGE = ("premature end", "bad Huffman", "bad arithmetic", "instead of RST")
 _SPACES = {
     "uchar": ("b-w", "srgb"),
     "ushort": ("grey16", "rgb16"),
@@ -118,6 +119,8 @@ def _decode(
             )
         if shown > 1:
             image = _open(data, kind, n=-1)
+        elif kind == "jpeg":
+            image = _whole_jpeg(data)
         image, icc = _in_known_colours(image, data, kind, name, notify)
         pixels = _pixels(image, shown, name)
         delays, loop = list(field(image, "delay") or []), field(image, "loop") or 0
@@ -148,9 +151,19 @@ def _one_line(name: str) -> Iterator[None]:
         ) from error
 
 
-def _open(data: bytes, kind: str, **options: int) -> Any:
+def _open(data: bytes, kind: str, fail_on: str = "error", **options: int) -> Any:
     """A libvips image, not yet decoded; damage shows later, on decoding."""
-    return pyvips.Operation.call(_LOADERS[kind], data, access="sequential", fail_on="error", **options)
+    return pyvips.Operation.call(_LOADERS[kind], data, access="sequential", fail_on=fail_on, **options)
+
+
+def _whole_jpeg(data: bytes) -> Any:
+    """A decoded JPEG; libjpeg only warns where data end early, and makes the rest grey."""
+    try:
+        return _open(data, "jpeg", fail_on="warning").copy_memory()
+    except pyvips.Error as error:
+        if any(sign in str(error) for sign in _JPEG_DAMAGE):
+            raise
+    return _open(data, "jpeg")
 
 
 def _in_known_colours(
