@@ -11,7 +11,6 @@ from typing import Annotated
 import typer
 
 from esc_sr.errors import EscError
-from esc_sr.image import Encoding
 from esc_sr.upscale import DEFAULT_MODEL, DEFAULT_SCALE
 
 
@@ -72,6 +71,7 @@ def upscale(
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Say nothing but errors.")] = False,
 ) -> None:
     """Upscale pictures: PNG, JPEG, WebP, TIFF, AVIF and GIF."""
+    from esc_sr.image import Encoding
     from esc_sr.upscale.files import Plan, plan, upscale_file
 
     encoding = Encoding(quality, subsampling, lossless, background, strip_metadata)
