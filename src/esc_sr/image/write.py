@@ -43,7 +43,7 @@ class Encoding:
         lossless: WebP and AVIF keep every value; of 16 bits WebP still holds 8 and AVIF 12.
         background: What shows through in a format without transparency: "white", "black" or "#rrggbb", in
             the picture's own colour space.
-        strip_metadata: Leave out EXIF, XMP and IPTC; the ICC profile and the resolution stay.
+        strip_metadata: Leave out EXIF, XMP and IPTC; the ICC profile stays.
 
     Raises:
         UsageError: A value is none of these.
@@ -227,9 +227,9 @@ def _save(image: Any, kind: str, descriptor: int, encoding: Encoding) -> None:
     """Encode into an open file."""
     options = _SAVE[kind] | _choices(image, kind, encoding)
     keep = pyvips.enums.ForeignKeep
-    # libvips makes up an EXIF block, with the resolution in it, unless told not to.
-    made_up = not image.get_typeof("exif-data") and round(image.xres * 25.4) == 72
-    options["keep"] = keep.ALL & ~keep.EXIF if made_up else keep.ALL
+    # libvips makes up an EXIF block, if only for the resolution, unless told not to.
+    unwanted = encoding.strip_metadata or round(image.xres * 25.4) == 72
+    options["keep"] = keep.ALL if image.get_typeof("exif-data") or not unwanted else keep.ALL & ~keep.EXIF
     target = pyvips.Target.new_to_descriptor(descriptor)
     saver = "heif" if kind == "avif" else kind
     pyvips.Operation.call(f"{saver}save_target", image, target, **options)

@@ -22,9 +22,9 @@ def enlarge_floats(pixels: np.ndarray, enlarge: Callable[[Tensor], Tensor], luma
         (scale H, scale W, 3 or 1) float32.
     """
     low, high = min(0.0, float(pixels.min())), max(1.0, float(pixels.max()))
-    lr = torch.from_numpy(pixels.astype(np.float64)).sub(low).div(high - low).float().permute(2, 0, 1)
+    lr = torch.from_numpy(np.moveaxis(pixels, 2, 0).copy()).sub_(low).div_(high - low)
     sr = enlarge(lr.expand(3, -1, -1))
     if pixels.shape[2] == 1:
         sr = torch.tensordot(luma, sr, dims=1)[None]
-    values: np.ndarray = sr.double().mul(high - low).add(low).permute(1, 2, 0).float().numpy()
+    values: np.ndarray = sr.mul_(high - low).add_(low).permute(1, 2, 0).numpy()
     return values
