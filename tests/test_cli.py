@@ -19,7 +19,7 @@ from typer.testing import CliRunner
 
 import esc_sr
 from esc_sr.cli.main import app
-from esc_sr.image import Picture, read_image, write_image
+from esc_sr.image import Encoding, Picture, read_image, write_image
 from esc_sr.network import ESC, ESCConfig
 from esc_sr.upscale import engine
 from esc_sr.weights import save
@@ -92,6 +92,32 @@ def test_options_reach_the_engine(here: Path, tiny: Path) -> None:
     expected = esc_sr.upscale("a.png", tiny, precision="bf16", self_ensemble=True)
     np.testing.assert_array_equal(read_image("out/a_2x.tiff").pixels, expected)
     assert torch.get_num_threads() == 1
+
+
+def test_options_reach_the_file(here: Path, tiny: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write_image(Picture(np.zeros((20, 24, 4), np.uint8), xmp=b"<x>secret</x>"), "a.png")
+    options = ("--quality", "30", "--subsampling", "4:2:0", "--background", "#00ff00", "--strip-metadata")
+    result = Result("upscale", "a.png", "-n", tiny, "-f", "jpg", *options)
+    assert (result.code, result.err) == (0, "esc-sr: jpeg holds no transparency: laid on #00ff00\n")
+    assert np.abs(read_image("a_2x.jpg").pixels - np.array([0.0, 255, 0])).max() < 9
+    plain = here / "plain.jpg"
+    write_image(Picture(read_image("a_2x.jpg").pixels), plain, encoding=Encoding(30, "4:2:0"))
+    assert plain.stat().st_size == Path("a_2x.jpg").stat().st_size
+    assert Result("upscale", "a.png", "-n", tiny, "-f", "webp", "--lossless").code == 0
+    assert b"VP8L" in Path("a_2x.webp").read_bytes() and b"secret" in Path("a_2x.webp").read_bytes()
+    monkeypatch.setattr("esc_sr.image.read.MAX_PIXELS", 400)
+    refused = Result("upscale", "a.png", "-n", tiny, "--overwrite")
+    assert refused.code == 2 and "--allow-large" in refused.err
+    assert Result("upscale", "a.png", "-n", tiny, "--overwrite", "--allow-large").code == 0
+
+
+def test_what_is_lost_is_said_once_and_not_when_quiet(here: Path, tiny: Path) -> None:
+    for name in ("a.png", "b.png"):
+        write_image(Picture(np.zeros((4, 5, 4), np.uint8)), name)
+    result = Result("upscale", ".", "-n", tiny, "-f", "jpg", "-o", "out")
+    assert (result.code, result.err) == (0, "esc-sr: jpeg holds no transparency: laid on white\n")
+    quiet = Result("upscale", ".", "-n", tiny, "-f", "jpg", "-o", "quiet", "--quiet")
+    assert (quiet.code, quiet.err) == (0, "")
 
 
 def test_scale_comes_from_the_checkpoint(here: Path, tiny: Path) -> None:
@@ -183,7 +209,10 @@ def test_the_input_is_never_overwritten(here: Path, tiny: Path) -> None:
     ("options", "said"),
     [
         (("-o", "no/folder/a.png"), "no such folder"),
-        (("-f", "gif"), "png, jpg"),
+        (("-f", "bmp"), "png, jpg"),
+        (("--quality", "0"), "1 to 100"),
+        (("--subsampling", "4:1:1"), "4:2:0"),
+        (("--background", "pink"), "#rrggbb"),
         (("--device", "toaster"), "auto, cpu"),
         (("--precision", "fp8"), "fp32, bf16, fp16"),
         (("--max-memory", "much"), "512MiB, 4GiB"),

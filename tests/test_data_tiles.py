@@ -97,3 +97,8 @@ def test_every_kind_of_picture_becomes_rgb8(channels: int, dtype: type[np.uint8]
 def test_sixteen_bits_are_rounded_not_cut() -> None:
     pixels = np.array([[[0, 128, 129], [65535, 65407, 65406]]], dtype=np.uint16)
     np.testing.assert_array_equal(to_rgb8(Picture(pixels)), [[[0, 0, 1], [255, 255, 254]]])
+
+
+def test_floats_are_rounded_and_clipped() -> None:
+    pixels = np.array([[[-1.0, 0.5, 2.0], [0.1, 0.2, 1.0]]], np.float32)
+    np.testing.assert_array_equal(to_rgb8(Picture(pixels)), [[[0, 128, 255], [26, 51, 255]]])

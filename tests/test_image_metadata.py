@@ -2,15 +2,16 @@
 
 import struct
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-from PIL import ExifTags, Image
+from PIL import ExifTags, Image, IptcImagePlugin
 
-from esc_sr.image import Picture, decode_image, format_of, read_image, write_image
-from pictures import SRGB, SUFFIXES, noise, pillow, smooth, view
+from esc_sr.image import Encoding, Picture, decode_image, format_of, read_image, write_image
+from pictures import SRGB, SUFFIXES, noise, pillow, silent, smooth, view
 
 XMP = b'<x:xmpmeta xmlns:x="adobe:ns:meta/"><d tiff:Orientation="6"/></x:xmpmeta>'
 
@@ -79,7 +80,7 @@ def test_orientation_is_applied_and_then_one(tmp_path: Path, orientation: int) -
         assert picture.pixels.shape == expected.shape
         assert np.abs(picture.pixels - expected).max() <= (6 if format == "JPEG" else 0)
         for suffix in SUFFIXES:
-            write_image(picture, tmp_path / f"a{suffix}", overwrite=True)
+            write_image(picture, tmp_path / f"a{suffix}", overwrite=True, notify=silent)
             assert view(tmp_path / f"a{suffix}").getexif().get(ExifTags.Base.Orientation, 1) == 1
             assert read_image(tmp_path / f"a{suffix}").pixels.shape == expected.shape
 
@@ -92,7 +93,7 @@ def test_metadata_is_carried_over(tmp_path: Path, suffix: str, source: str) -> N
     picture = decode_image(data, "a")
     assert picture.icc == SRGB
     big = Picture(noise(40, 30, 3), icc=picture.icc, exif=picture.exif, xmp=picture.xmp, dpi=picture.dpi)
-    write_image(big, tmp_path / f"a{suffix}")
+    write_image(big, tmp_path / f"a{suffix}", notify=silent)
     back = read_image(tmp_path / f"a{suffix}")
     assert back.icc == SRGB
     if source not in ("PNG",):  # Pillow writes no XMP into PNG
@@ -109,7 +110,7 @@ def test_a_stale_thumbnail_is_not_carried_over(tmp_path: Path, suffix: str) -> N
     thumbnail = pillow(Image.new("RGB", (16, 12), "red"), "JPEG")
     data = pillow(Image.fromarray(noise(8, 9, 3)), "JPEG", exif=exif(6, thumbnail))
     assert data.count(b"\xff\xd8\xff") == 2
-    write_image(decode_image(data, "a"), tmp_path / f"a{suffix}")
+    write_image(decode_image(data, "a"), tmp_path / f"a{suffix}", notify=silent)
     assert (tmp_path / f"a{suffix}").read_bytes().count(b"\xff\xd8\xff") == (1 if suffix == ".jpg" else 0)
 
 
@@ -148,4 +149,109 @@ def test_a_broken_exif_block_does_not_cost_the_picture(tmp_path: Path, block: by
     for format in ("JPEG", "PNG", "WEBP"):
         picture = decode_image(pillow(Image.fromarray(noise(8, 9, 3)), format, exif=block), "a")
         for suffix in SUFFIXES:
-            write_image(picture, tmp_path / f"a{suffix}", overwrite=True)
+            write_image(picture, tmp_path / f"a{suffix}", overwrite=True, notify=silent)
+
+
+# --- what changes with the size, and what a format cannot hold ---------------------------------------------
+
+
+SIZED = (
+    b'<x:xmpmeta xmlns:x="adobe:ns:meta/"><d tiff:Orientation="6" tiff:ImageWidth="9" tiff:ImageLength="8" '
+    b'exif:PixelXDimension="9"/><exif:PixelYDimension>8</exif:PixelYDimension><tiff:ImageWidthX>5</tiff:ImageWidthX>'
+    b"<xmp:Thumbnails><rdf>9999</rdf></xmp:Thumbnails></x:xmpmeta>"
+)
+IPTC = b"\x1c\x02\x78\x00\x05hello\x1c\x02\x50\x00\x02me"
+
+
+def test_sizes_and_orientation_are_put_right(tmp_path: Path) -> None:
+    tags = Image.Exif()
+    tags[ExifTags.Base.ImageWidth], tags[ExifTags.Base.ImageLength], tags[ExifTags.Base.Orientation] = 9, 8, 6
+    tags.get_ifd(ExifTags.IFD.Exif)[ExifTags.Base.ExifImageWidth] = 9
+    tags.get_ifd(ExifTags.IFD.Exif)[ExifTags.Base.ExifImageHeight] = 8
+    data = pillow(Image.fromarray(noise(8, 9, 3)), "JPEG", exif=tags.tobytes(), xmp=SIZED)
+    small = decode_image(data, "a")
+    for suffix in (".jpg", ".png", ".webp", ".avif"):
+        write_image(
+            replace(small, pixels=noise(70000 if suffix == ".png" else 40, 30, 3)), tmp_path / f"a{suffix}"
+        )
+        with Image.open(tmp_path / f"a{suffix}") as seen:
+            back = seen.getexif()
+        height = 70000 if suffix == ".png" else 40
+        names = (ExifTags.Base.ImageWidth, ExifTags.Base.ImageLength, ExifTags.Base.Orientation)
+        assert [back[name] for name in names] == [30, height, 1]
+        inner = back.get_ifd(ExifTags.IFD.Exif)
+        assert (inner[ExifTags.Base.ExifImageWidth], inner[ExifTags.Base.ExifImageHeight]) == (30, height)
+        xmp = read_image(tmp_path / f"a{suffix}").xmp
+        assert xmp is not None
+        for said in (
+            b'tiff:Orientation="1"',
+            b'tiff:ImageWidth="30"',
+            b'tiff:ImageLength="%d"' % height,
+            b'exif:PixelXDimension="30"',
+            b"<exif:PixelYDimension>%d<" % height,
+            b"<tiff:ImageWidthX>5<",
+        ):
+            assert said in xmp
+        assert b"humbnail" not in xmp
+
+
+def test_iptc_goes_between_jpeg_and_tiff(tmp_path: Path) -> None:
+    write_image(Picture(smooth(3), iptc=IPTC), tmp_path / "a.jpg")
+    with Image.open(tmp_path / "a.jpg") as seen:
+        assert IptcImagePlugin.getiptcinfo(seen) == {(2, 120): b"hello", (2, 80): b"me"}
+    picture = read_image(tmp_path / "a.jpg")
+    assert picture.iptc == IPTC
+    write_image(picture, tmp_path / "a.tif")
+    with Image.open(tmp_path / "a.tif") as seen:
+        assert IptcImagePlugin.getiptcinfo(seen) == {(2, 120): b"hello", (2, 80): b"me"}
+    back = read_image(tmp_path / "a.tif")
+    assert back.iptc is not None and back.iptc.rstrip(b"\0") == IPTC
+    write_image(back, tmp_path / "b.jpg")
+    with Image.open(tmp_path / "b.jpg") as seen:
+        assert IptcImagePlugin.getiptcinfo(seen) == {(2, 120): b"hello", (2, 80): b"me"}
+
+
+def test_iptc_behind_other_resources_of_photoshop() -> None:
+    def resource(number: int, name: bytes, content: bytes) -> bytes:
+        name = bytes([len(name)]) + name + bytes((len(name) + 1) % 2)
+        return b"8BIM" + struct.pack(">H", number) + name + struct.pack(">I", len(content)) + content
+
+    plain = pillow(Image.fromarray(noise(8, 9, 3)), "JPEG")
+    thumbnail = resource(0x040C, b"", b"\xff\xd8\xff" * 20)
+    for block, expected in (
+        (thumbnail + resource(0x0404, b"name", IPTC), IPTC),
+        (thumbnail + resource(0x0404, b"odd", IPTC), IPTC),
+        (thumbnail, None),
+        (thumbnail + b"8BIM\x04\x04", None),
+    ):
+        block = b"Photoshop 3.0\0" + block
+        segment = b"\xff\xed" + struct.pack(">H", len(block) + 2) + block
+        assert decode_image(plain[:2] + segment + plain[2:], "a").iptc == expected
+
+
+@pytest.mark.parametrize("suffix", [*SUFFIXES, ".gif"])
+def test_what_a_format_cannot_hold_is_said(tmp_path: Path, suffix: str) -> None:
+    full = Picture(smooth(3), icc=SRGB, exif=exif(6), xmp=XMP, iptc=IPTC, dpi=(300.0, 300.0))
+    heard: list[str] = []
+    write_image(full, tmp_path / f"a{suffix}", notify=heard.append)
+    back = read_image(tmp_path / f"a{suffix}")
+    lost = [name for name in ("EXIF", "XMP", "IPTC") if getattr(back, name.lower()) is None]
+    assert lost == {".jpg": [], ".tif": ["EXIF"], ".gif": ["EXIF", "XMP", "IPTC"]}.get(suffix, ["IPTC"])
+    said = [f"{' and '.join(lost)} cannot be written into {format_of(f'a{suffix}')}"] if lost else []
+    assert heard[: len(said)] == said
+    stripped: list[str] = []
+    write_image(full, tmp_path / f"b{suffix}", encoding=Encoding(strip_metadata=True), notify=stripped.append)
+    back = read_image(tmp_path / f"b{suffix}")
+    assert (back.exif, back.xmp, back.iptc) == (None, None, None)
+    assert b"Len" not in (tmp_path / f"b{suffix}").read_bytes()
+    assert back.icc == (SRGB if suffix != ".gif" else None)
+    assert stripped == heard[len(said) :]
+
+
+def test_exif_of_a_tiff_is_said_to_be_lost() -> None:
+    tags = Image.Exif()
+    tags.get_ifd(ExifTags.IFD.Exif)[ExifTags.Base.ExifImageWidth] = 9
+    data = pillow(Image.fromarray(noise(8, 9, 3)), "TIFF", exif=tags.tobytes())
+    heard: list[str] = []
+    decode_image(data, "a", notify=heard.append)
+    assert heard == ["EXIF of TIFF files is not kept"]

@@ -74,7 +74,7 @@ def test_plan_refuses_what_cannot_work_at_all(tmp_path: Path) -> None:
     link = tmp_path / "other" / "a.png"
     link.symlink_to(a)
     impossible: list[tuple[type[Exception], str, list[Path], str | None, str | None]] = [
-        (UsageError, "gif", [a], None, "gif"),
+        (UsageError, "bmp", [a], None, "bmp"),
         (UsageError, "neither a folder", [a], str(tmp_path / "x"), None),
         (UsageError, "not the name of a webp", [a], str(tmp_path / "x.png"), "webp"),
         (UsageError, "has to be a folder", [a, twin], str(a), None),

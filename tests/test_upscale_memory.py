@@ -2,6 +2,7 @@
 
 import functools
 import os
+import tempfile
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -126,7 +127,7 @@ def test_maps_in_a_file_give_the_same_and_leave_nothing(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("TMPDIR", str(tmp_path))
-    monkeypatch.setattr(memory.tempfile, "tempdir", None)
+    monkeypatch.setattr(tempfile, "tempdir", None)
     made: list[tuple[int, ...]] = []
 
     def watched(like: Tensor, shape: Any) -> Tensor:

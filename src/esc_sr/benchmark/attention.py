@@ -10,7 +10,7 @@ from esc_sr import paper
 from esc_sr.benchmark.measure import Record, Rule, measure, tuned
 from esc_sr.network.blocks import WindowAttention
 from esc_sr.record import document, environment
-from esc_sr.upscale.engine import PRECISIONS
+from esc_sr.upscale.runner import PRECISIONS
 
 WINDOWS = (16, 24, 32)
 SIDES = (64, 288)

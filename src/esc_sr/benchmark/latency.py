@@ -12,7 +12,7 @@ from esc_sr.errors import UsageError
 from esc_sr.network import ESCLTE
 from esc_sr.network.attention import BACKENDS, best_backend
 from esc_sr.record import document, environment
-from esc_sr.upscale.engine import PRECISIONS
+from esc_sr.upscale.runner import PRECISIONS
 
 
 @dataclass(frozen=True)

@@ -4,6 +4,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import cache
 from pathlib import Path
 from typing import Annotated
 
@@ -47,8 +48,24 @@ def upscale(
     ] = None,
     format: Annotated[
         str | None,
-        typer.Option("-f", "--format", help="png, jpg, webp, tiff or avif; by default as the input."),
+        typer.Option("-f", "--format", help="png, jpg, webp, tiff, avif or gif; by default as the input."),
     ] = None,
+    quality: Annotated[
+        int | None, typer.Option(metavar="1..100", help="Of JPEG, WebP and AVIF; by default 95, 95 and 90.")
+    ] = None,
+    subsampling: Annotated[
+        str, typer.Option(metavar="auto|4:4:4|4:2:0", help="Of the colours in JPEG and AVIF; auto is 4:4:4.")
+    ] = "auto",
+    lossless: Annotated[bool, typer.Option("--lossless", help="WebP and AVIF without loss.")] = False,
+    background: Annotated[
+        str, typer.Option(metavar="white|black|#rrggbb", help="Where the output has no transparency.")
+    ] = "white",
+    strip_metadata: Annotated[
+        bool, typer.Option("--strip-metadata", help="Leave out EXIF, XMP and IPTC; ICC profiles stay.")
+    ] = False,
+    allow_large: Annotated[
+        bool, typer.Option("--allow-large", help="Read pictures of more than 512 megapixels, too.")
+    ] = False,
     overwrite: Annotated[
         bool, typer.Option("--overwrite", help="Replace existing outputs; never an input.")
     ] = False,
@@ -57,8 +74,12 @@ def upscale(
     ] = None,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Say nothing but errors.")] = False,
 ) -> None:
-    """Upscale pictures: PNG, JPEG, WebP, TIFF and AVIF."""
+    """Upscale pictures: PNG, JPEG, WebP, TIFF, AVIF and GIF."""
+    from esc_sr.image import Encoding
     from esc_sr.upscale.files import Plan, plan, upscale_file
+
+    encoding = Encoding(quality, subsampling, lossless, background, strip_metadata)
+    tell: Callable[[str], None] = (lambda text: None) if quiet else cache(_note)  # each thing once
 
     def prepare(scale: int) -> Plan:
         todo = plan(inputs, output, scale, format, overwrite)
@@ -88,7 +109,7 @@ def upscale(
             begin(job.source.name)
             start = time.perf_counter()
             try:
-                before, after = upscale_file(job, upscaler, overwrite)
+                before, after = upscale_file(job, upscaler, overwrite, encoding, allow_large, tell)
             except EscError as error:
                 _note(f"error: {error}")
                 failed += 1

@@ -47,12 +47,14 @@ class Tile:
 
 
 def to_rgb8(picture: Picture) -> NDArray[np.uint8]:
-    """(H, W, 3) RGB, 0..255, of any picture: grey is repeated, alpha dropped, 16 bit rounded to 8."""
+    """(H, W, 3) RGB, 0..255, of any picture: grey is repeated, alpha dropped, more bits rounded to 8."""
     pixels = picture.pixels
     channels = pixels.shape[2]
     rgb = pixels[:, :, :3] if channels >= 3 else pixels[:, :, :1].repeat(3, axis=2)
     if rgb.dtype == np.uint16:
         rgb = (rgb.astype(np.uint32) + 128) // 257
+    elif rgb.dtype == np.float32:
+        rgb = np.rint(rgb.clip(0, 1) * 255)
     return np.ascontiguousarray(rgb, dtype=np.uint8)
 
 

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from esc_sr.errors import UsageError
-from esc_sr.image import Picture, read_image
+from esc_sr.image import Picture, fill_transparent, keep_flat, read_image
 from esc_sr.network import ESCLTE
 from esc_sr.upscale import DEFAULT_MODEL, DEFAULT_SCALE
 from esc_sr.upscale.device import pick_device
@@ -58,8 +58,9 @@ def upscale(
     """Upscale one picture.
 
     Args:
-        image: A picture file; a `Picture`; an array (H, W) or (H, W, C) of uint8 or uint16 with C = 1 grey,
-            2 grey + alpha, 3 RGB, 4 RGB + alpha; or a floating tensor (3, H, W) or (B, 3, H, W), RGB in 0..1.
+        image: A picture file; a `Picture`; an array (H, W) or (H, W, C) of uint8, uint16 or float32 in 0..1,
+            with C = 1 grey, 2 grey + alpha, 3 RGB, 4 RGB + alpha; or a floating tensor (3, H, W) or
+            (B, 3, H, W), RGB in 0..1.
         model: A bundled name, a checkpoint file, or a network (B, 3, H, W) -> (B, 3, scale H, scale W).
         scale: Whole factor; None takes that of the model, and 2 where the model has several.
         device: "auto", "cpu", "cuda", "cuda:1", "xpu" or "mps"; "auto" leaves a network where it is.
@@ -191,34 +192,40 @@ class Upscaler:
         return sr[0] if len(shape) == 3 else sr
 
     def _picture(self, picture: Picture) -> Picture:
-        """Colour and alpha apart; a constant alpha stays that constant."""
+        """Colour and alpha apart; a constant alpha stays that constant, another one hides no colours."""
         pixels = picture.pixels
         height, width, channels = pixels.shape
         colours = 3 if channels >= 3 else 1
         out = np.empty((height * self.scale, width * self.scale, channels), pixels.dtype)
         held = pixels.nbytes + out.nbytes
-        self._channels(pixels[:, :, :colours], out[:, :, :colours], held)
-        alpha = pixels[:, :, colours:]
-        if alpha.size and (alpha == alpha[0, 0]).all():
-            out[:, :, colours:] = alpha[0, 0]
-        elif alpha.size:
-            self._channels(alpha, out[:, :, colours:], held)
+        alpha, shown = pixels[:, :, colours:], out[:, :, colours:]
+        varies = bool((alpha != alpha[0, 0]).any())
+        seen = fill_transparent(pixels) if varies else pixels[:, :, :colours]
+        self._channels(seen, out[:, :, :colours], held)
+        if varies:
+            self._channels(alpha, shown, held)
+            shown[:] = keep_flat(alpha, shown)
+        else:
+            shown[:] = alpha[0, 0]
         return replace(picture, pixels=out)
 
     def _channels(self, pixels: np.ndarray, out: np.ndarray, held: int) -> None:
-        """Enlarge (H, W, 3) RGB or (H, W, 1) grey into `out`, of the same type, rounded half to even.
+        """Enlarge (H, W, 3) RGB or (H, W, 1) grey into `out`, of the same type; integers half to even.
 
-        Grey goes through the network as three equal channels and comes back as their luma.
+        Grey goes through the network as three equal channels and comes back as their luma. Floats outside
+        0..1 widen the range that is mapped onto the network's 0..1, and back: none is clipped.
         """
-        peak = float(np.iinfo(pixels.dtype).max)
+        low, high = _range(pixels)
         planes = np.moveaxis(pixels, 2, 0).astype(np.float32, order="C")  # (C, H, W)
-        lr = torch.from_numpy(planes).to(self.device).div_(peak)
+        lr = torch.from_numpy(planes).to(self.device).sub_(low).div_(high - low)
+        whole = out.dtype != np.float32
 
         def write(top: int, band: Tensor) -> None:
             sr = band[0]  # (3, h, W)
             if len(planes) == 1:
                 sr = torch.tensordot(sr.new_tensor(_LUMA), sr, dims=1)[None]
-            levels = sr.mul(peak).round().permute(1, 2, 0).cpu().numpy()
+            values = sr.mul(high - low).add_(low)
+            levels = (values.round() if whole else values).permute(1, 2, 0).cpu().numpy()
             out[top : top + len(levels)] = levels
 
         self._runner.run(lr.expand(1, 3, -1, -1), held, write)
@@ -234,6 +241,13 @@ class Upscaler:
         if self._report is not None and str(plan) != self._reported:
             self._reported = str(plan)
             self._report(self._reported)
+
+
+def _range(pixels: np.ndarray) -> tuple[float, float]:
+    """What is black and white to the network: the type's full range, or 0..1 and whatever lies beyond."""
+    if pixels.dtype != np.float32:
+        return 0.0, float(np.iinfo(pixels.dtype).max)
+    return min(0.0, float(pixels.min())), max(1.0, float(pixels.max()))
 
 
 def _scale_of(network: nn.Module, wanted: int | None, model: str | Path | nn.Module) -> int:

@@ -4,12 +4,24 @@ Needs no torch, so that mistakes on the command line show before it is imported.
 """
 
 import os
-from collections.abc import Sequence
+import warnings
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 from esc_sr.errors import EscError, ImageError, UsageError, WeightsError
-from esc_sr.image import FORMATS, MAX_SIDE, format_of, read_image, write_image
+from esc_sr.image import (
+    ANIMATED,
+    FORMATS,
+    MAX_SIDE,
+    Animation,
+    Encoding,
+    format_of,
+    read_animation,
+    read_image,
+    write_image,
+)
 from esc_sr.upscale.memory import enough_memory
 
 if TYPE_CHECKING:
@@ -74,8 +86,25 @@ def plan(
     return Plan(feasible, problems)
 
 
-def upscale_file(job: Job, upscaler: "Upscaler", overwrite: bool = False) -> tuple[str, str]:
+def upscale_file(
+    job: Job,
+    upscaler: "Upscaler",
+    overwrite: bool = False,
+    encoding: Encoding = Encoding(),
+    allow_large: bool = False,
+    notify: Callable[[str], object] = warnings.warn,
+) -> tuple[str, str]:
     """Read, upscale and write one picture; the output folder is made if it is new.
+
+    An animation is done frame by frame, if the output can hold one.
+
+    Args:
+        job: What becomes what.
+        upscaler: The network.
+        overwrite: The output may exist.
+        encoding: How it is encoded.
+        allow_large: Decode even more than `esc_sr.image.MAX_PIXELS`.
+        notify: Is told, in one line, what of the picture is converted or left out.
 
     Returns:
         Sizes before and after in pixels, such as "640x480".
@@ -86,21 +115,26 @@ def upscale_file(job: Job, upscaler: "Upscaler", overwrite: bool = False) -> tup
         WeightsError: The network gives values that are not finite.
     """
     with enough_memory(str(job.source)):
-        picture = read_image(job.source)
-        height, width, _ = picture.pixels.shape
-        longest, kind = max(height, width) * upscaler.scale, format_of(job.target)
+        kind = format_of(job.target)
+        if kind in ANIMATED:
+            source = read_animation(job.source, allow_large=allow_large, notify=notify)
+        else:
+            source = Animation([read_image(job.source, allow_large=allow_large, notify=notify)], [], 0)
+        height, width, _ = source.frames[0].pixels.shape
+        longest = max(height, width) * upscaler.scale
         if longest > MAX_SIDE.get(kind, longest):
             raise ImageError(f"{job.source}: {kind} holds no side of {longest} pixels; choose png or tiff")
         try:
-            result = upscaler.upscale(picture)
+            result = replace(source, frames=[upscaler.upscale(frame) for frame in source.frames])
         except WeightsError as error:
             raise WeightsError(f"{job.source}: {error}") from error
         try:
             job.target.parent.mkdir(exist_ok=True)
         except OSError as error:
             raise ImageError(f"{job.target.parent}: cannot be made ({error.strerror})") from error
-        write_image(result, job.target, overwrite=overwrite)
-    return f"{width}x{height}", f"{result.pixels.shape[1]}x{result.pixels.shape[0]}"
+        write_image(result, job.target, overwrite=overwrite, encoding=encoding, notify=notify)
+    height_after, width_after, _ = result.frames[0].pixels.shape
+    return f"{width}x{height}", f"{width_after}x{height_after}"
 
 
 def _find(inputs: Sequence[Path]) -> tuple[list[Path], list[str]]:

@@ -1,0 +1,40 @@
+"""Picture files in and out: the only package that touches them. libvips (pyvips) decodes and encodes.
+
+Pixel values are kept as they are, in the encoding of the file, with the profile that says what they mean;
+only CMYK is converted. What a format cannot hold is converted on writing, as `write_image` says.
+"""
+
+import pyvips
+
+from esc_sr.image.alpha import fill_transparent, keep_flat
+from esc_sr.image.picture import ANIMATED, FORMATS, MAX_SIDE, Animation, Picture, format_of
+from esc_sr.image.read import (
+    MAX_PIXELS,
+    decode_animation,
+    decode_image,
+    read_animation,
+    read_image,
+    read_size,
+)
+from esc_sr.image.write import Encoding, write_image
+
+__all__ = [
+    "ANIMATED",
+    "FORMATS",
+    "MAX_PIXELS",
+    "MAX_SIDE",
+    "Animation",
+    "Encoding",
+    "Picture",
+    "decode_animation",
+    "decode_image",
+    "fill_transparent",
+    "format_of",
+    "keep_flat",
+    "read_animation",
+    "read_image",
+    "read_size",
+    "write_image",
+]
+
+pyvips.cache_set_max(0)  # no operation is ever repeated, and a cached one would keep its picture in memory

@@ -1,0 +1,100 @@
+"""What the bytes of a picture file say that libvips does not: its kind, its end, and what else is in it."""
+
+import re
+import struct
+
+_AV1_SIDE = 65_536
+_TIFF_SIZES = {1: 1, 2: 1, 3: 2, 4: 4, 5: 8, 6: 1, 7: 1, 8: 2, 9: 4, 10: 8, 11: 4, 12: 8, 13: 4}
+_SIGNATURES = {
+    b"\x89PNG\r\n\x1a\n": "png",
+    b"\xff\xd8\xff": "jpeg",
+    b"GIF87a": "gif",
+    b"GIF89a": "gif",
+    b"II*\0": "tiff",
+    b"MM\0*": "tiff",
+    b"II+\0": "tiff",
+    b"MM\0+": "tiff",
+}
+
+
+def kind_of(data: bytes) -> str | None:
+    """The format of a file, a value of `FORMATS`, by its first bytes; None if it is none of them."""
+    if data[:4] == b"RIFF" and data[8:12] == b"WEBP":
+        return "webp"
+    if data[4:8] == b"ftyp":
+        return "avif"
+    return next((kind for start, kind in _SIGNATURES.items() if data.startswith(start)), None)
+
+
+def fault_of(data: bytes, kind: str) -> str | None:
+    """What is wrong with a file that libvips would take, or stumble over; None is nothing."""
+    if kind == "png":
+        return None if b"IEND\xaeB`\x82" in data else "no end mark"
+    if kind == "gif":
+        return None if _reaches_trailer(data) else "no end mark"
+    if kind == "avif":
+        sizes = (data[found.end() : found.end() + 8] for found in re.finditer(b"ispe\\0{4}", data))
+        if any(max(struct.unpack(">II", size)) > _AV1_SIDE for size in sizes if len(size) == 8):
+            return "larger than AVIF can be"
+    return None
+
+
+def hidden_frames(data: bytes, kind: str) -> bool:
+    """Whether there is an animation that libvips does not see: an APNG's, or an AVIF image sequence."""
+    if kind == "png":
+        return data.find(b"acTL", 0, data.find(b"IDAT")) > 0
+    return kind == "avif" and data[8:12] == b"avis"
+
+
+def colour_code(data: bytes, kind: str) -> tuple[int, int] | None:
+    """Colour primaries and transfer by the code points of ITU-T H.273, where a PNG or AVIF states them."""
+    if kind == "png":
+        place = data.find(b"cICP", 0, data.find(b"IDAT"))
+        return (data[place + 4], data[place + 5]) if place > 0 else None
+    place = data.find(b"colrnclx", 0, data.find(b"mdat")) if kind == "avif" else -1
+    if place < 0 or len(data) < place + 12:
+        return None
+    primaries, transfer = struct.unpack_from(">HH", data, place + 8)
+    return primaries, transfer
+
+
+def tiff_tag(data: bytes, tag: int) -> bytes | None:
+    """The value of a tag of the first page, as stored; None if it is missing, and in a BigTIFF."""
+    order = "<" if data[:2] == b"II" else ">"
+    try:
+        if struct.unpack_from(f"{order}H", data, 2)[0] != 42:
+            return None
+        (start,) = struct.unpack_from(f"{order}I", data, 4)
+        (entries,) = struct.unpack_from(f"{order}H", data, start)
+        for place in range(start + 2, start + 2 + 12 * entries, 12):
+            found, kind, count, offset = struct.unpack_from(f"{order}HHII", data, place)
+            if found == tag:
+                size = count * _TIFF_SIZES.get(kind, 0)
+                return data[offset : offset + size] if size > 4 else data[place + 8 : place + 8 + size]
+    except struct.error:
+        pass  # points outside the file
+    return None
+
+
+def _reaches_trailer(data: bytes) -> bool:
+    """Whether the blocks of a GIF follow each other up to its trailer."""
+    place = 13 + _palette(data[10:11])
+    while place < len(data):
+        match data[place]:
+            case 0x3B:
+                return True
+            case 0x21:  # extension: a label, then sub-blocks
+                place += 2
+            case 0x2C:  # frame: its place, its palette, the code size, then sub-blocks
+                place += 11 + _palette(data[place + 9 : place + 10])
+            case _:
+                return False
+        while place < len(data) and data[place]:
+            place += 1 + data[place]
+        place += 1
+    return False
+
+
+def _palette(flags: bytes) -> int:
+    """How many bytes the palette has that such flags announce."""
+    return 3 << ((flags[0] & 7) + 1) if flags and flags[0] & 0x80 else 0

@@ -1,0 +1,86 @@
+"""What a picture is: pixels, and what the file says about them."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from esc_sr.errors import ImageError, UsageError
+
+FORMATS = {
+    ".png": "png",
+    ".jpg": "jpeg",
+    ".jpeg": "jpeg",
+    ".webp": "webp",
+    ".tif": "tiff",
+    ".tiff": "tiff",
+    ".avif": "avif",
+    ".gif": "gif",
+}
+"""What is read and written: suffix (lower case) to format."""
+
+ANIMATED = ("gif", "webp")
+"""The formats whose animations are read and written, frame by frame."""
+
+MAX_SIDE = {"jpeg": 65_500, "webp": 16_383, "avif": 16_384, "gif": 65_535}
+"""The longest side, in pixels, that these formats hold; the others hold any."""
+
+
+@dataclass(frozen=True, eq=False)
+class Picture:
+    """Pixels as stored in a file, upright, with what the file says about them.
+
+    Attributes:
+        pixels: (H, W, C) uint8, uint16, full range, or float32, where 0..1 is black to white and any other
+            value is kept; C is 1 grey, 2 grey + alpha, 3 RGB, 4 RGB + alpha. The colours are not multiplied
+            by alpha.
+        icc: ICC profile of the pixels; None means sRGB.
+        exif: EXIF block; its orientation and sizes no longer hold and are put right in writing.
+        xmp: XMP packet; as `exif`.
+        iptc: IPTC records (IIM).
+        dpi: Horizontal and vertical resolution in pixels per inch; None is unknown, and written as 72.
+        bits: How many bits of 16 the file had, where it is not all of them: 10 or 12.
+
+    Raises:
+        UsageError: The pixels have another shape or type.
+    """
+
+    pixels: np.ndarray
+    icc: bytes | None = None
+    exif: bytes | None = None
+    xmp: bytes | None = None
+    iptc: bytes | None = None
+    dpi: tuple[float, float] | None = None
+    bits: int | None = None
+
+    def __post_init__(self) -> None:
+        shape, dtype = self.pixels.shape, self.pixels.dtype
+        if len(shape) != 3 or 0 in shape or shape[2] > 4 or dtype not in (np.uint8, np.uint16, np.float32):
+            raise UsageError(f"a picture is uint8 or uint16 or float32 (H, W, 1 to 4), not {dtype} {shape}")
+
+
+@dataclass(frozen=True, eq=False)
+class Animation:
+    """Pictures of one size and kind, shown one after the other; a single one is a still picture.
+
+    Attributes:
+        frames: At least one; the first has the profile and the metadata.
+        delays: How long each is shown, in milliseconds.
+        loop: How often all are shown; 0 is for ever.
+    """
+
+    frames: list[Picture]
+    delays: list[int]
+    loop: int
+
+
+def format_of(path: str | Path) -> str:
+    """Name the format that a file name's suffix stands for: a value of `FORMATS`.
+
+    Raises:
+        ImageError: No such suffix.
+    """
+    suffix = Path(path).suffix.lower()
+    if suffix not in FORMATS:
+        raise ImageError(f"{path}: no picture format ends in {suffix!r}; use {', '.join(FORMATS)}")
+    return FORMATS[suffix]

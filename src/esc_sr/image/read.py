@@ -1,0 +1,222 @@
+"""Picture files in: wholly and as they are, or not at all."""
+
+import contextlib
+import warnings
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyvips
+
+from esc_sr.errors import ImageError
+from esc_sr.image.containers import colour_code, fault_of, hidden_frames, kind_of
+from esc_sr.image.metadata import field, has_lost_exif, metadata_of
+from esc_sr.image.native import libvips, reason
+from esc_sr.image.picture import ANIMATED, Animation, Picture
+
+MAX_PIXELS = 2**29
+"""The most pixels, all frames together, that are decoded without being allowed to: 512 x 1024 x 1024."""
+
+_LOADERS = {kind: f"{kind}load_buffer" for kind in ("png", "jpeg", "webp", "tiff", "gif")}
+_LOADERS["avif"] = "heifload_buffer"
+_JPEG_DAMAGE = ("premature end", "bad Huffman", "bad arithmetic", "instead of RST")
+_SPACES = {
+    "uchar": ("b-w", "srgb"),
+    "ushort": ("grey16", "rgb16"),
+    "float": ("b-w", "scrgb"),
+}
+_SRGB_CODES = ((1, 1), (1, 2), (1, 6), (1, 13), (2, 2), (2, 13))  # and what is as good as sRGB
+_DISPLAY_P3_CODE = (12, 13)
+
+
+def read_image(
+    path: str | Path, *, allow_large: bool = False, notify: Callable[[str], object] = warnings.warn
+) -> Picture:
+    """Read a picture file of any format in `FORMATS`; the content counts, not the suffix.
+
+    Raises:
+        ImageError: The file cannot be opened, or `decode_image` refuses it.
+    """
+    return decode_image(_bytes_of(path), str(path), allow_large=allow_large, notify=notify)
+
+
+def read_animation(
+    path: str | Path, *, allow_large: bool = False, notify: Callable[[str], object] = warnings.warn
+) -> Animation:
+    """Read all frames of a picture file; otherwise as `read_image`.
+
+    Raises:
+        ImageError: The file cannot be opened, or `decode_animation` refuses it.
+    """
+    return decode_animation(_bytes_of(path), str(path), allow_large=allow_large, notify=notify)
+
+
+def read_size(path: str | Path) -> tuple[int, int]:
+    """Height and width of a picture file in px, upright, without decoding it.
+
+    Raises:
+        ImageError: The file cannot be opened, or is no picture.
+    """
+    try:
+        image = pyvips.Image.new_from_file(str(path), access="sequential")
+    except pyvips.Error as error:
+        raise ImageError(f"cannot read {path}: {reason(error)}") from error
+    turned = (field(image, "orientation") or 1) >= 5
+    return (image.width, image.height) if turned else (image.height, image.width)
+
+
+def decode_image(
+    data: bytes, name: str, *, allow_large: bool = False, notify: Callable[[str], object] = warnings.warn
+) -> Picture:
+    """Decode a picture file's bytes, wholly or not at all.
+
+    The EXIF orientation is applied. Palettes and fewer than 8 bits become 8 bits; 9 to 16 bits become 16;
+    half precision becomes float32. CMYK becomes sRGB, through its profile where it has one. A profile of
+    another kind of picture (RGB for a grey one) is dropped. Of several pages or frames the first is read.
+
+    Args:
+        data: The whole file.
+        name: What to call it in errors.
+        allow_large: Decode even more than `MAX_PIXELS`.
+        notify: Is told, in one line, what of the file is converted or left out.
+
+    Returns:
+        The picture; its depth is the file's, whatever its values.
+
+    Raises:
+        ImageError: Not a picture in a known format, damaged or cut off, too large, or of a kind that cannot
+            be kept (samples that are neither 8 or 16 bit integers nor finite floats, more than 4 channels,
+            other colour spaces).
+    """
+    return _decode(data, name, allow_large, notify, every=False).frames[0]
+
+
+def decode_animation(
+    data: bytes, name: str, *, allow_large: bool = False, notify: Callable[[str], object] = warnings.warn
+) -> Animation:
+    """Decode all frames of a GIF or WebP, each as it is shown; of other files the first, as a single frame.
+
+    Otherwise as `decode_image`.
+
+    Raises:
+        ImageError: As there.
+    """
+    return _decode(data, name, allow_large, notify, every=True)
+
+
+def _bytes_of(path: str | Path) -> bytes:
+    try:
+        return Path(path).read_bytes()
+    except OSError as error:
+        raise ImageError(f"cannot read {path}: {error.strerror}") from error
+
+
+def _decode(
+    data: bytes, name: str, allow_large: bool, notify: Callable[[str], object], every: bool
+) -> Animation:
+    """The first frame of a file, or every one."""
+    with _one_line(name):
+        if not data:
+            raise ImageError(f"cannot read {name}: the file is empty")
+        kind = kind_of(data)
+        if kind is None or (fault := fault_of(data, kind)):
+            raise pyvips.Error(fault if kind else "another kind of file", "")
+        image = _open(data, kind)
+        count = field(image, "n-pages") or 1
+        shown = count if every and kind in ANIMATED else 1
+        if image.width * image.height * shown > MAX_PIXELS and not allow_large:
+            raise ImageError(
+                f"cannot read {name}: {shown} x {image.width} x {image.height} pixels, and at most "
+                f"{MAX_PIXELS} are decoded; allow large pictures (--allow-large) if you trust the file"
+            )
+        if shown > 1:
+            image = _open(data, kind, n=-1)
+        elif kind == "jpeg":
+            image = _whole_jpeg(data)
+        image, icc = _in_known_colours(image, data, kind, name, notify)
+        pixels = _pixels(image, shown, name)
+        delays, loop = list(field(image, "delay") or []), field(image, "loop") or 0
+        about = metadata_of(image, data, kind)
+    if count > shown:
+        notify(f"{name}: the first of {count} pages is read")
+    elif hidden_frames(data, kind):
+        notify(f"{name}: the first frame of the animation is read")
+    if has_lost_exif(data, kind):
+        notify("EXIF of TIFF files is not kept")
+    bits = field(image, "heif-bitdepth") or 8
+    if bits > 8:  # libvips shifts 10 and 12 bits up; repeating the top bits makes white 65535
+        pixels = [page | (page >> bits) for page in pixels]
+    first = Picture(pixels[0], icc=icc, bits=bits if 8 < bits < 16 else None, **about)
+    frames = [replace(first, pixels=page) for page in pixels]
+    return Animation(frames, (delays + [100] * shown)[:shown], loop)
+
+
+@contextlib.contextmanager
+def _one_line(name: str) -> Iterator[None]:
+    """Turn what libvips says of a damaged file into one error."""
+    try:
+        with libvips():
+            yield
+    except pyvips.Error as error:
+        raise ImageError(
+            f"cannot read {name}: not a complete PNG, JPEG, WebP, TIFF, AVIF or GIF picture ({reason(error)})"
+        ) from error
+
+
+def _open(data: bytes, kind: str, fail_on: str = "error", **options: int) -> Any:
+    """A libvips image, not yet decoded; damage shows later, on decoding."""
+    return pyvips.Operation.call(_LOADERS[kind], data, access="sequential", fail_on=fail_on, **options)
+
+
+def _whole_jpeg(data: bytes) -> Any:
+    """A decoded JPEG; libjpeg only warns where data end early, and makes the rest grey."""
+    try:
+        return _open(data, "jpeg", fail_on="warning").copy_memory()
+    except pyvips.Error as error:
+        if any(sign in str(error) for sign in _JPEG_DAMAGE):
+            raise
+    return _open(data, "jpeg")
+
+
+def _in_known_colours(
+    image: Any, data: bytes, kind: str, name: str, notify: Callable[[str], object]
+) -> tuple[Any, bytes | None]:
+    """The image in grey or RGB, and its profile."""
+    icc = field(image, "icc-profile-data")
+    if image.interpretation == "cmyk" and image.format in ("uchar", "ushort"):
+        notify(f"CMYK became sRGB, through {'its own' if icc else 'a common'} profile")
+        depth = 16 if image.format == "ushort" else 8
+        image, icc = image.icc_transform("srgb", embedded=True, input_profile="cmyk", depth=depth), None
+    if image.interpretation not in _SPACES.get(image.format, ()) or image.bands > 4:
+        raise ImageError(
+            f"cannot read {name}: {image.bands} channels of {image.interpretation} {image.format}; "
+            "convert it to 8 or 16 bit or float grey or RGB first"
+        )
+    code = colour_code(data, kind)
+    if icc is None and code == _DISPLAY_P3_CODE:
+        icc = pyvips.Image.profile_load("p3")
+    elif icc is None and code is not None and code not in _SRGB_CODES:
+        notify(f"{name}: its colours, code {code[0]}/{code[1]} of ITU-T H.273, are taken for sRGB")
+    return image, fitting(icc, image.bands)
+
+
+def _pixels(image: Any, count: int, name: str) -> list[np.ndarray]:
+    """Decode: the upright pixels (H, W, C) of so many frames, which lie below each other."""
+    turned = (field(image, "orientation") or 1) != 1
+    if turned or count > 1:
+        image = image.copy_memory()
+    height = image.height // count
+    pages = [image.crop(0, height * place, image.width, height) for place in range(count)]
+    pages = [page.autorot() if turned else page for page in pages]
+    pixels = [np.asarray(page.numpy()).reshape(page.height, page.width, page.bands) for page in pages]
+    if image.format == "float" and not np.isfinite(pixels[0]).all():
+        raise ImageError(f"cannot read {name}: holds NaN or infinite values; replace them first")
+    return pixels
+
+
+def fitting(profile: bytes | None, bands: int) -> bytes | None:
+    """The ICC profile if it is one for so many channels."""
+    space = b"GRAY" if bands < 3 else b"RGB "
+    return profile if profile and profile[16:20] == space else None
