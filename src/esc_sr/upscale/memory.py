@@ -16,7 +16,7 @@ from esc_sr.errors import DeviceError, UsageError
 if TYPE_CHECKING:
     import torch
 
-SAFE_PART = 0.65
+SAFE_PART = 0.7
 """Of the memory that is free, what a picture may take unless the user says otherwise."""
 
 _SIGNS = ("out of memory", "not enough memory", "can't allocate memory")  # CUDA and MPS; Windows; Linux
