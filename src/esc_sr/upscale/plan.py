@@ -124,7 +124,7 @@ def plan_memory(network: ESC | ESCLTE, task: Task, device: torch.device, budget:
 def _scratch(config: ESCConfig) -> int:
     """Numbers per pixel of a band that are alive at once, at most: measured, rounded up."""
     hidden = int(config.dim * max(config.expansion, config.first_expansion))
-    return max(14 * config.dim, 6 * hidden) + 6 * config.dim
+    return max(18 * config.dim, 7 * hidden) + 6 * config.dim
 
 
 def _input_copies(network: ESC | ESCLTE) -> int:
