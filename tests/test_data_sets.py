@@ -80,11 +80,12 @@ def test_grey_and_16_bits_become_8_bit_rgb(tmp_path: Path) -> None:
     wide = noise(8, 8, channels=1).astype(np.uint16) * 257
     grey = find_set(write(tmp_path / "s", HR__a=wide, LR_bicubic__X2__a=LR[:4, :4, :1]), 2)
     sample = grey.load(grey.items[0])
-    assert sample.grey and sample.hr is not None
+    assert sample.grey and sample.rounded and sample.hr is not None
     np.testing.assert_array_equal(sample.hr, (wide // 257).astype(np.uint8).repeat(3, axis=2))
     np.testing.assert_array_equal(sample.lr, LR[:4, :4, [0, 0, 0]])
     colour = find_set(write(tmp_path / "t", HR__a=HR), 2)
-    assert not colour.load(colour.items[0]).grey
+    sample = colour.load(colour.items[0])
+    assert not sample.grey and not sample.rounded
 
 
 def test_everything_that_is_wrong_is_listed(tmp_path: Path) -> None:

@@ -116,6 +116,15 @@ def test_a_damaged_picture_is_named_and_the_rest_kept(here: Path) -> None:
     assert "1 of 2" in result.stdout and "a.png" in result.stderr
 
 
+def test_more_than_8_bits_are_marked(here: Path) -> None:
+    pixels = np.random.default_rng(0).integers(0, 65536, (48, 52, 3), dtype=np.uint16)
+    write_image(Picture(pixels), "Set5/HR/a.png", overwrite=True)
+    result = evaluate("-n", "bicubic", "--data", "Set5", "--json", "o.json")
+    assert result.exit_code == 0 and "2, 1 rounded to 8 bits" in result.stdout
+    (row,) = json.loads(Path("o.json").read_text())["rows"]
+    assert [image.get("rounded_to_8_bits") for image in row["images"]] == [True, None]
+
+
 def test_nan_is_a_marked_row(here: Path) -> None:
     model = ESC(ESCConfig(**TINY))
     with torch.no_grad():
@@ -153,6 +162,7 @@ def test_partial_results_survive_an_interruption(here: Path, monkeypatch: pytest
         (["-n", "bicubic", "--data", "none", "Set6"], "Set6: no such folder"),
         (["-n", "bicubic", "--data", "Set5", "--padding", "tiles"], "image or features"),
         (["-n", "bicubic", "--data", "Set5", "-s", "0"], "scale 0"),
+        (["-n", "bicubic", "--data", "Set5", "--channels", "rgb", "--table", "2"], "Table 2 is on y"),
         (["-n", "bicubic", "--data", "Set5", "--json", "none/o.json"], "none/o.json"),
     ],
 )

@@ -59,7 +59,7 @@ def evaluate(
     precision: Annotated[str, typer.Option(metavar="fp32|bf16|fp16", help="Of the arithmetic.")] = "fp32",
     device: Annotated[str, typer.Option(metavar="auto|cpu|cuda[:N]|xpu|mps")] = "auto",
     table: Annotated[
-        int | None, typer.Option(help="The paper's table to compare with: 2, 3, 4, 5 or 6.")
+        int | None, typer.Option(min=2, max=6, help="The paper's table to compare with.")
     ] = None,
     per_image: Annotated[bool, typer.Option("--per-image", help="A line for each picture as well.")] = False,
     json_file: Annotated[Path | None, typer.Option("--json", help="Write everything as JSON.")] = None,
@@ -82,7 +82,9 @@ def evaluate(
     protocol = Protocol.of(
         lte, channels=channels, grey=grey, self_ensemble=self_ensemble, precision=precision, **changes
     )
-    table = table or (2 if lte is None else 5 if channels == "rgb" else 6)
+    table = table or (5 if channels == "rgb" else 2 if lte is None else 6)
+    if (table == 5) != (channels == "rgb"):
+        raise UsageError(f"Table {table} is on {'rgb' if table == 5 else 'y'}, and --channels is {channels}")
     sets = _find_sets([*(data or []), *(more or [])], hr, lr, scales)
     rows: list[Row] = []
 
@@ -147,6 +149,8 @@ def _show(rows: Sequence[Row], table: int, per_image: bool) -> None:
         printed, psnr = row.paper(table), row.mean("psnr")
         gap = f"{psnr - printed[0]:+.2f}" if psnr is not None and printed else ""
         count = str(len(row.images)) if row.complete else f"{len(row.images)} of {row.total}"
+        rounded = sum("rounded_to_8_bits" in image for image in row.images)
+        count += f", {rounded} rounded to 8 bits" if rounded else ""
         means = _scores(psnr, row.mean("ssim"), row.mean("niqe"))
         shown.add_row(row.set, f"x{row.scale}", row.model, means, _scores(*printed or ()), gap, count)
         for image in row.images if per_image else ():

@@ -40,12 +40,14 @@ class Sample(NamedTuple):
         lr: (h, w, 3) RGB, 0..255; grey is repeated.
         hr: (H, W, 3), cropped to what `lr` is enlarged to; None without ground truth.
         grey: stored as grey, not as RGB.
+        rounded: stored with more than 8 bits, in LR or HR, and rounded to them.
     """
 
     name: str
     lr: NDArray[np.uint8]
     hr: NDArray[np.uint8] | None
     grey: bool
+    rounded: bool
 
 
 @dataclass(frozen=True)
@@ -78,12 +80,19 @@ class BenchmarkSet:
         if hr is not None:
             height, width = enlarged(lr.shape[:2], self.scale)
             hr = hr[:height, :width]
-        return Sample(item.name, lr, hr, grey=(original or stored).pixels.shape[2] < 3)
+        files = [picture for picture in (original, stored) if picture is not None]
+        return Sample(
+            item.name,
+            lr,
+            hr,
+            grey=files[0].pixels.shape[2] < 3,
+            rounded=any(picture.pixels.dtype != np.uint8 for picture in files),
+        )
 
     def pairs(self) -> Iterator[Pair]:
         """Decode all pictures that have a ground truth, one after the other."""
         for item in self.items:
-            name, lr, hr, _ = self.load(item)
+            name, lr, hr, *_ = self.load(item)
             if hr is not None:
                 yield Pair(name, lr, hr)
 

@@ -68,7 +68,7 @@ class Row:
         scale: HR over LR side.
         source: how LR and HR were found.
         total: pictures in the set.
-        images: one mapping per picture done: name, and psnr and ssim, or niqe.
+        images: one mapping per picture done: name, and psnr and ssim, or niqe; rounded_to_8_bits if it was.
         failed: what went wrong, by picture.
     """
 
@@ -141,7 +141,8 @@ def run(
                 sample = pictures.load(item)
                 pixels = method(sample.lr, pictures.scale, protocol)
                 result = Result(pixels, _judge(pixels, sample, pictures.scale, protocol))
-                row.images.append({"name": item.name, **result.scores})
+                marks = {"rounded_to_8_bits": True} if sample.rounded else {}
+                row.images.append({"name": item.name, **result.scores, **marks})
                 results[method.name] = result
             except EscError as error:
                 row.failed[item.name] = str(error)
