@@ -6,7 +6,9 @@ import signal
 from collections.abc import Mapping
 from copy import deepcopy
 from dataclasses import replace
+from itertools import count
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -129,16 +131,19 @@ def test_a_finished_run_goes_on_when_given_more(tmp_path: Path) -> None:
     assert records[-1]["lr"] == pytest.approx(RECIPE.lr / 2**4)
 
 
-def test_a_run_in_minutes_ends_in_time_and_counts_training_time_only(tmp_path: Path) -> None:
+def test_a_run_in_minutes_ends_in_time_and_counts_training_time_only(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clock = count(start=100.0, step=1.5)  # read twice for a step and twice for what follows it: 3 s
+    monkeypatch.setattr("esc_sr.train.loop.time", SimpleNamespace(perf_counter=lambda: next(clock)))
     state = make_state()
-    assert run(state, tmp_path, Budget(minutes=0.3 / 60), habits=Habits(log_every=1))
-    assert 0.3 <= state.elapsed < 3
-    assert state.iteration > 1
-    steps, elapsed = state.iteration, state.elapsed
+    assert run(state, tmp_path, Budget(minutes=0.5), habits=Habits(log_every=1))
+    assert (state.iteration, state.elapsed) == (10, 30)
+    next(clock)  # between stop and resume
     state = resume(tmp_path)
-    assert state.elapsed == elapsed
-    assert run(state, tmp_path, Budget(minutes=0.5 / 60))
-    assert state.iteration > steps
+    assert state.elapsed == 30
+    assert run(state, tmp_path, Budget(minutes=1))
+    assert (state.iteration, state.elapsed) == (20, 60)
     rates = [record["lr"] for record in read_log(tmp_path) if record["event"] == "train"]
     assert rates[-1] < RECIPE.lr / 2 < max(rates)
 
