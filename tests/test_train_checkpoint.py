@@ -12,6 +12,7 @@ from torch import nn
 
 from esc_sr.errors import DataError, UsageError, WeightsError
 from esc_sr.train import checkpoint
+from esc_sr.train.losses import Distance
 from esc_sr.train.recipes import classic
 from esc_sr.train.schedule import Budget
 
@@ -22,7 +23,8 @@ BUDGET = Budget(minutes=1.5)
 def make_state(iteration: int = 0) -> checkpoint.State:
     model, ema = nn.Conv2d(1, 1, 3), nn.Conv2d(1, 1, 3)
     optimizer = torch.optim.AdamW(model.parameters(), lr=0.1)
-    return checkpoint.State(model, ema, optimizer, torch.Generator().manual_seed(iteration), iteration)
+    generator = torch.Generator().manual_seed(iteration)
+    return checkpoint.State(model, ema, Distance(), optimizer, generator, iteration=iteration)
 
 
 def write(state: checkpoint.State, out: Path) -> None:
@@ -119,3 +121,17 @@ def test_another_network_or_recipe_is_refused_before_anything_changes(tmp_path: 
     with pytest.raises(UsageError, match="another recipe: batch was 64 and is now 8, lr was 0.0005"):
         checkpoint.restore(state, content, replace(classic(), batch=8, lr=1e-4), CONFIG)
     assert state.iteration == 0
+
+
+def test_a_checkpoint_from_before_a_part_was_added_goes_on(tmp_path: Path) -> None:
+    write(make_state(5), tmp_path)
+    content = torch.load(tmp_path / "last.pt")
+    for added in (content, content["recipe"]):
+        for name in ("objective", "pool", "clip", "weights"):
+            added.pop(name, None)
+    torch.save(content, tmp_path / "last.pt")
+    state = make_state()
+    checkpoint.restore(state, checkpoint.load(tmp_path), classic(), CONFIG)
+    assert state.iteration == 5
+    with pytest.raises(UsageError, match=r"clip was 0\.0 and is now 1\.0"):
+        checkpoint.restore(state, checkpoint.load(tmp_path), replace(classic(), clip=1.0), CONFIG)

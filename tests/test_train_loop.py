@@ -3,7 +3,7 @@
 import json
 import os
 import signal
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from copy import deepcopy
 from dataclasses import replace
 from itertools import count
@@ -21,6 +21,7 @@ from esc_sr.data.tiles import Tile
 from esc_sr.errors import EscError
 from esc_sr.train import checkpoint
 from esc_sr.train.loop import MAX_BAD_STEPS, Habits, Report, step, train
+from esc_sr.train.losses import Distance
 from esc_sr.train.recipes import classic
 from esc_sr.train.schedule import Budget
 
@@ -48,7 +49,7 @@ def make_state() -> checkpoint.State:
         model.parameters(), lr=RECIPE.lr, betas=RECIPE.betas, weight_decay=0, fused=True
     )
     ema = deepcopy(model).requires_grad_(False)
-    return checkpoint.State(model, ema, optimizer, torch.Generator().manual_seed(RECIPE.seed))
+    return checkpoint.State(model, ema, Distance(), optimizer, torch.Generator().manual_seed(RECIPE.seed))
 
 
 def run(
@@ -203,6 +204,37 @@ def test_accumulating_takes_the_same_step(tmp_path: Path) -> None:
     )
 
 
+def test_a_long_gradient_is_shortened(tmp_path: Path) -> None:
+    state = make_state()
+    lengths: list[float] = []
+
+    def measure(*arguments: object) -> None:
+        gradients = [weight.grad for weight in state.model.parameters() if weight.grad is not None]
+        lengths.append(float(nn.utils.get_total_norm(gradients)))
+
+    state.optimizer.register_step_pre_hook(measure)
+    batch = make_sampler().sample(4, state.generator)
+    for clip in (0.0, 1e6, 1e-3):
+        step(state, state.model, batch, replace(RECIPE, clip=clip), 0.0, "fp32")
+    assert lengths == [lengths[0], lengths[0], pytest.approx(1e-3, rel=1e-3)]
+    assert lengths[0] > 1e-2
+
+
+def test_a_compiled_network_trains_the_weights_that_are_saved(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plain, compiled, calls = make_state(), make_state(), []
+    run(plain, tmp_path, Budget(iterations=3))
+
+    def compile_it(network: nn.Module) -> Callable[[Tensor], Tensor]:
+        return lambda x: calls.append(x) or network(x)  # type: ignore[func-returns-value]
+
+    monkeypatch.setattr(torch, "compile", compile_it)
+    run(compiled, tmp_path, Budget(iterations=3), habits=Habits(compile=True))
+    assert len(calls) == 3
+    assert_same(plain, compiled)
+
+
 def test_autocast_trains_in_bfloat16_and_keeps_float32_weights(tmp_path: Path) -> None:
     state, seen = make_state(), []
     first = next(state.model.children())
@@ -291,10 +323,12 @@ def test_too_many_bad_steps_in_a_row_end_the_run_without_saving(tmp_path: Path) 
 
 
 @pytest.mark.parametrize(("loss", "power"), [("l1", 1), ("mse", 2)])
-def test_the_recipe_decides_what_is_made_small(loss: str, power: int) -> None:
+def test_the_objective_decides_what_is_made_small(loss: str, power: int) -> None:
     state = make_state()
     lr, hr = make_sampler().sample(4, state.generator)
     with torch.no_grad():
         expected = (state.model(lr) - hr).abs().pow(power).mean()
-    found = step(state, (lr, hr), replace(RECIPE, loss=loss), 1e-4, torch.device("cpu"), "fp32")
-    assert found == pytest.approx(float(expected), rel=1e-5)
+    state.objective = Distance(loss)
+    found = step(state, state.model, (lr, hr), RECIPE, 1e-4, "fp32")
+    assert found is not None and list(found) == [loss]
+    assert found[loss] == pytest.approx(float(expected), rel=1e-5)

@@ -7,7 +7,8 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from esc_sr.train.losses import GeneratorLoss, discriminator_loss
+from esc_sr.data.degrade import sharpen
+from esc_sr.train.losses import Adversarial, Distance, discriminator_loss
 from esc_sr.train.perceptual import PerceptualLoss
 
 
@@ -32,26 +33,47 @@ def perceptual(tmp_path_factory: pytest.TempPathFactory) -> PerceptualLoss:
     return PerceptualLoss(path)
 
 
-def test_the_generator_pays_for_distance_features_and_being_found_out(perceptual: PerceptualLoss) -> None:
-    sr, target = torch.full((2, 3, 8, 8), 0.25, requires_grad=True), torch.full((2, 3, 8, 8), 0.75)
-    total, parts = GeneratorLoss(perceptual)(sr, target, Judge(4.0))
-    assert list(parts) == ["l1", "perceptual", "adversarial"]
-    assert parts["l1"].item() == pytest.approx(0.5)
-    torch.testing.assert_close(parts["perceptual"], perceptual(sr, target).detach())
-    assert parts["adversarial"].item() == pytest.approx(0.1 * math.log(1 + math.exp(-1)))
-    torch.testing.assert_close(total.detach(), torch.stack(list(parts.values())).sum())
-    assert all(not part.requires_grad for part in parts.values())
-    total.backward()
-    assert sr.grad is not None and sr.grad.abs().min() > 0
+def test_a_distance_is_to_the_picture_or_to_the_sharpened_one() -> None:
+    hr = torch.zeros(1, 3, 16, 16)
+    hr[..., 8:] = 0.8
+    assert Distance("l1")(hr, hr) == {"l1": 0}
+    assert Distance("mse", sharpened=True)(sharpen(hr), hr) == {"mse": 0}
+    assert Distance("l1", sharpened=True)(hr, hr)["l1"] > 0.01
 
 
-def test_each_part_counts_as_much_as_its_weight_says(perceptual: PerceptualLoss) -> None:
-    sr, target = torch.full((1, 3, 8, 8), 0.25), torch.full((1, 3, 8, 8), 0.75)
-    _, once = GeneratorLoss(perceptual)(sr, target, Judge())
-    _, other = GeneratorLoss(perceptual, 2, 3, 0)(sr, target, Judge())
-    torch.testing.assert_close(other["l1"], 2 * once["l1"])
-    torch.testing.assert_close(other["perceptual"], 3 * once["perceptual"])
+def test_the_network_pays_for_distance_features_and_being_found_out(perceptual: PerceptualLoss) -> None:
+    sr, hr = torch.full((2, 3, 8, 8), 0.25, requires_grad=True), torch.full((2, 3, 8, 8), 0.75)
+    losses = Adversarial(perceptual, Judge(4.0))(sr, hr)
+    assert list(losses) == ["l1", "perceptual", "adversarial", "discriminator"]
+    assert losses["l1"].item() == pytest.approx(0.5)
+    torch.testing.assert_close(losses["perceptual"], perceptual(sr, hr))
+    assert losses["adversarial"].item() == pytest.approx(0.1 * math.log(1 + math.exp(-1)))
+    other = Adversarial(perceptual, Judge(4.0), (2, 3, 0), "mse")(sr, hr)
+    assert other["mse"].item() == pytest.approx(0.5)
+    torch.testing.assert_close(other["perceptual"], 3 * losses["perceptual"])
     assert other["adversarial"] == 0
+
+
+def test_neither_of_the_two_learns_from_the_others_loss(perceptual: PerceptualLoss) -> None:
+    hr = torch.rand(2, 3, 8, 8)
+    pulls = []
+    for names in (["l1", "perceptual", "adversarial"], ["discriminator"], []):
+        sr = (hr / 2).requires_grad_()
+        objective = Adversarial(perceptual, Judge(4.0))
+        losses = objective(sr, hr)
+        sum(losses[name] for name in names or losses).backward()
+        pulls.append((sr.grad, objective.discriminator.weight.grad))
+    (sr_pull, none), (nothing, judge_pull), both = pulls
+    assert none is None and nothing is None
+    torch.testing.assert_close((sr_pull, judge_pull), both)
+    assert sr_pull is not None and sr_pull.abs().min() > 0
+    assert judge_pull is not None and judge_pull != 0
+
+
+def test_the_frozen_network_is_no_part_of_the_state(perceptual: PerceptualLoss) -> None:
+    objective = Adversarial(perceptual, Judge())
+    assert list(objective.state_dict()) == ["discriminator.weight"]
+    assert len(list(objective.parameters())) == 1
 
 
 def test_the_discriminator_pays_for_both_kinds_of_mistakes() -> None:
@@ -66,11 +88,3 @@ def test_the_discriminators_step_leaves_the_generator_alone() -> None:
     discriminator_loss(judge, torch.rand(1, 3, 4, 4), fake).backward()
     assert fake.grad is None
     assert judge.weight.grad is not None
-
-
-def test_losses_are_float32_under_autocast(perceptual: PerceptualLoss) -> None:
-    sr, target = torch.rand(1, 3, 8, 8), torch.rand(1, 3, 8, 8)
-    judge = nn.Conv2d(3, 1, 1)
-    with torch.autocast("cpu", dtype=torch.bfloat16):
-        assert GeneratorLoss(perceptual)(sr.bfloat16(), target, judge)[0].dtype == torch.float32
-        assert discriminator_loss(judge, target, sr).dtype == torch.float32

@@ -1,9 +1,13 @@
 """The paper's values, and `--set key=value` on top of them."""
 
-import pytest
+from pathlib import Path
 
+import pytest
+from typer.testing import CliRunner
+
+from esc_sr.cli.train import app
 from esc_sr.errors import UsageError
-from esc_sr.train.recipes import classic, override
+from esc_sr.train.recipes import Recipe, arbitrary, classic, override, real_gan, real_mse, to_toml
 
 
 def test_classic_is_the_papers() -> None:
@@ -62,3 +66,54 @@ def test_unknown_keys_and_wrong_values_are_one_line_errors(setting: str, message
     with pytest.raises(UsageError, match=message) as caught:
         override(classic(), [setting])
     assert "\n" not in str(caught.value)
+
+
+def test_real_world_stages_are_the_papers() -> None:
+    stages = (real_mse(), real_gan())
+    assert {(stage.iterations, stage.batch, stage.patch, stage.loss) for stage in stages} == {
+        (400_000, 48, 64, "l1")
+    }
+    assert real_gan().weights == (1, 1, 0.1)
+    assert (real_gan().lr, real_gan().betas, real_gan().warmup) == (1e-4, (0.9, 0.99), 0)
+    assert 4 * real_mse().context == 400 and real_mse().pool == 180
+
+
+@pytest.mark.parametrize("recipe", [classic(), arbitrary(), real_mse(), real_gan()], ids=lambda r: r.name)
+def test_a_recipe_written_as_toml_is_read_again(tmp_path: Path, recipe: Recipe) -> None:
+    settings = ["betas=0.5,0.75", "batch=6", "clip=0.5", "loss=mse", "lr=3e-7"]
+    changed = override(recipe, settings)
+    shown = CliRunner().invoke(
+        app, [recipe.name, "--print-config", *(part for setting in settings for part in ("--set", setting))]
+    )
+    assert shown.stdout == to_toml(changed)
+    path = tmp_path / "recipe.toml"
+    path.write_text(shown.stdout)
+    assert override(recipe, [], path) == changed
+    assert override(recipe, ["batch=8"], path).batch == 8
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("rate = 1", "has rate, which is none of loss, iterations"),
+        ("batch = 8.0", "batch = 8.0: must be a whole number"),
+        ("lr = true", "must be a number"),
+        ("lr = '1e-4'", "must be a number"),
+        ("loss = 1", "must be a text"),
+        ("betas = [0.9]", "2 numbers needed"),
+        ("batch = 0", "at least 1"),
+        ("batch =", "cannot be read as TOML"),
+        ("name = 'arbitrary'", "of another recipe than classic"),
+    ],
+)
+def test_files_are_held_to_the_same_rules(tmp_path: Path, text: str, message: str) -> None:
+    path = tmp_path / "recipe.toml"
+    path.write_text(text)
+    with pytest.raises(UsageError, match=message) as caught:
+        override(classic(), [], path)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_missing_file_is_named(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match=r"none\.toml: cannot be read as TOML \(No such file"):
+        override(classic(), [], tmp_path / "none.toml")

@@ -26,9 +26,11 @@ def _add_recipe(recipe: recipes.Recipe, network: str, scales: str, scale_default
 
     def train(
         data: Annotated[
-            list[Path], typer.Option(help="Folder or .tar shard of HR pictures; may be repeated.")
-        ],
-        out: Annotated[Path, typer.Option(help="Folder of the run: checkpoints, log, ema.safetensors.")],
+            list[Path] | None, typer.Option(help="Folder or .tar shard of HR pictures; may be repeated.")
+        ] = None,
+        out: Annotated[
+            Path | None, typer.Option(help="Folder of the run: checkpoints, log, ema.safetensors.")
+        ] = None,
         model: Annotated[str, typer.Option(help="Network, for example esc-light.")] = network,
         scale: Annotated[int, typer.Option(help=scales)] = scale_default,
         minutes: Annotated[float | None, typer.Option(help="Length of the run, schedule included.")] = None,
@@ -36,6 +38,9 @@ def _add_recipe(recipe: recipes.Recipe, network: str, scales: str, scale_default
         resume: Annotated[bool, typer.Option("--resume", help="Go on from the checkpoint in --out.")] = False,
         start: Annotated[
             Path | None, typer.Option("--from", help="Weights to start from, of any scale.")
+        ] = None,
+        vgg: Annotated[
+            Path | None, typer.Option(help="VGG19's weights, torchvision's file; real-gan needs them.")
         ] = None,
         val: Annotated[
             Path | None, typer.Option(help="Folder or .tar shard of held-out HR pictures.")
@@ -46,9 +51,19 @@ def _add_recipe(recipe: recipes.Recipe, network: str, scales: str, scale_default
         settings: Annotated[
             list[str] | None, typer.Option("--set", help="key=value of the recipe; may be repeated.")
         ] = None,
+        config: Annotated[
+            Path | None, typer.Option(help="TOML file with keys of the recipe; --set wins over it.")
+        ] = None,
+        print_config: Annotated[
+            bool, typer.Option("--print-config", help="Show the recipe as TOML for --config, and exit.")
+        ] = False,
         precision: Annotated[
             str | None, typer.Option(help="fp32 or bf16; by default bf16 on CUDA only.")
         ] = None,
+        tf32: Annotated[bool, typer.Option(help="Let CUDA round float32 products to TF32.")] = True,
+        compile: Annotated[
+            bool, typer.Option("--compile", help="Compile the network: minutes at first, faster then.")
+        ] = False,
         device: Annotated[
             str | None, typer.Option(help="cpu, cuda, ...; by default cuda where there is one.")
         ] = None,
@@ -56,15 +71,21 @@ def _add_recipe(recipe: recipes.Recipe, network: str, scales: str, scale_default
         val_minutes: Annotated[float, typer.Option(help="Time between two validations.")] = 15.0,
         log_every: Annotated[int, typer.Option(min=1, help="Steps per log line.")] = 50,
     ) -> None:
+        shortcuts = {"batch": batch, "patch": patch, "seed": seed}
+        given = [f"{key}={value}" for key, value in shortcuts.items() if value is not None]
+        resolved = recipes.override(recipe, [*given, *(settings or [])], config)
+        if print_config:
+            print(recipes.to_toml(resolved), end="")
+            return
+        if not data or not out:
+            raise UsageError("--data and --out are needed: the pictures, and a folder for the run")
         device = device or ("cuda" if torch.cuda.is_available() else "cpu")
         precision = precision or ("bf16" if device.startswith("cuda") else "fp32")
         if precision not in ("fp32", "bf16"):
             raise UsageError(f"--precision {precision}: must be fp32 or bf16")
-        shortcuts = {"batch": batch, "patch": patch, "seed": seed}
-        given = [f"{key}={value}" for key, value in shortcuts.items() if value is not None]
         budget = Budget(iterations, minutes) if iterations is not None or minutes is not None else None
         finished = run(
-            recipes.override(recipe, [*given, *(settings or [])]),
+            resolved,
             model=model,
             scale=scale,
             data=data,
@@ -73,8 +94,9 @@ def _add_recipe(recipe: recipes.Recipe, network: str, scales: str, scale_default
             budget=budget,
             resume=resume,
             start=start,
+            vgg=vgg,
             device=device,
-            habits=Habits(precision, save_minutes, val_minutes, log_every),
+            habits=Habits(precision, tf32, compile, save_minutes, val_minutes, log_every),
             report=show,
         )
         if finished:
@@ -94,6 +116,20 @@ _add_recipe(
     "Of the validation.",
     4,
     "Train LTE on an encoder for all scales at once (Supp. 6.2); --from may be an ESC of one scale.",
+)
+_add_recipe(
+    recipes.real_mse(),
+    "esc-real",
+    "4; of esc-real-m also 1, 2 and 3.",
+    4,
+    "Train for realistic LR with the L1 loss (Supp. 6.3, stage 1).",
+)
+_add_recipe(
+    recipes.real_gan(),
+    "esc-real",
+    "4; of esc-real-m also 1, 2 and 3.",
+    4,
+    "Go on --from weights of real-mse with perceptual and adversarial loss (Supp. 6.3, stage 2).",
 )
 
 
@@ -120,8 +156,12 @@ def show(record: Mapping[str, Any]) -> None:
         case {"event": "loading", "what": what, "done": done, "total": total}:
             print(f"reading {what} pictures: {done}/{total}", end="\r" if done < total else "\n", flush=True)
             return
-        case {"event": "train", "loss": loss, "it_per_s": speed, "eta": eta}:
+        case {"event": "note", "text": note}:
+            text = note
+        case {"event": "train", "loss": loss, "losses": losses, "it_per_s": speed, "eta": eta}:
             shown = "none finite" if loss is None else f"{loss:.5f}"
+            if len(losses) > 1:
+                shown += f" ({', '.join(f'{name} {value:.4f}' for name, value in losses.items())})"
             text = (
                 f"step {record['iteration']:>7}  loss {shown}  lr {record['lr']:.2e}  {speed} it/s  "
                 f"{_clock(record['elapsed'])} done, {_clock(eta)} left"

@@ -4,7 +4,7 @@ import os
 import pickle
 import zipfile
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import MISSING, asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +12,7 @@ import torch
 from torch import nn
 from torch.optim import Optimizer
 
+from esc_sr.data.pool import PairPool
 from esc_sr.errors import DataError, UsageError, WeightsError
 from esc_sr.train.recipes import Recipe
 from esc_sr.train.schedule import Budget
@@ -24,8 +25,10 @@ class State:
     Attributes:
         model: the network in training.
         ema: its averaged weights.
-        optimizer: of the model.
-        generator: draws the crops.
+        objective: what is made small, as `losses` describes it.
+        optimizer: of the model and of what the objective learns.
+        generator: draws the crops, and all that becomes of them.
+        pool: pairs of earlier batches; empty but in the recipes `REAL`.
         iteration: steps taken.
         elapsed: seconds of training, validation and saving; the time between stop and resume does not count.
         skipped: steps left out because loss or gradient were not finite.
@@ -36,8 +39,10 @@ class State:
 
     model: nn.Module
     ema: nn.Module
+    objective: nn.Module
     optimizer: Optimizer
     generator: torch.Generator
+    pool: PairPool = field(default_factory=PairPool)
     iteration: int = 0
     elapsed: float = 0.0
     skipped: int = 0
@@ -47,7 +52,10 @@ class State:
 
 
 _COUNTERS = ("iteration", "elapsed", "skipped", "hardware", "scores", "started_from")
-_CONTENT = {"model", "ema", "optimizer", "generator", "recipe", "budget", "config", *_COUNTERS}
+_PARTS = ("model", "ema", "objective", "optimizer", "pool")
+_CONTENT = {*_PARTS, "generator", "recipe", "budget", "config", *_COUNTERS}
+_ADDED = {"objective": {}, "pool": PairPool().state_dict()}  # what older checkpoints do without
+_DEFAULTS = {entry.name: entry.default for entry in fields(Recipe) if entry.default is not MISSING}
 
 
 def save(state: State, recipe: Recipe, budget: Budget, config: Mapping[str, Any], out: Path) -> None:
@@ -57,9 +65,7 @@ def save(state: State, recipe: Recipe, budget: Budget, config: Mapping[str, Any]
         DataError: the folder cannot be written; the files that were there are untouched.
     """
     content = {
-        "model": state.model.state_dict(),
-        "ema": state.ema.state_dict(),
-        "optimizer": state.optimizer.state_dict(),
+        **{name: getattr(state, name).state_dict() for name in _PARTS},
         "generator": state.generator.get_state(),
         **{name: getattr(state, name) for name in _COUNTERS},
         "recipe": asdict(recipe),
@@ -96,6 +102,8 @@ def load(out: Path) -> dict[str, Any]:
         content = torch.load(path, map_location="cpu", weights_only=True)
     except (OSError, RuntimeError, EOFError, pickle.UnpicklingError) as error:
         raise WeightsError(f"{path}: damaged ({_line(error)}); move it away to use previous.pt") from error
+    if isinstance(content, dict):
+        content = _ADDED | content
     if not isinstance(content, dict) or not _CONTENT <= content.keys():
         raise WeightsError(f"{path}: not a checkpoint of a training run; give the --out of one")
     return content
@@ -107,16 +115,16 @@ def restore(state: State, content: Mapping[str, Any], recipe: Recipe, config: Ma
     Raises:
         UsageError: the checkpoint is of another network or recipe; names what differs.
     """
-    settings = {"network": (content["config"], config), "recipe": (content["recipe"], asdict(recipe))}
+    saved_recipe = _DEFAULTS | content["recipe"]
+    settings = {"network": (content["config"], config), "recipe": (saved_recipe, asdict(recipe))}
     for what, (saved, given) in settings.items():
         differ = [key for key in sorted({*saved, *given}) if saved.get(key) != given.get(key)]
         if differ:
             pairs = ", ".join(f"{key} was {saved.get(key)} and is now {given.get(key)}" for key in differ)
             raise UsageError(f"resume with another {what}: {pairs}; keep it, or start anew with --from")
     try:
-        state.model.load_state_dict(content["model"])
-        state.ema.load_state_dict(content["ema"])
-        state.optimizer.load_state_dict(content["optimizer"])
+        for name in _PARTS:
+            getattr(state, name).load_state_dict(content[name])
         state.generator.set_state(content["generator"])
     except (RuntimeError, ValueError, KeyError) as error:
         raise WeightsError(f"checkpoint does not fit its own network: {_line(error)}") from error

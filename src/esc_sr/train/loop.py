@@ -20,9 +20,10 @@ from esc_sr.errors import EscError
 from esc_sr.evaluate import Protocol, evaluate
 from esc_sr.network import ESCLTE
 from esc_sr.train import checkpoint
-from esc_sr.train.recipes import LOSSES, Recipe
+from esc_sr.train.recipes import Recipe
 from esc_sr.train.schedule import Budget, ema_decay, learning_rate
 
+Forward = Callable[..., Tensor]
 Report = Callable[[Mapping[str, Any]], None]
 
 
@@ -39,16 +40,20 @@ MAX_BAD_STEPS = 10
 
 @dataclass(frozen=True)
 class Habits:
-    """How a run goes about it; apart from `precision` nothing here changes the weights it arrives at.
+    """How a run goes about it; only the first three change the weights it arrives at, by rounding.
 
     Attributes:
-        precision: fp32, or bf16 for autocast to bfloat16.
+        precision: fp32, or bf16 for autocast of the network to bfloat16.
+        tf32: whether CUDA may round factors of float32 products to 10 bits.
+        compile: whether the network is compiled, which takes minutes and pays in long runs.
         save_minutes: time between two checkpoints.
         val_minutes: time between two validations.
         log_every: steps per log line.
     """
 
     precision: str = "fp32"
+    tf32: bool = True
+    compile: bool = False
     save_minutes: float = 3.0
     val_minutes: float = 15.0
     log_every: int = 50
@@ -56,20 +61,25 @@ class Habits:
 
 @dataclass
 class _Meter:
-    """Losses and seconds since the last log line, and the steps left out in a row."""
+    """Losses of the steps taken and seconds since the last log line, and the steps left out in a row."""
 
-    losses: list[float] = field(default_factory=list)
+    losses: list[dict[str, float]] = field(default_factory=list)
     steps: int = 0
     seconds: float = 0.0
     bad: int = 0
 
-    def add(self, loss: float, seconds: float) -> None:
-        """Count a step."""
+    def add(self, losses: dict[str, float] | None, seconds: float) -> None:
+        """Count a step; None is one left out."""
         self.steps += 1
         self.seconds += seconds
-        if math.isfinite(loss):
-            self.losses.append(loss)
-        self.bad = 0 if math.isfinite(loss) else self.bad + 1
+        if losses:
+            self.losses.append(losses)
+        self.bad = 0 if losses else self.bad + 1
+
+    def means(self) -> dict[str, float]:
+        """Mean of each loss over the steps taken; empty if there is none."""
+        names = self.losses[0] if self.losses else ()
+        return {name: sum(losses[name] for losses in self.losses) / len(self.losses) for name in names}
 
 
 def train(
@@ -93,7 +103,7 @@ def train(
     one ends it at once.
 
     Args:
-        state: network, averaged weights, optimizer and counters; changed in place.
+        state: network, averaged weights, objective, optimizer and counters; changed in place.
         sampler: gives batches.
         recipe: what to do in a step.
         budget: when to end; the schedule is fitted to it.
@@ -112,8 +122,8 @@ def train(
         EscError: more than `MAX_BAD_STEPS` steps in a row were not finite; nothing is saved then.
         DataError: the folder cannot be written.
     """
-    device = next(state.model.parameters()).device
     state.model.train()
+    forward = _prepare(state.model, habits)
     meter = _Meter()
     saved = validated = state.elapsed
 
@@ -136,12 +146,12 @@ def train(
             started = time.perf_counter()
             lr = learning_rate(recipe, budget, budget.progress(state.iteration, state.elapsed))
             batch = sampler.sample(recipe.batch, state.generator)
-            loss = step(state, batch, recipe, lr, device, habits.precision)
+            losses = step(state, forward, batch, recipe, lr, habits.precision)
             seconds = time.perf_counter() - started
-            meter.add(loss, seconds)
+            meter.add(losses, seconds)
             state.iteration += 1
             state.elapsed += seconds
-            state.skipped += not math.isfinite(loss)
+            state.skipped += losses is None
             if meter.bad > MAX_BAD_STEPS:
                 raise EscError(
                     f"step {state.iteration}: {meter.bad} in a row without a finite loss and gradient; "
@@ -169,59 +179,73 @@ def train(
     return finished
 
 
+def _prepare(model: nn.Module, habits: Habits) -> Forward:
+    """What maps a batch to what it should give; the switches are set."""
+    torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = habits.tf32
+    forward: Forward = model.query if isinstance(model, ESCLTE) else model
+    return torch.compile(forward) if habits.compile else forward
+
+
 def step(
     state: checkpoint.State,
+    forward: Forward,
     batch: tuple[Tensor, ...],
     recipe: Recipe,
     learning_rate: float,
-    device: torch.device,
     precision: str,
-) -> float:
-    """Move the weights by one batch; leave them alone if loss or gradient is not finite.
+) -> dict[str, float] | None:
+    """Move network and objective by one batch; leave them alone if a loss or gradient is not finite.
 
     Args:
         state: changed in place, except for its counters.
+        forward: the network, or what takes its place in training.
         batch: what the network is given and, last, what it should give, each (B, ...): LR and HR in 0..1, or
             what `ESCLTE.query` takes and gives.
-        recipe: gives `accumulate` and the decay of the averaged weights.
+        recipe: gives `accumulate`, `clip` and the decay of the averaged weights.
         learning_rate: of this step.
-        device: where the network is.
-        precision: fp32 or bf16.
+        precision: of the network, fp32 or bf16; the objective works in float32.
 
     Returns:
-        The loss; not finite if the step was left out.
+        The losses by name; None if the step was left out.
     """
-    total = torch.zeros((), device=device)
-    forward = state.model.query if isinstance(state.model, ESCLTE) else state.model
+    weights: list[Tensor] = list(state.model.parameters())
+    device = weights[0].device
+    totals: dict[str, Tensor] = {}
     parts = (part.to(device).chunk(recipe.accumulate) for part in batch)
     for *given, wanted in zip(*parts, strict=True):
         with torch.autocast(device.type, torch.bfloat16, enabled=precision == "bf16"):
             found = forward(*given)
-        loss = LOSSES[recipe.loss](found.float(), wanted) / recipe.accumulate
-        loss.backward()
-        total += loss.detach()
+        losses = {
+            name: loss / recipe.accumulate for name, loss in state.objective(found.float(), wanted).items()
+        }
+        torch.stack(list(losses.values())).sum().backward()
+        totals = {name: totals.get(name, 0) + loss.detach() for name, loss in losses.items()}
 
-    gradients = [parameter.grad for parameter in state.model.parameters() if parameter.grad is not None]
-    value = float(total + 0 * nn.utils.get_total_norm(gradients))  # 0 * inf and 0 * nan are nan
-    if math.isfinite(value):
+    learning = (*weights, *state.objective.parameters())
+    norm = nn.utils.get_total_norm([weight.grad for weight in learning if weight.grad is not None])
+    values = torch.stack([*totals.values(), norm]).tolist()
+    finite = all(map(math.isfinite, values))
+    if finite:
+        if recipe.clip:
+            nn.utils.clip_grad_norm_(weights, recipe.clip)
         for group in state.optimizer.param_groups:
             group["lr"] = learning_rate
         state.optimizer.step()
         share = 1 - ema_decay(recipe, state.iteration)
         with torch.no_grad():
-            torch._foreach_lerp_(list(state.ema.parameters()), list(state.model.parameters()), share)
+            torch._foreach_lerp_(list(state.ema.parameters()), weights, share)
     state.optimizer.zero_grad()
-    return value
+    return dict(zip(totals, values, strict=False)) if finite else None
 
 
-def _progress(
-    state: checkpoint.State, budget: Budget, lr: float, meter: _Meter
-) -> dict[str, float | int | None]:
-    """The numbers of a log line."""
+def _progress(state: checkpoint.State, budget: Budget, lr: float, meter: _Meter) -> dict[str, Any]:
+    """The numbers of a log line; `loss` is the sum of `losses`, means over the steps taken."""
     left = budget.remaining(state.iteration, state.elapsed)
+    losses = meter.means()
     return {
         "iteration": state.iteration,
-        "loss": sum(meter.losses) / len(meter.losses) if meter.losses else None,
+        "loss": sum(losses.values()) if losses else None,
+        "losses": losses,
         "lr": lr,
         "it_per_s": round(meter.steps / meter.seconds, 3),
         "elapsed": round(state.elapsed, 1),

@@ -1,53 +1,94 @@
-"""What the real-world recipe makes small: L1, perceptual and adversarial losses together (Supp. 6.3)."""
+"""What a recipe makes small: a distance, or distance, perceptual and adversarial losses together (Supp. 6.3).
 
-from dataclasses import dataclass
+An objective is a module that is given what the network made and what it should have made, and gives losses by
+name, whose sum is made small. Its own parameters learn with the network's.
+"""
+
+from collections.abc import Sequence
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from esc_sr.data.degrade import sharpen
+from esc_sr.network.discriminator import UNetDiscriminator
 from esc_sr.train.perceptual import PerceptualLoss
+from esc_sr.train.recipes import LOSSES
 
 
-@dataclass(frozen=True)
-class GeneratorLoss:
-    """The generator's loss of stage 2; the weights are the paper's.
+class Distance(nn.Module):
+    """The distance to what the network should have made; in the real-world recipes that is sharpened."""
 
-    Attributes:
-        perceptual: Compares features.
-        l1_weight: What the L1 distance counts.
-        perceptual_weight: What `perceptual` counts.
-        adversarial_weight: What it counts not to deceive the discriminator.
-    """
+    def __init__(self, loss: str = "l1", *, sharpened: bool = False) -> None:
+        """Take one of `LOSSES`."""
+        super().__init__()
+        self.loss = loss
+        self.sharpened = sharpened
 
-    perceptual: PerceptualLoss
-    l1_weight: float = 1.0
-    perceptual_weight: float = 1.0
-    adversarial_weight: float = 0.1
-
-    def __call__(
-        self, sr: Tensor, target: Tensor, discriminator: nn.Module
-    ) -> tuple[Tensor, dict[str, Tensor]]:
-        """Judge what the generator made.
-
-        The discriminator's parameters get gradients too, unless they are frozen meanwhile; clear them before
-        its own step.
+    def forward(self, found: Tensor, wanted: Tensor) -> dict[str, Tensor]:
+        """Compare.
 
         Args:
-            sr: (B, 3, H, W), 0..1, made by the generator.
-            target: The HR pictures, sharpened by `data.degrade.sharpen` as published.
-            discriminator: Pictures to logits.
+            found: (B, ...) float32.
+            wanted: the same shape; where it is to be sharpened (B, 3, H, W), 0..1.
 
         Returns:
-            The loss to minimise, and its parts by name, weighted and detached, for the log; all scalars.
+            A scalar by the loss's name.
         """
-        logits = discriminator(sr).float()
-        parts = {
-            "l1": self.l1_weight * F.l1_loss(sr.float(), target.float()),
-            "perceptual": self.perceptual_weight * self.perceptual(sr, target),
-            "adversarial": self.adversarial_weight * _judge(logits, real=True),
+        return {self.loss: LOSSES[self.loss](found, sharpen(wanted) if self.sharpened else wanted)}
+
+
+class Adversarial(nn.Module):
+    """The objective of stage 2: sharpened pictures by distance and features, plain ones by a discriminator.
+
+    The losses of network and discriminator may be added up, since neither's parameters get a gradient from
+    the other's. The discriminator sees the picture as it was before the step, so it makes no difference which
+    of the two moves first.
+    """
+
+    def __init__(
+        self,
+        perceptual: PerceptualLoss,
+        discriminator: nn.Module | None = None,
+        weights: Sequence[float] = (1.0, 1.0, 0.1),
+        loss: str = "l1",
+    ) -> None:
+        """Take the parts.
+
+        Args:
+            perceptual: compares features; stays on its device.
+            discriminator: pictures to logits; by default the published one.
+            weights: what distance, perceptual and adversarial loss count; the defaults are the paper's.
+            loss: the distance, one of `LOSSES`.
+        """
+        super().__init__()
+        self.discriminator = discriminator or UNetDiscriminator()
+        self.compare = perceptual.forward  # a function: the frozen network is no part of the state
+        self.weights = tuple(weights)
+        self.loss = loss
+
+    def forward(self, found: Tensor, wanted: Tensor) -> dict[str, Tensor]:
+        """Judge what the network made.
+
+        Args:
+            found: (B, 3, H, W), float32, 0..1.
+            wanted: HR pictures of the same shape.
+
+        Returns:
+            Scalars: distance, perceptual and adversarial, weighted, for the network; and discriminator.
+        """
+        target = sharpen(wanted)
+        self.discriminator.requires_grad_(False)
+        losses = {
+            self.loss: LOSSES[self.loss](found, target),
+            "perceptual": self.compare(found, target),
+            "adversarial": _judge(self.discriminator(found), real=True),
         }
-        return torch.stack(list(parts.values())).sum(), {name: part.detach() for name, part in parts.items()}
+        self.discriminator.requires_grad_(True)
+        weighted = {
+            name: weight * loss for weight, (name, loss) in zip(self.weights, losses.items(), strict=True)
+        }
+        return weighted | {"discriminator": discriminator_loss(self.discriminator, wanted, found)}
 
 
 def discriminator_loss(discriminator: nn.Module, real: Tensor, fake: Tensor) -> Tensor:
@@ -56,14 +97,12 @@ def discriminator_loss(discriminator: nn.Module, real: Tensor, fake: Tensor) -> 
     Args:
         discriminator: Pictures to logits.
         real: (B, 3, H, W), 0..1, HR pictures, not sharpened as published.
-        fake: The same shape, made by the generator, which gets no gradient.
+        fake: The same shape, made by the network, which gets no gradient.
 
     Returns:
-        A float32 scalar; 2 log 2 = 1.386 where it cannot tell.
+        A scalar; 2 log 2 = 1.386 where it cannot tell.
     """
-    return _judge(discriminator(real).float(), real=True) + _judge(
-        discriminator(fake.detach()).float(), real=False
-    )
+    return _judge(discriminator(real), real=True) + _judge(discriminator(fake.detach()), real=False)
 
 
 def _judge(logits: Tensor, *, real: bool) -> Tensor:

@@ -1,8 +1,11 @@
 """What to train with: one frozen dataclass, made by a function per recipe of the paper."""
 
 import ast
+import json
+import tomllib
 from collections.abc import Sequence
-from dataclasses import dataclass, fields, replace
+from dataclasses import asdict, dataclass, fields, replace
+from pathlib import Path
 from typing import get_args, get_origin, get_type_hints
 
 import torch.nn.functional as F
@@ -10,6 +13,7 @@ import torch.nn.functional as F
 from esc_sr.errors import UsageError
 
 LOSSES = {"l1": F.l1_loss, "mse": F.mse_loss}
+REAL = ("real-mse", "real-gan")
 
 
 @dataclass(frozen=True)
@@ -31,8 +35,12 @@ class Recipe:
         patch: side of an LR crop, px.
         scales: of `arbitrary` only: least and largest scale of a crop, drawn evenly between.
         queries: of `arbitrary` only: points per crop at which colours are compared.
+        context: of `REAL` only: side of the LR pictures that crops are cut out of after degradation, px.
+        pool: of `REAL` only: pairs of earlier batches kept to mix degradations.
+        weights: of `real-gan` only: what `loss`, perceptual and adversarial loss count.
+        clip: largest norm of the network's gradient, longer ones are shortened; 0 for any.
         accumulate: parts that a batch is worked through in, to save memory; the step is the same.
-        seed: of the initial weights and of the crops.
+        seed: of the initial weights, the crops and their degradation.
     """
 
     name: str
@@ -51,6 +59,10 @@ class Recipe:
     seed: int
     scales: tuple[float, ...] = ()
     queries: int = 0
+    context: int = 0
+    pool: int = 0
+    weights: tuple[float, ...] = ()
+    clip: float = 0.0
 
     def __post_init__(self) -> None:
         """Refuse values that no run can work with."""
@@ -79,6 +91,17 @@ class Recipe:
                 self.name != "arbitrary" or 1 <= self.queries <= self.patch**2,
                 f"from 1 to the {self.patch**2} pixels of a crop",
             ),
+            "context": (
+                self.name not in REAL or self.context >= self.patch,
+                f"at least the patch of {self.patch}",
+            ),
+            "pool": (self.name not in REAL or self.pool >= 1, "at least 1"),
+            "weights": (
+                self.name != "real-gan"
+                or (len(self.weights) == 3 and all(0 <= weight < float("inf") for weight in self.weights)),
+                "three numbers from 0",
+            ),
+            "clip": (0 <= self.clip < float("inf"), "0 or more"),
         }
         for field, (holds, rule) in rules.items():
             if not holds:
@@ -129,40 +152,112 @@ def arbitrary() -> Recipe:
     )
 
 
-def override(recipe: Recipe, settings: Sequence[str]) -> Recipe:
-    """Replace fields of a recipe by `key=value` texts, as the command line gives them.
+def real_mse() -> Recipe:
+    """The paper's first stage on realistic LR (Supp. 6.3): L1 loss, 400,000 steps of 48 crops of 64 x 64 px.
+
+    The paper names these; the learning rate and its milestone come from the released configuration, which has
+    1,000,000 iterations, and betas and warm-up from `classic`.
+    """
+    return replace(
+        classic(),
+        name="real-mse",
+        iterations=400_000,
+        milestones=(100_000,),
+        gamma=0.4,
+        batch=48,
+        context=100,
+        pool=180,
+    )
+
+
+def real_gan() -> Recipe:
+    """The paper's second stage on realistic LR (Supp. 6.3): L1 + perceptual + 0.1 adversarial loss.
+
+    Optimizer and schedule, for the discriminator too, come from the released configuration; Adam is AdamW
+    without weight decay. Its milestone is the end of the run.
+    """
+    return replace(
+        real_mse(),
+        name="real-gan",
+        warmup=0,
+        milestones=(400_000,),
+        gamma=0.5,
+        lr=1e-4,
+        betas=(0.9, 0.99),
+        weights=(1.0, 1.0, 0.1),
+    )
+
+
+def override(recipe: Recipe, settings: Sequence[str], config: Path | None = None) -> Recipe:
+    """Replace fields of a recipe by `key=value` texts, as the command line gives them, and by a file.
+
+    Args:
+        recipe: what to change.
+        settings: of several for one field the last holds, before the file.
+        config: a .toml file of fields, for example one that `to_toml` wrote.
 
     Raises:
-        UsageError: no such field, or a value of the wrong type or out of range.
+        UsageError: no such field, a value of the wrong type or out of range, or a file that cannot be read,
+            or is of another recipe.
     """
     types = get_type_hints(Recipe)
     allowed = [field.name for field in fields(Recipe) if field.name != "name"]
     changes: dict[str, object] = {}
+    for key, value in (_read(config, recipe) if config else {}).items():
+        if key not in allowed:
+            raise UsageError(f"{config}: has {key}, which is none of {', '.join(allowed)}")
+        changes[key] = _convert(f"{config}: {key} = {value!r}", value, types[key])
     for setting in settings:
         key, equals, text = setting.partition("=")
         if not equals or key not in allowed:
             raise UsageError(f"--set {setting}: write key=value with one of {', '.join(allowed)}")
-        changes[key] = _parse(key, text, types[key])
+        value = text if types[key] is str else _evaluate(text)
+        changes[key] = _convert(f"--set {setting}", value, types[key])
     return replace(recipe, **changes)  # type: ignore[arg-type]
 
 
-def _parse(key: str, text: str, wanted: type) -> object:
-    """The value of `key=text`, of the wanted type: int, float or a tuple of them."""
+def to_toml(recipe: Recipe) -> str:
+    """All fields of a recipe as lines of TOML, which `override` reads."""
+    values = (
+        (key, list(value) if isinstance(value, tuple) else value) for key, value in asdict(recipe).items()
+    )
+    return "".join(f"{key} = {json.dumps(value)}\n" for key, value in values)
+
+
+def _read(config: Path, recipe: Recipe) -> dict[str, object]:
+    """What a file says of the recipe's fields; its name has to be the recipe's, if it is there."""
     try:
-        value = ast.literal_eval(text)
+        content = tomllib.loads(config.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        reason = error.strerror if isinstance(error, OSError) else error
+        raise UsageError(f"{config}: cannot be read as TOML ({reason}); --print-config shows one") from error
+    if content.pop("name", recipe.name) != recipe.name:
+        raise UsageError(
+            f"{config}: is of another recipe than {recipe.name}; use that one, or take its name out"
+        )
+    return content
+
+
+def _evaluate(text: str) -> object:
+    """The number or the numbers that a text stands for; any other text as it is."""
+    try:
+        return ast.literal_eval(text)
     except (ValueError, SyntaxError, MemoryError, RecursionError):
-        value = text
+        return text
+
+
+def _convert(given: str, value: object, wanted: type) -> object:
+    """A value as an int, float, str or tuple of these; `given` is what an error names."""
     if get_origin(wanted) is tuple:
         kinds = get_args(wanted)
         values = value if isinstance(value, tuple | list) else (value,)
         if kinds[-1] is not Ellipsis and len(values) != len(kinds):
-            raise UsageError(f"--set {key}={text}: {len(kinds)} numbers needed, written like 0.9,0.99")
-        return tuple(_number(key, text, item, kinds[0]) for item in values)
-    return text if wanted is str else _number(key, text, value, wanted)
-
-
-def _number(key: str, text: str, value: object, wanted: type) -> int | float:
-    """`value` as an int or float, refused where that would change it."""
+            raise UsageError(f"{given}: {len(kinds)} numbers needed, written like 0.9,0.99")
+        return tuple(_convert(given, item, kinds[0]) for item in values)
+    if wanted is str:
+        if not isinstance(value, str):
+            raise UsageError(f"{given}: must be a text")
+        return value
     if isinstance(value, bool) or not isinstance(value, (int, float) if wanted is float else int):
-        raise UsageError(f"--set {key}={text}: must be {'a whole number' if wanted is int else 'a number'}")
+        raise UsageError(f"{given}: must be {'a whole number' if wanted is int else 'a number'}")
     return float(value) if wanted is float else value

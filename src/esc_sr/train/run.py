@@ -10,13 +10,18 @@ import torch
 
 from esc_sr import weights
 from esc_sr.data.coordinates import QuerySampler
-from esc_sr.data.pairs import CropSampler, make_pairs
+from esc_sr.data.degrade import Degradation
+from esc_sr.data.degraded import DegradedSampler, degraded_pairs
+from esc_sr.data.pairs import CropSampler, Pair, make_pairs
+from esc_sr.data.pool import PairPool
 from esc_sr.data.tiles import Entry, Tile, find_pictures, load_tiles
 from esc_sr.errors import DataError, DeviceError, UsageError
 from esc_sr.network import ESC, ESCLTE, ESCConfig, LTEConfig
 from esc_sr.presets import preset
 from esc_sr.train import checkpoint, loop
-from esc_sr.train.recipes import Recipe
+from esc_sr.train.losses import Adversarial, Distance
+from esc_sr.train.perceptual import PerceptualLoss
+from esc_sr.train.recipes import REAL, Recipe
 from esc_sr.train.schedule import Budget
 from esc_sr.upscale.device import describe
 
@@ -32,6 +37,7 @@ def run(
     budget: Budget | None = None,
     resume: bool = False,
     start: Path | None = None,
+    vgg: Path | None = None,
     device: str = "cpu",
     habits: loop.Habits = loop.Habits(),
     report: loop.Report = lambda record: None,
@@ -47,7 +53,8 @@ def run(
         val: folder or .tar shard of held-out HR pictures.
         budget: length of the run; without it that of the checkpoint, else the recipe's.
         resume: go on from `out/last.pt`.
-        start: weights to start from; those of another scale are adapted.
+        start: weights to start from; those of another scale are adapted. The recipe real-gan needs some.
+        vgg: VGG19's weights, for the recipe real-gan, which needs them.
         device: as torch names it.
         habits: what the run does beside training.
         report: called with each log record; loading is reported too.
@@ -57,15 +64,16 @@ def run(
 
     Raises:
         UsageError: `out` holds a run already and `resume` is off, the checkpoint is of another run, or the
-            recipe is not for this network.
-        DataError: pictures are missing, unreadable, or smaller than the patch.
+            recipe is not for this network, or lacks weights that it needs.
+        DataError: pictures are missing, unreadable, or smaller than the patch or the context.
         DeviceError: no such device.
-        WeightsError: `start` or the checkpoint cannot be used.
+        WeightsError: `start`, `vgg` or the checkpoint cannot be used.
     """
     config = _config(recipe, model, scale)
     place = _device(device)
+    perceptual = _perceptual(recipe, start is not None or resume, vgg, report)
     content = _open_folder(out, resume, start)
-    state = _new_state(recipe, config, start, place)
+    state = _new_state(recipe, config, start, perceptual, place)
     if content is not None:
         checkpoint.restore(state, content, recipe, asdict(config))
         budget = budget or Budget(**content["budget"])
@@ -80,17 +88,15 @@ def run(
         raise DataError(f"{val}: {len(shared)} held-out pictures are training data too; keep them apart")
     side = round(recipe.patch * (recipe.scales[-1] if recipe.scales else scale))
     tiles = _load(everything, side, "training", report)
-    pairs = list(make_pairs(_load(held_out, 16 * scale, "held-out", report), scale))
-    sampler: loop.Sampler
-    if isinstance(config, LTEConfig):
-        sampler = QuerySampler(tiles, recipe.patch, (recipe.scales[0], recipe.scales[1]), recipe.queries)
-    else:
-        sampler = CropSampler(list(make_pairs(tiles, scale)), scale, recipe.patch)
+    sampler = _sampler(recipe, tiles, scale, state)
+    pairs = _pairs(recipe, _load(held_out, 16 * scale, "held-out", report), scale)
 
     def export() -> None:
         card = {
             "recipe": recipe.name,
             "loss": recipe.loss,
+            "loss_weights": list(recipe.weights) or None,
+            "perceptual_layers": list(perceptual.layers) if perceptual else None,
             "model": model,
             "scale": list(recipe.scales) or scale,
             "data": {root.name: len(listed) for root, listed in entries.items()},
@@ -155,22 +161,84 @@ def _open_folder(out: Path, resume: bool, start: Path | None) -> dict[str, Any] 
     return None
 
 
+def _perceptual(
+    recipe: Recipe, started: bool, vgg: Path | None, report: loop.Report
+) -> PerceptualLoss | None:
+    """The frozen part of the objective of real-gan; refuses files that are missing, or would not be used."""
+    if recipe.name != "real-gan":
+        if vgg:
+            raise UsageError(f"--vgg {vgg}: the recipe {recipe.name} has no perceptual loss; leave it out")
+        return None
+    if not started:
+        raise UsageError("real-gan goes on from weights of real-mse: give them with --from")
+    if not vgg:
+        raise UsageError(
+            "real-gan compares features of VGG19: give torchvision's file of its weights, "
+            "vgg19-dcbb9e9d.pth, with --vgg"
+        )
+    return PerceptualLoss(vgg, lambda line: report({"event": "note", "text": line}))
+
+
 def _new_state(
-    recipe: Recipe, config: ESCConfig | LTEConfig, start: Path | None, device: torch.device
+    recipe: Recipe,
+    config: ESCConfig | LTEConfig,
+    start: Path | None,
+    perceptual: PerceptualLoss | None,
+    device: torch.device,
 ) -> checkpoint.State:
     """A run before its first step."""
+    objective: Adversarial | Distance
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(recipe.seed)
         model = ESCLTE(config) if isinstance(config, LTEConfig) else ESC(config)
+        if perceptual:
+            objective = Adversarial(perceptual.to(device), weights=recipe.weights, loss=recipe.loss)
+        else:
+            objective = Distance(recipe.loss, sharpened=recipe.name in REAL)
     if start:
         model.load_state_dict(model.state_dict() | weights.starting_weights(start, config))
     model.to(device)
+    objective.to(device)
     optimizer = torch.optim.AdamW(
-        model.parameters(), lr=recipe.lr, betas=recipe.betas, weight_decay=recipe.weight_decay, fused=True
+        [*model.parameters(), *objective.parameters()],
+        lr=recipe.lr,
+        betas=recipe.betas,
+        weight_decay=recipe.weight_decay,
+        fused=True,
     )
-    ema = deepcopy(model).requires_grad_(False).eval()
-    generator = torch.Generator().manual_seed(recipe.seed)
-    return checkpoint.State(model, ema, optimizer, generator, started_from=start.name if start else None)
+    return checkpoint.State(
+        model,
+        deepcopy(model).requires_grad_(False).eval(),
+        objective,
+        optimizer,
+        torch.Generator().manual_seed(recipe.seed),
+        PairPool(recipe.pool),
+        started_from=start.name if start else None,
+    )
+
+
+def _sampler(recipe: Recipe, tiles: Sequence[Tile], scale: int, state: checkpoint.State) -> loop.Sampler:
+    """Where the batches of a recipe come from."""
+    if recipe.name == "arbitrary":
+        return QuerySampler(tiles, recipe.patch, (recipe.scales[0], recipe.scales[1]), recipe.queries)
+    if recipe.name in REAL:
+        device = next(state.model.parameters()).device
+        return DegradedSampler(
+            tiles,
+            Degradation(scale=scale),
+            patch=recipe.patch,
+            context=recipe.context,
+            pool=state.pool,
+            device=device,
+        )
+    return CropSampler(list(make_pairs(tiles, scale)), scale, recipe.patch)
+
+
+def _pairs(recipe: Recipe, tiles: Sequence[Tile], scale: int) -> list[Pair]:
+    """What a recipe is validated on."""
+    return list(
+        degraded_pairs(tiles, Degradation(scale=scale)) if recipe.name in REAL else make_pairs(tiles, scale)
+    )
 
 
 def _load(entries: Sequence[Entry], side: int, what: str, report: loop.Report) -> list[Tile]:
