@@ -8,8 +8,11 @@ import torch
 from torch import Tensor, nn
 
 from esc_sr.data.degrade import sharpen
+from esc_sr.train.checkpoint import State
+from esc_sr.train.loop import step
 from esc_sr.train.losses import Adversarial, Distance, discriminator_loss
 from esc_sr.train.perceptual import PerceptualLoss
+from esc_sr.train.recipes import real_gan
 
 
 class Judge(nn.Module):
@@ -74,6 +77,27 @@ def test_the_frozen_network_is_no_part_of_the_state(perceptual: PerceptualLoss) 
     objective = Adversarial(perceptual, Judge())
     assert list(objective.state_dict()) == ["discriminator.weight"]
     assert len(list(objective.parameters())) == 1
+
+
+def test_a_step_moves_both_or_neither(perceptual: PerceptualLoss) -> None:
+    model, ema = nn.Conv2d(3, 3, 1), nn.Conv2d(3, 3, 1)
+    objective = Adversarial(perceptual, Judge())
+    optimizer = torch.optim.AdamW([*model.parameters(), *objective.parameters()])
+    state = State(model, ema, objective, optimizer, torch.Generator())
+
+    def values() -> list[Tensor]:
+        return [value.detach().clone() for part in (model, ema, objective) for value in part.parameters()]
+
+    before = values()
+    hr = torch.rand(2, 3, 8, 8)
+    for bad in (float("nan"), float("inf")):
+        poisoned = hr.clone()
+        poisoned[1, 0, 3, 3] = bad
+        assert step(state, model, (hr, poisoned), real_gan(), 1e-4, "fp32") is None
+    torch.testing.assert_close(values(), before, rtol=0, atol=0)
+    losses = step(state, model, (hr, hr), real_gan(), 1e-4, "fp32")
+    assert losses is not None and list(losses) == ["l1", "perceptual", "adversarial", "discriminator"]
+    assert not any(torch.equal(old, new) for old, new in zip(before, values(), strict=True))
 
 
 def test_the_discriminator_pays_for_both_kinds_of_mistakes() -> None:

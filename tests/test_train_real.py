@@ -123,6 +123,7 @@ def test_what_a_recipe_lacks_is_said_before_any_work(
         (UsageError, "has no perceptual loss", train("real-mse", *common, "--vgg", vgg)),
         (UsageError, "scale 2", train("real-mse", *common, "--scale", 2)),
         (UsageError, "three numbers", train("real-gan", *common, "--set", "weights=1,2")),
+        (UsageError, "must be at least 4", train("real-gan", *common, "--patch", 3)),
         (UsageError, "at least the patch of 8", train("real-mse", *common, "--set", "context=7")),
         (UsageError, "--data and --out", train("real-mse", "--data", pictures)),
         (

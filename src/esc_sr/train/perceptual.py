@@ -13,6 +13,8 @@ from esc_sr.weights.container import read_tensors
 WEIGHTS = {"conv1_2": 0.1, "conv2_2": 0.1, "conv3_4": 1.0, "conv4_4": 1.0, "conv5_4": 1.0}
 """Layers compared, before their activation, and what each distance counts (as in Real-ESRGAN)."""
 
+SMALLEST = 16  # px: four times halved, one is left
+
 _STAGES = ((2, 64), (2, 128), (4, 256), (4, 512), (4, 512))  # convolutions and their channels
 _MEAN = (0.485, 0.456, 0.406)
 _STD = (0.229, 0.224, 0.225)

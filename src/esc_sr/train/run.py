@@ -20,7 +20,7 @@ from esc_sr.network import ESC, ESCLTE, ESCConfig, LTEConfig
 from esc_sr.presets import preset
 from esc_sr.train import checkpoint, loop
 from esc_sr.train.losses import Adversarial, Distance
-from esc_sr.train.perceptual import PerceptualLoss
+from esc_sr.train.perceptual import SMALLEST, PerceptualLoss
 from esc_sr.train.recipes import REAL, Recipe
 from esc_sr.train.schedule import Budget
 from esc_sr.upscale.device import describe
@@ -133,6 +133,11 @@ def _config(recipe: Recipe, model: str, scale: int) -> ESCConfig | LTEConfig:
         return LTEConfig(preset(model, 2))
     if model == "esc-lte":
         raise UsageError("esc-lte needs training at all scales at once, by the recipe arbitrary")
+    if recipe.name == "real-gan" and scale * recipe.patch < SMALLEST:
+        raise UsageError(
+            f"patch={recipe.patch}: real-gan compares crops of at least {SMALLEST} px; at scale {scale} the "
+            f"patch must be at least {-(-SMALLEST // scale)}"
+        )
     return preset(model, scale)
 
 
