@@ -16,6 +16,7 @@ from esc_sr.network import ESC, ESCLTE, ESCConfig, LTEConfig
 from esc_sr.upscale.device import pick_device
 from esc_sr.upscale.engine import Upscaler, upscale
 from esc_sr.upscale.memory import enough_memory
+from esc_sr.upscale.sizes import Size
 from esc_sr.weights import save
 
 TINY = ESCConfig(dim=16, pdim=8, n_blocks=1, n_convattn=1, window=8, heads=2)
@@ -229,8 +230,8 @@ def test_model_by_path_tells_its_scale(tmp_path: Path) -> None:
     expected = upscale(pixels, tiny(3))
     np.testing.assert_array_equal(upscale(pixels, path), expected)
     np.testing.assert_array_equal(upscale(pixels, str(path), scale=3), expected)
-    with pytest.raises(WeightsError, match="x3"):
-        upscale(pixels, path, scale=2)
+    with pytest.raises(UsageError, match="x3 at most"):
+        upscale(pixels, path, scale=4)
 
 
 def test_picture_by_path(tmp_path: Path, model: ESC) -> None:
@@ -243,15 +244,19 @@ def test_picture_by_path(tmp_path: Path, model: ESC) -> None:
 @pytest.mark.parametrize(
     ("image", "options", "said"),
     [
-        (noise(4, 4, 3), {"scale": 3}, "ESC enlarges x2, not x3"),
-        (noise(4, 4, 3), {"scale": 0}, "whole number"),
-        (noise(4, 4, 3), {"scale": 2.5}, "whole number"),
+        (noise(4, 4, 3), {"scale": 3}, "ESC enlarges x2 at most, not x3"),
+        (noise(4, 4, 3), {"scale": 0}, "between 1 and 64"),
+        (noise(4, 4, 3), {"scale": 0.99}, "only enlarged"),
+        (noise(4, 4, 3), {"scale": float("nan")}, "between 1 and 64"),
+        (noise(4, 4, 3), {"model": nn.Identity(), "scale": 2.5}, "pass scale=, a whole one"),
+        (noise(4, 4, 3), {"scale": Size("width", 3)}, "4 x 4 to 3 px wide is x0.75"),
+        (noise(4, 4, 3), {"scale": Size("width", 9)}, "at most, not x2.25"),
         (noise(4, 4, 3), {"precision": "fp8"}, "fp32, bf16, fp16"),
         (noise(4, 4, 3), {"device": "toaster"}, "auto, cpu"),
         (noise(4, 4, 3), {"model": nn.Identity()}, "pass scale="),
         (noise(4, 4, 5), {}, "1 to 4"),
         (noise(0, 4, 3), {}, "uint8 or uint16"),
-        (np.zeros((4, 4, 3)), {}, "uint8 or uint16"),
+        (np.zeros((4, 4, 3), np.float16), {}, "uint8 or uint16"),
         (torch.zeros(4, 4, 3), {}, r"\(3, H, W\)"),
         (torch.zeros(3, 0, 4), {}, r"\(3, H, W\)"),
         (torch.zeros(3, 4, 4, dtype=torch.uint8), {}, "floating"),

@@ -161,16 +161,15 @@ def test_self_ensemble_in_bands_is_that_in_one_piece() -> None:
     lr = torch.rand(2, 3, 90, 34, generator=torch.Generator().manual_seed(0))
     network = tiny()
     whole = upscale(lr, network, self_ensemble=True)
-    low = Upscaler(network, self_ensemble=True)
-    low._runner = low._runner._replace(report=lambda plan: None)
+    runner = Upscaler(network, self_ensemble=True)._runner(2)
     banded = torch.empty_like(whole)
-    plan = replace(low._runner._plan(lr, 0, "fp32") or pytest.fail(), rows=8)
+    plan = replace(runner._plan(lr, (180, 68), 0, "fp32") or pytest.fail(), rows=8)
 
     def write(top: int, band: Tensor) -> None:
         banded[:, :, top : top + band.shape[2]] = band
 
     with torch.inference_mode():
-        low._runner._attempt(lr, plan, "fp32", write)
+        runner._attempt(lr, (180, 68), plan, "fp32", write)
     torch.testing.assert_close(banded, whole, atol=1e-6, rtol=0)
 
 

@@ -7,13 +7,18 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from esc_sr.resize import resize
-    from esc_sr.upscale.engine import upscale
+    from esc_sr.upscale.engine import Upscaler, upscale
     from esc_sr.weights import load
 
-__all__ = ["__version__", "load", "resize", "upscale"]
+__all__ = ["Upscaler", "__version__", "load", "resize", "upscale"]
 __version__ = "0.1.0"
 
-_HOMES = {"load": "esc_sr.weights", "resize": "esc_sr.resize", "upscale": "esc_sr.upscale.engine"}
+_HOMES = {
+    "Upscaler": "esc_sr.upscale.engine",
+    "load": "esc_sr.weights",
+    "resize": "esc_sr.resize",
+    "upscale": "esc_sr.upscale.engine",
+}
 
 
 class _Package(ModuleType):

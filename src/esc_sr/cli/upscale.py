@@ -24,9 +24,15 @@ def upscale(
         str, typer.Option("-n", "--model", help="Bundled name, or checkpoint file.")
     ] = DEFAULT_MODEL,
     scale: Annotated[
-        int | None,
-        typer.Option("-s", "--scale", help="Enlargement; by default the model's own, or 2."),
+        float | None,
+        typer.Option("-s", "--scale", help="Enlargement, as 3 or 2.5; by default the model's own, or 2."),
     ] = None,
+    width: Annotated[
+        int | None, typer.Option(help="Of the result in pixels, in place of a scale; likewise:")
+    ] = None,
+    height: Annotated[int | None, typer.Option(help="Of the result in pixels.")] = None,
+    longest: Annotated[int | None, typer.Option(help="Longest side of the result in pixels.")] = None,
+    shortest: Annotated[int | None, typer.Option(help="Shortest side of the result in pixels.")] = None,
     device: Annotated[
         str, typer.Option(metavar="auto|cpu|cuda[:N]|xpu|mps", help="Where to compute.")
     ] = "auto",
@@ -77,21 +83,23 @@ def upscale(
     """Upscale pictures: PNG, JPEG, WebP, TIFF, AVIF and GIF."""
     from esc_sr.image import Encoding
     from esc_sr.upscale.files import Plan, plan, upscale_file
+    from esc_sr.upscale.sizes import Size, wish
 
+    size = wish(scale=scale, width=width, height=height, longest=longest, shortest=shortest)
     encoding = Encoding(quality, subsampling, lossless, background, strip_metadata)
     tell: Callable[[str], None] = (lambda text: None) if quiet else cache(_note)  # each thing once
 
-    def prepare(scale: int) -> Plan:
-        todo = plan(inputs, output, scale, format, overwrite)
+    def prepare(size: Size) -> Plan:
+        todo = plan(inputs, output, size, format, overwrite)
         for problem in todo.problems:
             _note(f"error: {problem}")
         if not todo.jobs:
             _finish(len(todo.problems), len(todo.problems))
         return todo
 
-    if scale is None and model == DEFAULT_MODEL:
-        scale = DEFAULT_SCALE
-    todo = None if scale is None else prepare(scale)  # mistakes show before the model is loaded, if they can
+    if size is None and model == DEFAULT_MODEL:
+        size = Size("scale", DEFAULT_SCALE)
+    todo = None if size is None else prepare(size)  # mistakes show before the model is loaded, if they can
 
     import torch
 
@@ -100,9 +108,9 @@ def upscale(
     if threads is not None:
         torch.set_num_threads(threads)
     report = None if quiet else _note
-    upscaler = Upscaler(model, scale, device, precision, self_ensemble, max_memory, _note, report)
-    todo = todo or prepare(upscaler.scale)
-    how = f"{Path(model).name} x{upscaler.scale}, {upscaler.device}, {precision}"
+    upscaler = Upscaler(model, size, device, precision, self_ensemble, max_memory, _note, report)
+    todo = todo or prepare(upscaler.size)
+    how = f"{Path(model).name} {upscaler.size}, {upscaler.device}, {precision}"
     failed, total = len(todo.problems), len(todo.problems) + len(todo.jobs)
     with _progress(len(todo.jobs), quiet) as begin:
         for job in todo.jobs:

@@ -91,6 +91,9 @@ def predict(model: nn.Module, lr: NDArray[np.uint8], scale: int, protocol: Proto
         UsageError: the model has another scale.
         WeightsError: the network gives values that are not finite.
     """
+    own = getattr(getattr(model, "config", None), "scale", scale)
+    if own != scale:
+        raise UsageError(f"the model enlarges x{own}, not x{scale}; measure it at its own scale")
     height, width = lr.shape[:2]
     if protocol.padding == "image":
         lr = np.pad(lr, ((0, -height % _PAD), (0, -width % _PAD), (0, 0)), mode="reflect")

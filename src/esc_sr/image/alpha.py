@@ -49,17 +49,20 @@ def keep_flat(alpha: np.ndarray, enlarged: np.ndarray) -> np.ndarray:
 
     Args:
         alpha: (H, W, 1), before.
-        enlarged: (scale H, scale W, 1), after.
+        enlarged: After, of any larger size.
 
     Returns:
         As `enlarged`.
     """
     height, width, _ = alpha.shape
-    scale = len(enlarged) // height
+    rows, columns = (
+        (2 * np.arange(after) + 1) * before // (2 * after)  # the pixel that the middle of each one lies in
+        for before, after in zip((height, width), enlarged.shape, strict=False)
+    )
     around = np.pad(alpha, ((1, 1), (1, 1), (0, 0)), mode="edge")
     flat = np.ones(alpha.shape, bool)
     for top in range(3):
         for left in range(3):
             flat &= around[top : top + height, left : left + width] == alpha
-    flat, alpha = (each.repeat(scale, axis=0).repeat(scale, axis=1) for each in (flat, alpha))
+    flat, alpha = (each[rows][:, columns] for each in (flat, alpha))
     return np.where(flat, alpha, enlarged)

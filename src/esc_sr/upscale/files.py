@@ -10,7 +10,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
-from esc_sr.errors import EscError, ImageError, UsageError, WeightsError
+from esc_sr.errors import EscError, ImageError, UsageError
 from esc_sr.image import (
     ANIMATED,
     FORMATS,
@@ -23,6 +23,7 @@ from esc_sr.image import (
     write_image,
 )
 from esc_sr.upscale.memory import enough_memory
+from esc_sr.upscale.sizes import Size, as_size
 
 if TYPE_CHECKING:
     from esc_sr.upscale.engine import Upscaler
@@ -43,17 +44,22 @@ class Plan(NamedTuple):
 
 
 def plan(
-    inputs: Sequence[Path], output: str | None, scale: int, format: str | None = None, overwrite: bool = False
+    inputs: Sequence[Path],
+    output: str | None,
+    scale: float | Size,
+    format: str | None = None,
+    overwrite: bool = False,
 ) -> Plan:
     """Decide which file becomes which, before any work; nothing is written.
 
-    Outputs are called `{stem}_{scale}x` and lie beside their input, or in the output folder.
+    Outputs are called like photo_2x, photo_2.5x or photo_1920px (`Size.label`), and lie beside their input, or
+    in the output folder.
 
     Args:
         inputs: Files, and folders whose picture files are taken (sorted; neither hidden ones nor subfolders).
         output: A folder if it is one, ends in a slash, or there are several inputs or a folder as input (it
             may be new, its parent may not); otherwise a file. None: beside each input.
-        scale: For the names.
+        scale: What they become, for the names.
         format: Suffix of the outputs without its dot; by default that of each input.
         overwrite: An output may exist, unless it is one of the inputs.
 
@@ -69,7 +75,9 @@ def plan(
     sources, problems = _find(inputs)
     jobs: dict[Path, Job] = {}
     for source in dict.fromkeys(sources):  # one that is named twice is done once
-        target = source.with_name(f"{source.stem}_{scale}x{f'.{format}' if format else source.suffix}")
+        target = source.with_name(
+            f"{source.stem}_{as_size(scale).label}{f'.{format}' if format else source.suffix}"
+        )
         if output is not None:
             target = Path(output, target.name) if as_folder else Path(output)
         job = jobs.setdefault(Path(os.path.realpath(target.parent), target.name), Job(source, target))
@@ -112,6 +120,7 @@ def upscale_file(
     Raises:
         ImageError: The picture cannot be read, or the result not written.
         DeviceError: The picture does not fit into memory.
+        UsageError: The size that is wished is smaller than the picture, or too large for the network.
         WeightsError: The network gives values that are not finite.
     """
     with enough_memory(str(job.source)):
@@ -121,13 +130,13 @@ def upscale_file(
         else:
             source = Animation([read_image(job.source, allow_large=allow_large, notify=notify)], [], 0)
         height, width, _ = source.frames[0].pixels.shape
-        longest = max(height, width) * upscaler.scale
-        if longest > MAX_SIDE.get(kind, longest):
-            raise ImageError(f"{job.source}: {kind} holds no side of {longest} pixels; choose png or tiff")
         try:
+            longest = max(upscaler.size.target(height, width))
+            if longest > MAX_SIDE.get(kind, longest):
+                raise ImageError(f"{kind} holds no side of {longest} pixels; choose png or tiff")
             result = replace(source, frames=[upscaler.upscale(frame) for frame in source.frames])
-        except WeightsError as error:
-            raise WeightsError(f"{job.source}: {error}") from error
+        except EscError as error:
+            raise type(error)(f"{job.source}: {error}") from error
         try:
             job.target.parent.mkdir(exist_ok=True)
         except OSError as error:

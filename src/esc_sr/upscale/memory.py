@@ -28,8 +28,8 @@ _CGROUPS = (  # limit and use of version 2, and of version 1
 
 
 @contextmanager
-def enough_memory(what: str) -> Iterator[None]:
-    """Turn any failure to allocate memory, on any device, into one line about a picture or a model.
+def enough_memory(what: str | None = None) -> Iterator[None]:
+    """Turn any failure to allocate memory, on any device, into one line, about a picture or model if named.
 
     Raises:
         DeviceError: Memory ran out inside.
@@ -40,7 +40,7 @@ def enough_memory(what: str) -> Iterator[None]:
         if isinstance(error, RuntimeError) and not any(sign in str(error) for sign in _SIGNS):
             raise
         advice = "try precision bf16, another device or a smaller picture"
-        raise DeviceError(f"{what}: not enough memory; {advice}") from error
+        raise DeviceError(f"{what + ': ' if what else ''}not enough memory; {advice}") from error
 
 
 def parse_memory(text: str | int) -> int:

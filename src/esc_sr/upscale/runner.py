@@ -13,6 +13,9 @@ from esc_sr.upscale.plan import MemoryPlan, Task, plan_memory
 
 PRECISIONS = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
+Sides = tuple[int, int]
+"""Height and width in pixels."""
+
 Write = Callable[[int, Tensor], None]
 """Takes the first row of a finished band and the band (B, 3, h, scale W), float32 in 0..1, on the device."""
 
@@ -26,7 +29,7 @@ class Runner(NamedTuple):
 
     Attributes:
         model: The network.
-        scale: How many times higher and wider a picture becomes.
+        scale: How many times higher and wider a picture becomes; None for any size.
         device: Where the network is.
         dtype: Of its parameters.
         precision: One of `PRECISIONS`.
@@ -37,7 +40,7 @@ class Runner(NamedTuple):
     """
 
     model: nn.Module
-    scale: int
+    scale: int | None
     device: torch.device
     dtype: torch.dtype
     precision: str
@@ -46,8 +49,10 @@ class Runner(NamedTuple):
     notify: Callable[[str], object]
     report: Callable[[MemoryPlan], object]
 
-    def run(self, lr: Tensor, held: int, write: Write) -> None:
-        """Enlarge pictures (B, 3, H, W) in 0..1; bands may be written again from the first row on.
+    def run(self, lr: Tensor, size: Sides, held: int, write: Write) -> None:
+        """Enlarge pictures (B, 3, H, W) in 0..1 to a size that the network gives.
+
+        Bands may be written again from the first row on.
 
         Where half precision overflows, the whole picture is done again in float32: what overflowed has
         gone into the means over the picture, and through them into every pixel. Where a device runs out of
@@ -55,6 +60,7 @@ class Runner(NamedTuple):
 
         Args:
             lr: Float32, on the CPU or the network's device.
+            size: Height and width of the result.
             held: Bytes of main memory that the picture and its result take.
             write: Takes the bands from top to bottom.
 
@@ -63,11 +69,11 @@ class Runner(NamedTuple):
             DeviceError: Neither memory nor disk suffices.
         """
         precision = self.precision
-        plan = self._plan(lr, held, precision)
+        plan = self._plan(lr, size, held, precision)
         while True:
             try:
                 with torch.inference_mode():
-                    return self._attempt(lr, plan, precision, write)
+                    return self._attempt(lr, size, plan, precision, write)
             except torch.OutOfMemoryError:
                 plan = plan and plan.halved()
                 if plan is None:
@@ -80,58 +86,62 @@ class Runner(NamedTuple):
                     ) from None
                 self.notify(f"{precision} overflowed in the network; done again in fp32")
                 precision = "fp32"
-                plan = self._plan(lr, held, precision)
+                plan = self._plan(lr, size, held, precision)
 
-    def _plan(self, lr: Tensor, held: int, precision: str) -> MemoryPlan | None:
+    def _plan(self, lr: Tensor, size: Sides, held: int, precision: str) -> MemoryPlan | None:
         """Plan and report; None for a network that is not one of ours."""
         if not isinstance(self.model, ESC | ESCLTE):
             return None
         if self.self_ensemble:
-            held += 4 * lr.numel() * self.scale**2  # the sum
-        size = min(self.dtype.itemsize, PRECISIONS[precision].itemsize)
-        task = Task(lr.shape, held, size, self.self_ensemble)
+            held += 4 * lr.shape[0] * 3 * size[0] * size[1]  # the sum
+        width = min(self.dtype.itemsize, PRECISIONS[precision].itemsize)
+        task = Task(lr.shape, held, width, self.self_ensemble)
         plan = plan_memory(self.model, task, self.device, self.budget)
         self.report(plan)
         return plan
 
-    def _attempt(self, lr: Tensor, plan: MemoryPlan | None, precision: str, write: Write) -> None:
+    def _attempt(
+        self, lr: Tensor, size: Sides, plan: MemoryPlan | None, precision: str, write: Write
+    ) -> None:
         """Enlarge pictures, once or in all flips and rotations; the sum of these is one float32 buffer."""
         if not self.self_ensemble:
-            for top, band in self._bands(lr, plan, precision):
+            for top, band in self._bands(lr, size, plan, precision):
                 write(top, band.clamp(0, 1))
             return
-        batch, _, height, width = lr.shape
-        total = np.zeros((batch, 3, height * self.scale, width * self.scale), np.float32)
+        height = lr.shape[2]
+        total = np.zeros((len(lr), 3, *size), np.float32)
         for turns in range(4):
+            sides = (size[1], size[0]) if turns % 2 else size
             for step in (1, -1):
                 view = torch.rot90(lr.flip(-1) if step < 0 else lr, turns, (-2, -1))
                 place = np.rot90(total[..., ::step], turns, (-2, -1))  # a view: what is added is turned back
-                for top, band in self._bands(view, plan, precision):
+                for top, band in self._bands(view, sides, plan, precision):
                     place[:, :, top : top + band.shape[2]] += band.cpu().numpy()
-        rows = self.scale * (plan.rows if plan else height)
-        for top in range(0, total.shape[2], rows):
+        rows = max(size[0] * (plan.rows if plan else height) // height, 1)
+        for top in range(0, size[0], rows):
             band = torch.from_numpy(total[:, :, top : top + rows]).to(self.device)
             write(top, (band / 8).clamp(0, 1))
 
-    def _bands(self, lr: Tensor, plan: MemoryPlan | None, precision: str) -> Iterator[tuple[int, Tensor]]:
+    def _bands(
+        self, lr: Tensor, size: Sides, plan: MemoryPlan | None, precision: str
+    ) -> Iterator[tuple[int, Tensor]]:
         """One run of the network, float32 from end to end but for the layers that autocast chooses."""
         lr = lr.to(self.device, self.dtype)
         dtype = PRECISIONS[precision]
         with torch.autocast(self.device.type, dtype, enabled=dtype != torch.float32):
-            for top, band in self._network(lr, plan):
+            for top, band in self._network(lr, size, plan):
                 band = band.float()
                 if not band.isfinite().all():
                     raise _NotFiniteError
                 yield top, band
 
-    def _network(self, lr: Tensor, plan: MemoryPlan | None) -> Iterator[tuple[int, Tensor]]:
+    def _network(self, lr: Tensor, size: Sides, plan: MemoryPlan | None) -> Iterator[tuple[int, Tensor]]:
         """The bands that the network gives; a network that is not one of ours gives one."""
         if plan is None:
             yield 0, self.model(lr)
             return
-        height, width = lr.shape[-2:]
-        bands = plan.bands(width, self.device)
+        bands = plan.bands(lr.shape[3], self.device)
         if isinstance(self.model, ESCLTE):
-            yield from self.model.bands(lr, (height * self.scale, width * self.scale), bands)
+            yield from self.model.bands(lr, size, bands)
         elif isinstance(self.model, ESC):
             yield from self.model.bands(lr, bands)

@@ -6,11 +6,21 @@ import torch
 
 from esc_sr.errors import WeightsError
 from esc_sr.network import ESC, ESCLTE, LTEConfig
-from esc_sr.weights.bundle import bundled, card, find
+from esc_sr.weights.bundle import bundled, bundled_scales, card, find
 from esc_sr.weights.checkpoint import build, describe, read, save
 from esc_sr.weights.convert import convert, export_official, starting_weights
 
-__all__ = ["bundled", "card", "convert", "export_official", "find", "load", "save", "starting_weights"]
+__all__ = [
+    "bundled",
+    "bundled_scales",
+    "card",
+    "convert",
+    "export_official",
+    "find",
+    "load",
+    "save",
+    "starting_weights",
+]
 
 
 def load(

@@ -1,5 +1,6 @@
 """The weights inside the package, by name."""
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +33,14 @@ def find(name_or_path: str | Path, scale: int | None = None) -> Path:
             return names[name]
     wanted = f"{name_or_path} at x{scale}" if scale else str(name_or_path)
     raise WeightsError(f"{wanted}: neither a file nor bundled; bundled are {', '.join(names) or 'none'}")
+
+
+def bundled_scales(name_or_path: str | Path) -> list[int]:
+    """The scales of a bundled name that leaves its scale open, ascending; none for anything else."""
+    if Path(name_or_path).is_file():
+        return []
+    found = (re.fullmatch(re.escape(str(name_or_path)) + r"-x(\d+)", name) for name, _, _ in bundled())
+    return sorted(int(match[1]) for match in found if match)
 
 
 def bundled() -> list[tuple[str, Path, dict[str, Any] | None]]:
