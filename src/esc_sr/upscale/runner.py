@@ -128,12 +128,16 @@ class Runner(NamedTuple):
         """One run of the network, float32 from end to end but for the layers that autocast chooses."""
         lr = lr.to(self.device, self.dtype)
         dtype = PRECISIONS[precision]
-        with torch.autocast(self.device.type, dtype, enabled=dtype != torch.float32):
-            for top, band in self._network(lr, size, plan):
-                band = band.float()
-                if not band.isfinite().all():
-                    raise _NotFiniteError
-                yield top, band
+        bands = self._network(lr, size, plan)
+        while True:
+            with torch.autocast(self.device.type, dtype, enabled=dtype != torch.float32):
+                found = next(bands, None)  # whoever takes the band works outside of autocast
+            if found is None:
+                return
+            top, band = found[0], found[1].float()
+            if not band.isfinite().all():
+                raise _NotFiniteError
+            yield top, band
 
     def _network(self, lr: Tensor, size: Sides, plan: MemoryPlan | None) -> Iterator[tuple[int, Tensor]]:
         """The bands that the network gives; a network that is not one of ours gives one."""
