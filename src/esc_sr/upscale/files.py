@@ -52,7 +52,7 @@ def plan(
 ) -> Plan:
     """Decide which file becomes which, before any work; nothing is written.
 
-    Outputs are called like photo_2x, photo_2.5x or photo_1920px (`Size.label`), and lie beside their input, or
+    Outputs are called photo_2x, photo_2.5x or photo_1920px (`Size.label`), and lie beside their input, or
     in the output folder.
 
     Args:
