@@ -112,7 +112,7 @@ def test_too_little_of_everything_is_one_line(monkeypatch: pytest.MonkeyPatch) -
     assert "\n" not in str(caught.value)
     monkeypatch.setattr(plan_module, "free_disk", lambda: 1000)
     with pytest.raises(DeviceError, match="TMPDIR"):
-        upscale(noise(300, 40), tiny(), max_memory="1.9MiB")
+        upscale(noise(300, 40), tiny(), max_memory="600KiB")
 
 
 def tight(network: ESC, lr: np.ndarray) -> int:

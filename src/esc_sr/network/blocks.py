@@ -179,7 +179,10 @@ class ESCBlock(nn.Module):
     ) -> Tensor:
         """Add ConvAttn(ConvFFN(f)) to f; of the ConvFFN's result only `att` is kept for the whole picture."""
         f, att = rowwise_each(lambda f: convattn.split(ffn(f)), (f,), bands, onto=(f, None), halo=1)
-        dynamic, reach = convattn.dynamic_kernel(att), large[-1].shape[-1] // 2
+        known = {} if bands is None or bands.kernels is None else bands.kernels
+        if convattn not in known:
+            known[convattn] = convattn.dynamic_kernel(att)
+        dynamic, reach = known[convattn], large[-1].shape[-1] // 2
         return rowwise(
             lambda att: convattn.mix(att, large, dynamic), (att,), bands, onto=f, halo=reach, share=4
         )

@@ -26,11 +26,14 @@ class Bands:
         device: Where the stages compute, which need not be where the maps lie.
         new_map: Makes an uninitialised map of the type of a tensor and of a shape (B, C, H, W). Where it
             lies, in another memory or in a file, is nobody else's business.
+        kernels: Where the dynamic kernels of the first picture are kept, for all that follow; with None, each
+            has its own.
     """
 
     rows: int
     device: torch.device
     new_map: Callable[[Tensor, Sequence[int]], Tensor] = _empty
+    kernels: dict[object, Tensor] | None = None
 
 
 def default_bands(x: Tensor) -> Bands | None:

@@ -138,7 +138,7 @@ class Upscaler:
             precision: As there.
             self_ensemble: As there.
             max_memory: As there.
-            notify: Is told, once, when the precision did not suffice.
+            notify: Is told, once, when the precision did not suffice, and when a result is approximate.
             report: Is told how a picture is worked through, whenever that changes, such as
                 "2000 x 1500 in 47 bands of 32 rows, about 1.9 GiB of 15.0 GiB" and
                 "esc-light x3, then reduced to x2.5".
@@ -156,7 +156,7 @@ class Upscaler:
         self._name = type(model).__name__ if isinstance(model, nn.Module) else Path(model).name
         self._budget = None if max_memory is None else parse_memory(max_memory)
         self._notify, self._report = notify, report
-        self._noticed = False
+        self._noticed: set[str] = set()
         self._reported: dict[str, str] = {}
         self._lock = threading.Lock()
         wish = None if scale is None else as_size(scale)
@@ -324,10 +324,11 @@ class Upscaler:
         )
 
     def _tell(self, text: str) -> None:
-        """Pass on the first notice."""
+        """Pass on each notice once."""
         with self._lock:
-            first, self._noticed = not self._noticed, True
-        if first:
+            new = text not in self._noticed
+            self._noticed.add(text)
+        if new:
             self._notify(text)
 
     def _tell_change(self, what: str, text: str) -> None:

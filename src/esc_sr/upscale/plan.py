@@ -17,9 +17,13 @@ from esc_sr.upscale.memory import (
     scratch_folder,
     show_memory,
 )
+from esc_sr.upscale.tiles import OVERLAP
 
 GPU_PIXELS = 2**20
 """Pixels of a band on a GPU, which needs much work at a time."""
+
+LARGEST_TILE = 16
+"""Side of the largest tile in windows: what is more saves little of the overlap."""
 
 _FLOATS = 4  # bytes of a number in the picture and in LTE's decoder
 
@@ -53,6 +57,7 @@ class MemoryPlan:
         need: Bytes that it takes.
         budget: Bytes that it may take.
         in_file: Bytes of maps in a temporary file; 0 if they lie in memory.
+        tile: Side of a tile in pixels, where only an approximate result is possible; else 0.
     """
 
     height: int
@@ -63,9 +68,12 @@ class MemoryPlan:
     need: int
     budget: int
     in_file: int = 0
+    tile: int = 0
 
     def bands(self, width: int, device: torch.device) -> Bands:
         """What the network has to know of it, for a picture of that width: lying down, bands are lower."""
+        if self.tile:
+            return Bands(self.rows // self.fold, device)
         rows = max(self.rows * self.width // (width * self.fold), 1)
         return Bands(rows, device, file_map) if self.in_file else Bands(rows, device)
 
@@ -76,6 +84,7 @@ class MemoryPlan:
     def __str__(self) -> str:
         count = -(-self.height // self.rows)
         how = "one piece" if count == 1 else f"{count} bands of {self.rows} rows"
+        how = f"blended tiles of {self.tile} x {self.tile}, approximately" if self.tile else how
         amount = f"about {show_memory(self.need)} of {show_memory(self.budget)}"
         disk = f", {show_memory(self.in_file)} in {scratch_folder()}" if self.in_file else ""
         return f"{self.width} x {self.height} in {how}, {amount}{disk}"
@@ -113,6 +122,11 @@ def plan_memory(network: ESC | ESCLTE, task: Task, device: torch.device, budget:
         if rows > 0 and maps * in_file <= free_disk():
             need = fixed + row * rows
             return MemoryPlan(height, width, rows, lowest, fold, need, budget, maps * in_file)
+    if isinstance(network, ESC):
+        for tile in range(LARGEST_TILE * lowest, 2 * OVERLAP * lowest - 1, -lowest):
+            need = held + _tile_need(config, task, tile)
+            if need <= budget:
+                return MemoryPlan(height, width, lowest, lowest, fold, need, budget, tile=tile)
     least = held + decoder + row * lowest
     raise DeviceError(
         f"{width} x {height} takes {show_memory(least + maps)}, or {show_memory(least)} and a file of "
@@ -125,6 +139,15 @@ def _scratch(config: ESCConfig) -> int:
     """Numbers per pixel of a band that are alive at once, at most: measured, rounded up."""
     hidden = int(config.dim * max(config.expansion, config.first_expansion))
     return max(18 * config.dim, 7 * hidden) + 6 * config.dim
+
+
+def _tile_need(config: ESCConfig, task: Task, tile: int) -> int:
+    """Bytes alive for a tile of some pixels a side: its maps, a band of it, and its part of the result."""
+    batch, _, height, width = task.shape
+    maps = int((2 + config.pdim / config.dim) * config.dim) * tile**2
+    band = _scratch(config) * tile * config.window * config.unshuffle
+    result = 3 * config.scale**2 * tile * (2 * (max(width, height) if task.turned else width) + tile)
+    return batch * ((maps + band) * task.map_bytes // config.unshuffle**2 + result * _FLOATS)
 
 
 def _input_copies(network: ESC | ESCLTE) -> int:

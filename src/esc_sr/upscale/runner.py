@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from esc_sr.errors import WeightsError
 from esc_sr.network import ESC, ESCLTE
 from esc_sr.upscale.plan import MemoryPlan, Task, plan_memory
+from esc_sr.upscale.tiles import tiled
 
 PRECISIONS = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
@@ -98,6 +99,11 @@ class Runner(NamedTuple):
         task = Task(lr.shape, held, width, self.self_ensemble)
         plan = plan_memory(self.model, task, self.device, self.budget)
         self.report(plan)
+        if plan.tile:
+            self.notify(
+                f"{plan.width} x {plan.height}: too little memory and disk for the exact result; "
+                "done in blended tiles, approximately"
+            )
         return plan
 
     def _attempt(
@@ -147,5 +153,7 @@ class Runner(NamedTuple):
         bands = plan.bands(lr.shape[3], self.device)
         if isinstance(self.model, ESCLTE):
             yield from self.model.bands(lr, size, bands)
+        elif isinstance(self.model, ESC) and plan.tile:
+            yield from tiled(self.model, lr, plan.tile, bands)
         elif isinstance(self.model, ESC):
             yield from self.model.bands(lr, bands)
