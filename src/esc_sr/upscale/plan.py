@@ -100,7 +100,7 @@ def plan_memory(network: ESC | ESCLTE, task: Task, device: torch.device, budget:
         budget: Bytes; None is a safe part of what is free on the device.
 
     Raises:
-        DeviceError: Neither memory nor disk suffices.
+        DeviceError: Neither memory nor disk suffices, not even for tiles.
     """
     config = network.encoder.config if isinstance(network, ESCLTE) else network.config
     batch, _, height, width = task.shape
