@@ -10,6 +10,7 @@ from esc_sr.image.alpha import fill_transparent, keep_flat
 from esc_sr.image.picture import ANIMATED, FORMATS, MAX_SIDE, Animation, Picture, format_of
 from esc_sr.image.read import (
     MAX_PIXELS,
+    count_pixels,
     decode_animation,
     decode_image,
     read_animation,
@@ -26,6 +27,7 @@ __all__ = [
     "Animation",
     "Encoding",
     "Picture",
+    "count_pixels",
     "decode_animation",
     "decode_image",
     "fill_transparent",

@@ -59,12 +59,34 @@ def read_size(path: str | Path) -> tuple[int, int]:
     Raises:
         ImageError: The file cannot be opened, or is no picture.
     """
+    return _header(path)[:2]
+
+
+def count_pixels(path: str | Path) -> int:
+    """Pixels of a picture file, those of all frames together, without decoding it; 0 if it is none."""
     try:
-        image = pyvips.Image.new_from_file(str(path), access="sequential")
-    except pyvips.Error as error:
-        raise ImageError(f"cannot read {path}: {reason(error)}") from error
-    turned = (field(image, "orientation") or 1) >= 5
-    return (image.width, image.height) if turned else (image.height, image.width)
+        height, width, frames = _header(path)
+    except ImageError:
+        return 0
+    return height * width * frames
+
+
+def _header(path: str | Path) -> tuple[int, int, int]:
+    """Height and width of a picture file, upright, and how many frames of it are shown."""
+    try:
+        with _one_line(str(path)), open(path, "rb") as file:
+            kind = kind_of(file.read(12))
+            if kind is None:
+                raise pyvips.Error("another kind of file", "")
+            file.seek(0)
+            source = pyvips.Source.new_from_descriptor(file.fileno())  # names that are not UTF-8 work, too
+            loader = _LOADERS[kind].replace("_buffer", "_source")
+            image = pyvips.Operation.call(loader, source, access="sequential")
+            turned = (field(image, "orientation") or 1) >= 5
+            frames = (field(image, "n-pages") or 1) if kind in ANIMATED else 1
+            return (*((image.width, image.height) if turned else (image.height, image.width)), frames)
+    except OSError as error:
+        raise ImageError(f"cannot read {path}: {error.strerror}") from error
 
 
 def decode_image(

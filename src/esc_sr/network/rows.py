@@ -15,6 +15,10 @@ def _empty(like: Tensor, shape: Sequence[int]) -> Tensor:
     return torch.empty(tuple(shape), dtype=like.dtype, device=like.device, memory_format=torch.channels_last)
 
 
+def _nothing(rows: float) -> None:
+    """Hear of finished rows."""
+
+
 @dataclass(frozen=True)
 class Bands:
     """How to work through a picture when no gradient is recorded: band by band, maps changed in place.
@@ -26,11 +30,14 @@ class Bands:
         device: Where the stages compute, which need not be where the maps lie.
         new_map: Makes an uninitialised map of the type of a tensor and of a shape (B, C, H, W). Where it
             lies, in another memory or in a file, is nobody else's business.
+        done: Is told, after each band of each stage, how many rows of the maps it had. In all, these are the
+            height of the maps times the `passes` of the network.
     """
 
     rows: int
     device: torch.device
     new_map: Callable[[Tensor, Sequence[int]], Tensor] = _empty
+    done: Callable[[float], object] = _nothing
 
 
 def default_bands(x: Tensor) -> Bands | None:
@@ -81,6 +88,7 @@ def walk(
         scale = results[0].shape[2] // cuts[0].shape[2]
         del cuts
         yield top, tuple(y[:, :, (top - first) * scale : (bottom - first) * scale] for y in results)
+        bands.done(bottom - top)
 
 
 def rowwise_each(

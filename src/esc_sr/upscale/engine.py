@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from esc_sr.errors import UsageError
 from esc_sr.image import Picture, fill_transparent, keep_flat, read_image
 from esc_sr.network import ESCLTE
-from esc_sr.upscale import DEFAULT_MODEL, DEFAULT_SCALE
+from esc_sr.upscale import DEFAULT_MODEL, DEFAULT_SCALE, Progress, unheard
 from esc_sr.upscale.device import pick_device
 from esc_sr.upscale.memory import enough_memory, parse_memory
 from esc_sr.upscale.plan import MemoryPlan
@@ -155,23 +155,29 @@ class Upscaler:
         )
 
     @overload
-    def upscale(self, image: Picture) -> Picture: ...
+    def upscale(self, image: Picture, progress: Progress = ...) -> Picture: ...
     @overload
-    def upscale(self, image: Tensor) -> Tensor: ...
+    def upscale(self, image: Tensor, progress: Progress = ...) -> Tensor: ...
     @overload
-    def upscale(self, image: NDArray[Level]) -> NDArray[Level]: ...
-    def upscale(self, image: Picture | Tensor | NDArray[Level]) -> Picture | Tensor | NDArray[Level]:
+    def upscale(self, image: NDArray[Level], progress: Progress = ...) -> NDArray[Level]: ...
+    def upscale(
+        self, image: Picture | Tensor | NDArray[Level], progress: Progress = unheard
+    ) -> Picture | Tensor | NDArray[Level]:
         """Upscale a `Picture`, an array or a tensor, as `upscale` says.
+
+        Args:
+            image: As there.
+            progress: Is told, many times, how much of the image is done, from 0 to 1.
 
         Raises:
             UsageError: The image is none of these, or of another shape or type.
             WeightsError: The network gives values that are not finite.
         """
         if isinstance(image, Picture):
-            return self._picture(image)
+            return self._picture(image, progress)
         if isinstance(image, np.ndarray):
             grey = image.ndim == 2
-            pixels = self._picture(Picture(image[:, :, None] if grey else image)).pixels
+            pixels = self._picture(Picture(image[:, :, None] if grey else image), progress).pixels
             return pixels[:, :, 0] if grey else pixels
         if not isinstance(image, Tensor):
             raise UsageError(f"cannot upscale a {type(image).__name__}; pass a path, an array or a tensor")
@@ -188,10 +194,10 @@ class Upscaler:
             sr[:, :, top : top + band.shape[2]] = band
 
         held = sum(t.numel() * t.element_size() for t in (lr, sr))
-        self._runner.run(lr.detach().to(self.device, torch.float32), held, write)
+        self._runner.run(lr.detach().to(self.device, torch.float32), held, write, progress)
         return sr[0] if len(shape) == 3 else sr
 
-    def _picture(self, picture: Picture) -> Picture:
+    def _picture(self, picture: Picture, progress: Progress) -> Picture:
         """Colour and alpha apart; a constant alpha stays that constant, another one hides no colours."""
         pixels = picture.pixels
         height, width, channels = pixels.shape
@@ -201,15 +207,16 @@ class Upscaler:
         alpha, shown = pixels[:, :, colours:], out[:, :, colours:]
         varies = bool((alpha != alpha[0, 0]).any())
         seen = fill_transparent(pixels) if varies else pixels[:, :, :colours]
-        self._channels(seen, out[:, :, :colours], held)
+        colours_done = (lambda done: progress(done / 2)) if varies else progress
+        self._channels(seen, out[:, :, :colours], held, colours_done)
         if varies:
-            self._channels(alpha, shown, held)
+            self._channels(alpha, shown, held, lambda done: progress((1 + done) / 2))
             shown[:] = keep_flat(alpha, shown)
         else:
             shown[:] = alpha[0, 0]
         return replace(picture, pixels=out)
 
-    def _channels(self, pixels: np.ndarray, out: np.ndarray, held: int) -> None:
+    def _channels(self, pixels: np.ndarray, out: np.ndarray, held: int, progress: Progress) -> None:
         """Enlarge (H, W, 3) RGB or (H, W, 1) grey into `out`, of the same type; integers half to even.
 
         Grey goes through the network as three equal channels and comes back as their luma. Floats outside
@@ -228,7 +235,7 @@ class Upscaler:
             levels = (values.round() if whole else values).permute(1, 2, 0).cpu().numpy()
             out[top : top + len(levels)] = levels
 
-        self._runner.run(lr.expand(1, 3, -1, -1), held, write)
+        self._runner.run(lr.expand(1, 3, -1, -1), held, write, progress)
 
     def _tell(self, text: str) -> None:
         """Pass on the first notice."""

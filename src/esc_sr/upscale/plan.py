@@ -1,5 +1,6 @@
 """How a picture of some size is worked through within a budget of memory."""
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import NamedTuple
 
@@ -64,10 +65,10 @@ class MemoryPlan:
     budget: int
     in_file: int = 0
 
-    def bands(self, width: int, device: torch.device) -> Bands:
+    def bands(self, width: int, device: torch.device, done: Callable[[float], object]) -> Bands:
         """What the network has to know of it, for a picture of that width: lying down, bands are lower."""
         rows = max(self.rows * self.width // (width * self.fold), 1)
-        return Bands(rows, device, file_map) if self.in_file else Bands(rows, device)
+        return Bands(rows, device, file_map, done) if self.in_file else Bands(rows, device, done=done)
 
     def halved(self) -> "MemoryPlan | None":
         """The plan with bands half as high, or None if that would not help."""
