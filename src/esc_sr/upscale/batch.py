@@ -154,7 +154,7 @@ def run(
         upscaler: The network.
         report: Is told what became of each job, in their order, as soon as it is known, by another thread.
         choices: How the files are treated.
-        overlap: Treat no picture as large; or, if false, all, so that each has the memory to itself.
+        overlap: If false, every picture has the memory to itself.
         progress: Is told many times how far the run is.
     """
     sizes = [count_pixels(job.source) for job in jobs]
