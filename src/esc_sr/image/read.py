@@ -75,9 +75,10 @@ def _header(path: str | Path) -> tuple[int, int, int]:
     """Height and width of a picture file, upright, and how many frames of it are shown."""
     try:
         with _one_line(str(path)), open(path, "rb") as file:
-            kind = kind_of(file.read(12))
-            if kind is None:
-                raise pyvips.Error("another kind of file", "")
+            start = file.read(2**16)
+            kind = kind_of(start)
+            if kind is None or (fault := fault_of(start, kind) if kind == "avif" else None):
+                raise pyvips.Error(fault if kind else "another kind of file", "")
             file.seek(0)
             source = pyvips.Source.new_from_descriptor(file.fileno())  # names that are not UTF-8 work, too
             loader = _LOADERS[kind].replace("_buffer", "_source")
