@@ -167,7 +167,7 @@ def test_bad_pictures_are_reported_and_the_others_done(here: Path, tiny: Path) -
     for name, line in zip(("missing.png", "bad.png", "cut.png"), lines, strict=False):
         assert name in line
     assert "24 x 20" in lines[3]
-    assert lines[-1] == "esc-sr: 3 of 4 failed"
+    assert lines[-1] == "esc-sr: 3 of 4 failed: missing.png, bad.png, cut.png"
     assert files(Path("out")) == ["good_2x.png"]
 
 
@@ -186,8 +186,8 @@ def test_all_failed_is_exit_code_2(here: Path, tiny: Path) -> None:
         Path(name).write_bytes(b"not a picture")
     result = Result("upscale", "a.png", "b.png", "-n", tiny)
     assert result.code == 2
-    assert result.err.splitlines()[-1] == "esc-sr: 2 of 2 failed"
-    assert Result("upscale", "x.png", "y.png").err.splitlines()[-1] == "esc-sr: 2 of 2 failed"
+    assert result.err.splitlines()[-1] == "esc-sr: 2 of 2 failed: a.png, b.png"
+    assert Result("upscale", "x.png", "y.png").err.splitlines()[-1] == "esc-sr: 2 of 2 failed: x.png, y.png"
 
 
 def test_an_existing_output_is_kept_without_overwrite(here: Path, tiny: Path) -> None:

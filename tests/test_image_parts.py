@@ -1,6 +1,7 @@
 """Files of several pictures, and files of too many pixels."""
 
 import io
+import os
 import struct
 import zlib
 from pathlib import Path
@@ -19,9 +20,11 @@ from esc_sr.image import (
     decode_animation,
     decode_image,
     read_animation,
+    read_shape,
+    read_size,
     write_image,
 )
-from pictures import noise, pillow, silent
+from pictures import SUFFIXES, noise, pillow, silent
 
 LOSSLESS = Encoding(lossless=True)
 
@@ -167,3 +170,25 @@ def test_an_avif_of_impossible_size_is_refused_quietly(capfd: pytest.CaptureFixt
     with pytest.raises(ImageError, match="larger than AVIF can be"):
         decode_image(data[:place] + struct.pack(">I", 134_217_759) + data[place + 4 :], "a")
     assert capfd.readouterr() == ("", "")
+
+
+def test_sizes_are_read_without_decoding(tmp_path: Path) -> None:
+    turned = Image.Exif()
+    turned[274] = 6
+    odd = Path(os.fsdecode(os.fsencode(tmp_path) + b"/caf\xe9.jpg"))  # a name that is not UTF-8
+    odd.write_bytes(pillow(Image.fromarray(noise(10, 20, 3)), "JPEG", exif=turned)[:-30])
+    assert read_size(odd) == (20, 10) and read_shape(odd) == (1, 20, 10)
+    for suffix in SUFFIXES:
+        write_image(Picture(noise(16, 24, 3)), tmp_path / f"a{suffix}")
+        assert read_size(tmp_path / f"a{suffix}") == (16, 24)
+    write_image(moving(), tmp_path / "a.gif", notify=silent)
+    assert read_shape(tmp_path / "a.gif") == (4, 16, 24)
+
+
+@pytest.mark.parametrize("content", [b"", b"text", b"\x89PNG\r\n\x1a\n", b"\0\0\0\0ftypavif"])
+def test_what_has_no_size(tmp_path: Path, content: bytes, capfd: pytest.CaptureFixture[str]) -> None:
+    path = tmp_path / "a.png"
+    path.write_bytes(content)
+    with pytest.raises(ImageError, match=r"a\.png"):
+        read_size(path)
+    assert capfd.readouterr().err == ""

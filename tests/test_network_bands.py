@@ -54,6 +54,18 @@ def test_lte_in_bands(height: int, width: int, batch: int, rows: int, size: tupl
     assert (banded - whole).abs().max() <= 1e-10 * max(1.0, whole.abs().max().item())
 
 
+@pytest.mark.parametrize("variant", [*VARIANTS, "lte"])
+@torch.no_grad()
+def test_bands_tell_what_is_done(variant: str) -> None:
+    told: list[float] = []
+    bands = Bands(8, CPU, done=told.append)
+    net = lte() if variant == "lte" else make(VARIANTS[variant], torch.float64)
+    x = picture(24, 12, 1, torch.float64)
+    list(net.bands(x, (30, 30), bands) if isinstance(net, ESCLTE) else net.bands(x, bands))
+    fold = 1 if isinstance(net, ESCLTE) else net.config.unshuffle
+    assert sum(told) == pytest.approx(net.passes * 24 / fold)
+
+
 @pytest.mark.parametrize("factor", [3, 5])
 @torch.no_grad()
 def test_lte_at_odd_scales_in_bands(factor: int) -> None:

@@ -15,7 +15,7 @@ from torch import Tensor
 from esc_sr.errors import DeviceError, UsageError, WeightsError
 from esc_sr.network import ESC, ESCLTE, ESCConfig, LTEConfig
 from esc_sr.presets import PRESETS, preset
-from esc_sr.upscale import memory
+from esc_sr.upscale import memory, unheard
 from esc_sr.upscale import plan as plan_module
 from esc_sr.upscale.engine import Upscaler, upscale
 from esc_sr.upscale.memory import file_map, free_memory, parse_memory, show_memory
@@ -80,7 +80,7 @@ def test_a_plan_stays_inside_the_budget(name: str, budget: int, height: int, wid
     plan = plan_for(name, height, width, budget)
     assert 0 < plan.need <= budget == plan.budget
     assert plan.rows % plan.lowest == 0
-    assert plan.bands(width, CPU).rows >= 1
+    assert plan.bands(width, CPU, unheard).rows >= 1
 
 
 def test_less_memory_means_lower_bands_and_then_a_file() -> None:
@@ -162,15 +162,17 @@ def test_self_ensemble_in_bands_is_that_in_one_piece() -> None:
     network = tiny()
     whole = upscale(lr, network, self_ensemble=True)
     runner = Upscaler(network, self_ensemble=True)._runner(2)
-    banded = torch.empty_like(whole)
+    banded, told = torch.empty_like(whole), list[float]()
     plan = replace(runner._plan(lr, (180, 68), 0, "fp32") or pytest.fail(), rows=8)
 
     def write(top: int, band: Tensor) -> None:
         banded[:, :, top : top + band.shape[2]] = band
 
     with torch.inference_mode():
-        runner._attempt(lr, (180, 68), plan, "fp32", write)
+        runner._attempt(lr, (180, 68), plan, "fp32", write, told.append)
     torch.testing.assert_close(banded, whole, atol=1e-6, rtol=0)
+    assert told == sorted(told) and len(told) > 100
+    assert told[-1] == pytest.approx(1)
 
 
 class Crowded(ESC):

@@ -197,6 +197,15 @@ def test_a_checkpoint_is_reduced_from_its_own_scale(tmp_path: Path) -> None:
     np.testing.assert_array_equal(upscale(pixels, tmp_path / "three.safetensors", 2), expected)
 
 
+@pytest.mark.parametrize("network", [tiny(2), lte()], ids=["reduced", "arbitrary"])
+@pytest.mark.parametrize("options", [{}, {"self_ensemble": True}])
+def test_progress_to_any_size(network: nn.Module, options: dict[str, Any]) -> None:
+    heard: list[float] = []
+    Upscaler(network, 1.3, **options).upscale(noise(20, 31, 4), heard.append)
+    assert heard == sorted(heard) and len(heard) > 10
+    assert heard[-1] == pytest.approx(1)
+
+
 def test_measuring_never_reduces() -> None:
     with pytest.raises(UsageError, match="x3, not x2"):
         predict(tiny(3), noise(8, 8, 3), 2)

@@ -13,7 +13,7 @@ from esc_sr.network.blocks import ConvAttn
 from esc_sr.network.rows import Bands, join
 from esc_sr.upscale import plan as plan_module
 from esc_sr.upscale.engine import Upscaler, upscale
-from esc_sr.upscale.tiles import tiled
+from esc_sr.upscale.tiles import map_rows, tiled
 
 TINY = ESCConfig(dim=16, pdim=8, n_blocks=1, n_convattn=2, window=8, heads=2)
 
@@ -23,9 +23,7 @@ def tiny(config: ESCConfig = TINY) -> ESC:
     network = ESC(config).eval()
     for layer in network.modules():
         if isinstance(layer, ConvAttn):
-            last = layer.estimator[-1]
-            assert isinstance(last, nn.Conv2d) and last.bias is not None
-            nn.init.normal_(last.bias, std=0.2)
+            nn.init.normal_(layer.estimator[-1].get_parameter("bias"), std=0.2)
     return network
 
 
@@ -60,6 +58,16 @@ def test_tiles_are_close_and_seams_are_blended() -> None:
     assert 0 < error.mean() < 0.01 * expected.std()
 
 
+@pytest.mark.parametrize("size", [(100, 71), (33, 90), (9, 9)])
+@pytest.mark.parametrize("unshuffle", [1, 2])
+def test_tiles_tell_what_is_done(size: tuple[int, int], unshuffle: int) -> None:
+    network, told = tiny(replace(TINY, unshuffle=unshuffle)), list[float]()
+    bands = Bands(8, torch.device("cpu"), done=told.append)
+    with torch.inference_mode():
+        list(tiled(network, torch.rand(1, 3, *size), 32 * unshuffle, bands))
+    assert sum(told) == network.passes * map_rows(network, *size, 32 * unshuffle)
+
+
 def test_kernels_are_those_of_the_reduced_picture(monkeypatch: pytest.MonkeyPatch) -> None:
     seen: list[tuple[int, ...]] = []
     estimate = ConvAttn.dynamic_kernel
@@ -79,7 +87,9 @@ def test_tiles_are_the_last_resort_and_announced(monkeypatch: pytest.MonkeyPatch
     notices: list[str] = []
     pixels = np.random.default_rng(0).integers(0, 256, (300, 140, 3), np.uint8)
     upscaler = Upscaler(tiny(), max_memory="4MiB", report=told.append, notify=notices.append)
-    sr = [upscaler.upscale(pixels) for _ in range(2)]
+    heard: list[float] = []
+    sr = [upscaler.upscale(pixels), upscaler.upscale(pixels, heard.append)]
+    assert heard == sorted(heard) and len(heard) > 100 and heard[-1] == pytest.approx(1)
     assert told == ["140 x 300 in blended tiles of 72 x 72, approximately, about 4 MiB of 4 MiB"]
     assert notices == [
         "140 x 300: too little memory and disk for the exact result; done in blended tiles, approximately"

@@ -1,17 +1,12 @@
 """`esc-sr upscale`: picture files to larger picture files."""
 
-import sys
-import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from functools import cache
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from esc_sr.errors import EscError
-from esc_sr.upscale import DEFAULT_MODEL, DEFAULT_SCALE
+from esc_sr.errors import UsageError
+from esc_sr.upscale import DEFAULT_MODEL, DEFAULT_NAME, DEFAULT_SCALE
 
 
 def upscale(
@@ -75,31 +70,57 @@ def upscale(
     overwrite: Annotated[
         bool, typer.Option("--overwrite", help="Replace existing outputs; never an input.")
     ] = False,
+    skip_existing: Annotated[
+        bool, typer.Option("--skip-existing", help="Leave out what has an output: goes on with a broken run.")
+    ] = False,
+    name: Annotated[
+        str,
+        typer.Option(
+            metavar="TEMPLATE",
+            help="Of outputs, without suffix: {stem}, {size}, {scale}, {model}, {width}, {height}.",
+        ),
+    ] = DEFAULT_NAME,
+    as_json: Annotated[
+        bool, typer.Option("--json", help="One JSON object a picture on stdout; all else goes to stderr.")
+    ] = False,
     threads: Annotated[
         int | None, typer.Option(min=1, help="CPU threads; by default PyTorch decides.")
     ] = None,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Say nothing but errors.")] = False,
 ) -> None:
     """Upscale pictures: PNG, JPEG, WebP, TIFF, AVIF and GIF."""
+    from esc_sr.cli.report import Report, note, progress_bar
     from esc_sr.image import Encoding
-    from esc_sr.upscale.files import Plan, plan, upscale_file
+    from esc_sr.upscale.batch import Choices, run
+    from esc_sr.upscale.files import Job, plan
+    from esc_sr.upscale.names import Names
     from esc_sr.upscale.sizes import Size, wish
 
+    if overwrite and skip_existing:
+        raise UsageError("--overwrite and --skip-existing exclude each other; leave out one of the two")
     size = wish(scale=scale, width=width, height=height, longest=longest, shortest=shortest)
     encoding = Encoding(quality, subsampling, lossless, background, strip_metadata)
-    tell: Callable[[str], None] = (lambda text: None) if quiet else cache(_note)  # each thing once
+    choices = Choices(
+        "overwrite" if overwrite else "skip" if skip_existing else "refuse", encoding, allow_large
+    )
+    report = Report(Path(model).name, precision, as_json, quiet)
 
-    def prepare(size: Size) -> Plan:
-        todo = plan(inputs, output, size, format, overwrite)
-        for problem in todo.problems:
-            _note(f"error: {problem}")
+    def prepare(size: Size) -> list[Job]:
+        report.size = size
+        names = Names(name, size, Path(model).stem)
+        todo = plan(inputs, output, names, format, choices.existing)
+        for outcome in todo.settled:
+            report.say(outcome)
+        if todo.left_out and not quiet:
+            note(f"left out as outputs of an earlier run: {len(todo.left_out)}, such as {todo.left_out[0]}")
         if not todo.jobs:
-            _finish(len(todo.problems), len(todo.problems))
-        return todo
+            report.finish()
+            raise typer.Exit
+        return todo.jobs
 
     if size is None and model == DEFAULT_MODEL:
         size = Size("scale", DEFAULT_SCALE)
-    todo = None if size is None else prepare(size)  # mistakes show before the model is loaded, if they can
+    jobs = None if size is None else prepare(size)  # mistakes show before the model is loaded, if they can
 
     import torch
 
@@ -107,59 +128,10 @@ def upscale(
 
     if threads is not None:
         torch.set_num_threads(threads)
-    report = None if quiet else _note
-    upscaler = Upscaler(model, size, device, precision, self_ensemble, max_memory, _note, report)
-    todo = todo or prepare(upscaler.size)
-    how = f"{Path(model).name} {upscaler.size}, {upscaler.device}, {precision}"
-    failed, total = len(todo.problems), len(todo.problems) + len(todo.jobs)
-    with _progress(len(todo.jobs), quiet) as begin:
-        for job in todo.jobs:
-            begin(job.source.name)
-            start = time.perf_counter()
-            try:
-                before, after = upscale_file(job, upscaler, overwrite, encoding, allow_large, tell)
-            except EscError as error:
-                _note(f"error: {error}")
-                failed += 1
-                continue
-            seconds = time.perf_counter() - start
-            if not quiet:
-                typer.echo(f"{job.source} {before} -> {job.target} {after}, {how}, {seconds:.1f} s")
-    _finish(failed, total)
-
-
-def _finish(failed: int, total: int) -> None:
-    """Count the failures, and turn them into the exit code."""
-    if failed and total > 1:
-        _note(f"{failed} of {total} failed")
-    if failed:
-        raise typer.Exit(2 if failed == total else 1)
-
-
-@contextmanager
-def _progress(total: int, quiet: bool) -> Iterator[Callable[[str], None]]:
-    """A bar on stderr, if that is a terminal; call what it gives with the name of each picture begun."""
-    if quiet or not sys.stderr.isatty():
-        yield lambda name: None
-        return
-    from rich.console import Console
-    from rich.markup import escape
-    from rich.progress import BarColumn, Progress, TimeElapsedColumn
-
-    bar = Progress(
-        "{task.completed}/{task.total}",
-        BarColumn(),
-        TimeElapsedColumn(),
-        "{task.description}",
-        console=Console(stderr=True),
-        transient=True,
-        redirect_stdout=sys.stdout.isatty(),
-    )
-    with bar:
-        task = bar.add_task("", total=total)
-        begun = iter(range(total))
-        yield lambda name: bar.update(task, completed=next(begun), description=escape(name))
-
-
-def _note(text: str) -> None:
-    typer.echo(f"esc-sr: {text}", err=True)
+    tell = None if quiet else note
+    upscaler = Upscaler(model, size, device, precision, self_ensemble, max_memory, note, tell)
+    jobs = jobs or prepare(upscaler.size)
+    report.device = str(upscaler.device)
+    with progress_bar(quiet) as show:
+        run(jobs, upscaler, report.say, choices, overlap=max_memory is None, progress=show)
+    report.finish()

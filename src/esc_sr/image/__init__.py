@@ -14,6 +14,7 @@ from esc_sr.image.read import (
     decode_image,
     read_animation,
     read_image,
+    read_shape,
     read_size,
 )
 from esc_sr.image.write import Encoding, write_image
@@ -33,6 +34,7 @@ __all__ = [
     "keep_flat",
     "read_animation",
     "read_image",
+    "read_shape",
     "read_size",
     "write_image",
 ]

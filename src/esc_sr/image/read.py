@@ -59,12 +59,30 @@ def read_size(path: str | Path) -> tuple[int, int]:
     Raises:
         ImageError: The file cannot be opened, or is no picture.
     """
+    return read_shape(path)[1:]
+
+
+def read_shape(path: str | Path) -> tuple[int, int, int]:
+    """Frames that are shown of a picture file, and height and width in px, upright, without decoding it.
+
+    Raises:
+        ImageError: The file cannot be opened, or is no picture.
+    """
     try:
-        image = pyvips.Image.new_from_file(str(path), access="sequential")
-    except pyvips.Error as error:
-        raise ImageError(f"cannot read {path}: {reason(error)}") from error
-    turned = (field(image, "orientation") or 1) >= 5
-    return (image.width, image.height) if turned else (image.height, image.width)
+        with _one_line(str(path)), open(path, "rb") as file:
+            start = file.read(2**16)
+            kind = kind_of(start)
+            if kind is None or (fault := fault_of(start, kind) if kind == "avif" else None):
+                raise pyvips.Error(fault if kind else "another kind of file", "")
+            file.seek(0)
+            source = pyvips.Source.new_from_descriptor(file.fileno())  # names that are not UTF-8 work, too
+            loader = _LOADERS[kind].replace("_buffer", "_source")
+            image = pyvips.Operation.call(loader, source, access="sequential")
+            turned = (field(image, "orientation") or 1) >= 5
+            frames = (field(image, "n-pages") or 1) if kind in ANIMATED else 1
+            return (frames, *((image.width, image.height) if turned else (image.height, image.width)))
+    except OSError as error:
+        raise ImageError(f"cannot read {path}: {error.strerror}") from error
 
 
 def decode_image(

@@ -109,6 +109,11 @@ class ESCLTE(nn.Module):
         self.encoder = ESCEncoder(config.encoder)
         self.decoder = LTE(config.encoder.dim, config.hidden, config.mlp)
 
+    @property
+    def passes(self) -> int:
+        """How many stages `bands` takes the whole picture through; the decoder counts as the encoder does."""
+        return 2 * self.encoder.passes
+
     def query(self, lr: Tensor, coord: Tensor, cell: Tensor) -> Tensor:
         """Colours (B, Q, 3) at points (B, Q, 2) of a picture (B, 3, H, W), all in -1..1."""
         return self.decoder(lr, *self.decoder.maps(self.encoder.features(lr)), coord, cell)
@@ -141,7 +146,11 @@ class ESCLTE(nn.Module):
         height = size[0]
         rows = height if bands is None else max(bands.rows * height // lr.shape[2], 1)
         for top in range(0, height, rows):
-            yield top, self._rows(x, f, size, top, min(top + rows, height)) * 0.5 + 0.5
+            bottom = min(top + rows, height)
+            band = self._rows(x, f, size, top, bottom) * 0.5 + 0.5
+            if bands is not None:
+                bands.done(self.encoder.passes * (bottom - top) * lr.shape[2] / height)
+            yield top, band
 
     def _rows(self, lr: Tensor, features: Tensor, size: tuple[int, int], top: int, bottom: int) -> Tensor:
         """Decode rows `top` to `bottom` of the target, (B, 3, bottom - top, width), in chunks of queries.

@@ -153,6 +153,11 @@ class ESCEncoder(nn.Module):
             with torch.no_grad():
                 self.large_kernel.weight.copy_(symmetrize(self.large_kernel.weight))
 
+    @property
+    def passes(self) -> int:
+        """How many stages `features` takes the whole picture through."""
+        return 2 + self.config.n_blocks * (3 + 2 * self.config.n_convattn)
+
     def features(self, lr: Tensor, bands: Bands | None = None) -> Tensor:
         """Extract features F (B, C, H, W) from a picture (B, 3 unshuffle^2, H, W) (Eq. 1, 2)."""
         large = self.large_kernel()
@@ -179,6 +184,11 @@ class ESC(ESCEncoder):
         self.upsampler = build_upsampler(config.upsampler, config.dim, config.upsampler_width, enlargement)
         if config.skip == "conv":
             self.skip = ConvSkip(3 * config.unshuffle**2, config.dim)
+
+    @property
+    def passes(self) -> int:
+        """How many stages `bands` takes the whole picture through."""
+        return super().passes + 1 + (self.config.skip == "conv")
 
     def forward(self, lr: Tensor) -> Tensor:
         """Enlarge pictures (Eq. 1).

@@ -15,6 +15,10 @@ def _empty(like: Tensor, shape: Sequence[int]) -> Tensor:
     return torch.empty(tuple(shape), dtype=like.dtype, device=like.device, memory_format=torch.channels_last)
 
 
+def _nothing(rows: float) -> None:
+    """Hear of finished rows."""
+
+
 @dataclass(frozen=True)
 class Bands:
     """How to work through a picture when no gradient is recorded: band by band, maps changed in place.
@@ -28,12 +32,15 @@ class Bands:
             lies, in another memory or in a file, is nobody else's business.
         kernels: Where the dynamic kernels of the first picture are kept, for all that follow; with None, each
             has its own.
+        done: Is told, after each band of each stage, how many rows of the maps it had. In all, these are the
+            height of the maps times the `passes` of the network.
     """
 
     rows: int
     device: torch.device
     new_map: Callable[[Tensor, Sequence[int]], Tensor] = _empty
     kernels: dict[object, Tensor] | None = None
+    done: Callable[[float], object] = _nothing
 
 
 def default_bands(x: Tensor) -> Bands | None:
@@ -83,6 +90,7 @@ def walk(
         above = [cut[:, :, max(bottom - halo - first, 0) : bottom - first].clone() for cut in cuts]
         scale = results[0].shape[2] // cuts[0].shape[2]
         del cuts
+        bands.done(bottom - top)
         yield top, tuple(y[:, :, (top - first) * scale : (bottom - first) * scale] for y in results)
 
 

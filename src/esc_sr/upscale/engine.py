@@ -16,7 +16,7 @@ from esc_sr.errors import UsageError
 from esc_sr.image import Picture, fill_transparent, keep_flat, read_image
 from esc_sr.network import ESCLTE
 from esc_sr.resize import resize
-from esc_sr.upscale import DEFAULT_MODEL, DEFAULT_SCALE
+from esc_sr.upscale import DEFAULT_MODEL, DEFAULT_SCALE, Progress, unheard
 from esc_sr.upscale.device import pick_device
 from esc_sr.upscale.memory import enough_memory, parse_memory
 from esc_sr.upscale.pillow import from_pillow, is_pillow, to_pillow
@@ -171,14 +171,18 @@ class Upscaler:
             self.device = self._runners[own].device
         self.size = wish or Size("scale", DEFAULT_SCALE if len(self._scales) != 1 else self._scales[0])
         if self.size.of == "scale":
-            self._runner(self.size.value)  # what cannot be had is said now
+            self._runner(self._own(self.size.value))  # what cannot be had is said now
 
     @overload
-    def upscale(self, image: str | Path) -> NDArray[np.uint8] | NDArray[np.uint16] | NDArray[np.float32]: ...
+    def upscale(self, image: str | Path, progress: Progress = ...) -> Levels: ...
     @overload
-    def upscale(self, image: Image) -> Image: ...
-    def upscale(self, image: Any) -> Any:
+    def upscale(self, image: Image, progress: Progress = ...) -> Image: ...
+    def upscale(self, image: Any, progress: Progress = unheard) -> Any:
         """Upscale one picture of any kind, as `upscale` says.
+
+        Args:
+            image: As there.
+            progress: Is told, many times, how much of it has gone through the network, from 0 to 1.
 
         Raises:
             UsageError: The image is none of these, or of another shape or type; the wished size is smaller
@@ -189,27 +193,37 @@ class Upscaler:
         """
         if isinstance(image, str | Path):
             with enough_memory(str(image)):
-                return self._picture(read_image(image)).pixels
+                return self._picture(read_image(image), progress).pixels
         with enough_memory():
             if isinstance(image, Picture):
-                return self._picture(image)
+                return self._picture(image, progress)
             if isinstance(image, np.ndarray):
-                return self._array(image)
+                return self._array(image, progress)
             if isinstance(image, Tensor):
-                return self._tensor(image)
+                return self._tensor(image, progress)
             if is_pillow(image):
-                return to_pillow(self._array(from_pillow(image)), image)
+                return to_pillow(self._array(from_pillow(image), progress), image)
         raise UsageError(
             f"cannot upscale a {type(image).__name__}; pass a path, an array, a tensor or a PIL image"
         )
 
-    def _array(self, image: np.ndarray) -> np.ndarray:
+    def gives(self, height: int, width: int) -> Sides:
+        """What the network makes of a picture of some pixels, before that is reduced to the size.
+
+        Raises:
+            UsageError: As `upscale`.
+        """
+        own = self._own(self.size.scale(height, width))
+        return self.size.target(height, width) if own is None else (height * own, width * own)
+
+    def _array(self, image: np.ndarray, progress: Progress) -> np.ndarray:
         """(H, W) or (H, W, C); float64 passes through as float32."""
         pixels = image.astype(np.float32) if image.dtype == np.float64 else image
-        sr = self._picture(Picture(pixels[:, :, None] if image.ndim == 2 else pixels)).pixels
-        return (sr[:, :, 0] if image.ndim == 2 else sr).astype(image.dtype, copy=False)
+        grey = image.ndim == 2
+        sr = self._picture(Picture(pixels[:, :, None] if grey else pixels), progress).pixels
+        return (sr[:, :, 0] if grey else sr).astype(image.dtype, copy=False)
 
-    def _tensor(self, image: Tensor) -> Tensor:
+    def _tensor(self, image: Tensor, progress: Progress) -> Tensor:
         """(3, H, W) or (B, 3, H, W), floating, RGB in 0..1."""
         shape = image.shape
         if not image.is_floating_point() or len(shape) not in (3, 4) or shape[-3] != 3 or 0 in shape:
@@ -225,12 +239,12 @@ class Upscaler:
             sr[:, :, top : top + band.shape[2]] = band
 
         held = sum(t.numel() * t.element_size() for t in (lr, sr))
-        way.runner.run(lr.detach().to(self.device, torch.float32), way.given, held, write)
+        way.runner.run(lr.detach().to(self.device, torch.float32), way.given, held, write, progress)
         if way.size != way.given:
             sr = resize(sr, way.size).clamp_(0, 1)
         return sr[0] if len(shape) == 3 else sr
 
-    def _picture(self, picture: Picture) -> Picture:
+    def _picture(self, picture: Picture, progress: Progress) -> Picture:
         """Colour and alpha apart; a constant alpha stays that constant, another one hides no colours."""
         pixels = picture.pixels
         height, width, channels = pixels.shape
@@ -241,15 +255,18 @@ class Upscaler:
         alpha, shown = pixels[:, :, colours:], out[:, :, colours:]
         varies = bool((alpha != alpha[0, 0]).any())
         seen = fill_transparent(pixels) if varies else pixels[:, :, :colours]
-        self._channels(seen, out[:, :, :colours], held, way)
+        colours_done = (lambda done: progress(done / 2)) if varies else progress
+        self._channels(seen, out[:, :, :colours], held, way, colours_done)
         if varies:
-            self._channels(alpha, shown, held, way)
+            self._channels(alpha, shown, held, way, lambda done: progress((1 + done) / 2))
             shown[:] = keep_flat(alpha, shown)
         else:
             shown[:] = alpha[0, 0]
         return replace(picture, pixels=out)
 
-    def _channels(self, pixels: np.ndarray, out: np.ndarray, held: int, way: _Way) -> None:
+    def _channels(
+        self, pixels: np.ndarray, out: np.ndarray, held: int, way: _Way, progress: Progress
+    ) -> None:
         """Enlarge (H, W, 3) RGB or (H, W, 1) grey into `out`, of the same type; integers half to even.
 
         Grey goes through the network as three equal channels and comes back as their luma. Floats outside
@@ -270,7 +287,7 @@ class Upscaler:
             levels = (values.round() if whole else values).permute(1, 2, 0).cpu().numpy()
             given[top : top + len(levels)] = levels
 
-        way.runner.run(lr.expand(1, 3, -1, -1), way.given, held + given.nbytes * reduced, write)
+        way.runner.run(lr.expand(1, 3, -1, -1), way.given, held + given.nbytes * reduced, write, progress)
         if reduced and whole:
             out[:] = resize(given, way.size)
         elif reduced:
@@ -279,24 +296,25 @@ class Upscaler:
 
     def _way(self, height: int, width: int) -> _Way:
         """How a picture of some pixels comes to the size that is wished."""
-        size = self.size.target(height, width)
-        runner = self._runner(self.size.scale(height, width))
-        if runner.scale is None:
-            return _Way(runner, size, size)
-        given = height * runner.scale, width * runner.scale
+        size, given = self.size.target(height, width), self.gives(height, width)
+        runner = self._runner(self._own(self.size.scale(height, width)))
         if given != size:
             wanted = self.size if self.size.of == "scale" else f"{size[1]} x {size[0]}"
             self._tell_change("size", f"{self._name} x{runner.scale}, then reduced to {wanted}")
         return _Way(runner, given, size)
 
-    def _runner(self, scale: float) -> Runner:
-        """The network for some factor, loaded when it is first wanted, and kept."""
+    def _own(self, scale: float) -> int | None:
+        """The scale of the network that is used for some factor; None if it gives any."""
         own = next((own for own in self._scales if own >= scale), None)
         if self._scales and own is None:
             raise UsageError(
                 f"{self._name} enlarges x{self._scales[-1]} at most, not x{scale:g}; "
                 "ask for less, or take another model"
             )
+        return own
+
+    def _runner(self, own: int | None) -> Runner:
+        """The network of some scale, loaded when it is first wanted, and kept."""
         with self._lock:
             if own not in self._runners:
                 self._runners[own] = self._runner_of(self._network(own), own)

@@ -7,8 +7,9 @@ import os
 import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from functools import cache, partial
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Literal, NamedTuple
 
 from esc_sr.errors import EscError, ImageError, UsageError
 from esc_sr.image import (
@@ -22,8 +23,10 @@ from esc_sr.image import (
     read_image,
     write_image,
 )
+from esc_sr.upscale import DEFAULT_NAME, Progress, unheard
+from esc_sr.upscale.folders import Found, find_pictures, identity
 from esc_sr.upscale.memory import enough_memory
-from esc_sr.upscale.sizes import Size, as_size
+from esc_sr.upscale.names import Names
 
 if TYPE_CHECKING:
     from esc_sr.upscale.engine import Upscaler
@@ -36,32 +39,72 @@ class Job(NamedTuple):
     target: Path
 
 
+class Outcome(NamedTuple):
+    """What became of one input.
+
+    Attributes:
+        source: The input.
+        target: The output, if there was to be one.
+        status: "done", "skipped" or "failed".
+        reason: Why it was skipped, or how it failed, in one line.
+        size: Width and height of the input in pixels, once that was read.
+        target_size: Those of the output, once it was computed.
+        seconds: How long reading, computing and writing took, together; waiting does not count.
+        notes: What of the picture was converted or left out, in a line each.
+    """
+
+    source: Path
+    target: Path | None
+    status: str
+    reason: str = ""
+    size: tuple[int, int] | None = None
+    target_size: tuple[int, int] | None = None
+    seconds: float = 0.0
+    notes: tuple[str, ...] = ()
+
+
+EXISTS = "the output exists already"
+"""Why a picture is skipped."""
+
+
 class Plan(NamedTuple):
-    """What a run will do: its jobs in order, and one line for each input that cannot be upscaled."""
+    """What a run will do.
+
+    Attributes:
+        jobs: What it upscales, in order.
+        settled: The inputs of which it is already known that they fail or are skipped.
+        left_out: Pictures in the input folders that are taken for outputs of an earlier run.
+    """
 
     jobs: list[Job]
-    problems: list[str]
+    settled: list[Outcome]
+    left_out: list[Path]
+
+
+Existing = Literal["refuse", "overwrite", "skip"]
+"""What happens where an output exists: an error, a new output, or nothing."""
 
 
 def plan(
     inputs: Sequence[Path],
     output: str | None,
-    scale: float | Size,
+    names: Names,
     format: str | None = None,
-    overwrite: bool = False,
+    existing: Existing = "refuse",
 ) -> Plan:
     """Decide which file becomes which, before any work; nothing is written.
 
-    Outputs are called photo_2x, photo_2.5x or photo_1920px (`Size.label`), and lie beside their input, or
-    in the output folder.
+    Outputs lie beside their input, or in the output folder, in the same subfolder as their input. A picture
+    found in a folder that has the place and name of another input's output is taken for just that, and left
+    out. An output folder inside an input folder is left out as a whole.
 
     Args:
-        inputs: Files, and folders whose picture files are taken (sorted; neither hidden ones nor subfolders).
+        inputs: Files, and folders, as `find_pictures` takes them.
         output: A folder if it is one, ends in a slash, or there are several inputs or a folder as input (it
             may be new, its parent may not); otherwise a file. None: beside each input.
-        scale: What they become, for the names.
+        names: What the outputs in folders are called.
         format: Suffix of the outputs without its dot; by default that of each input.
-        overwrite: An output may exist, unless it is one of the inputs.
+        existing: What happens where an output exists; an input is never overwritten.
 
     Raises:
         UsageError: No such format, the output cannot be what it has to be, or two inputs become one file.
@@ -72,26 +115,33 @@ def plan(
     as_folder = output is not None and _is_folder(output, inputs)
     if output is not None:
         _check_output(Path(output), as_folder, format)
-    sources, problems = _find(inputs)
-    jobs: dict[Path, Job] = {}
-    for source in dict.fromkeys(sources):  # one that is named twice is done once
-        target = source.with_name(
-            f"{source.stem}_{as_size(scale).label}{f'.{format}' if format else source.suffix}"
-        )
-        if output is not None:
-            target = Path(output, target.name) if as_folder else Path(output)
-        job = jobs.setdefault(Path(os.path.realpath(target.parent), target.name), Job(source, target))
-        if job.source != source:
-            raise UsageError(f"{job.source} and {source} would both become {target}; do one at a time")
-    taken = {_identity(source) for source in sources}
-    feasible = []
-    for job in jobs.values():
+        if not as_folder and names.template != DEFAULT_NAME:
+            raise UsageError(f"{output}: a file, whose name no template can make; leave out one of the two")
+    folder = Path(output) if output is not None and as_folder else None
+    found, problems = find_pictures(inputs, folder)
+    settled = [Outcome(path, None, "failed", reason) for path, reason in problems]
+    jobs: list[tuple[Found, Job]] = []
+    for picture in found:
         try:
-            _check_target(job.target, taken, overwrite)
-            feasible.append(job)
+            name = names.of(picture.path, f".{format}" if format else picture.path.suffix)
         except EscError as error:
-            problems.append(str(error))
-    return Plan(feasible, problems)
+            settled.append(Outcome(picture.path, None, "failed", str(error)))
+            continue
+        beside = picture.path.with_name(name) if output is None else Path(output)
+        jobs.append((picture, Job(picture.path, folder / picture.below / name if folder else beside)))
+    wanted, left_out = _distinct(jobs)
+    taken = {identity(job.source) for job in wanted}
+    feasible = []
+    for job in wanted:
+        try:
+            if existing == "skip" and job.target.is_file() and not _is_same(job):
+                settled.append(Outcome(*job, "skipped", EXISTS))
+            else:
+                _check_target(job.target, taken, existing == "overwrite")
+                feasible.append(job)
+        except EscError as error:
+            settled.append(Outcome(*job, "failed", str(error)))
+    return Plan(feasible, settled, left_out)
 
 
 def upscale_file(
@@ -123,55 +173,82 @@ def upscale_file(
         UsageError: The size that is wished is smaller than the picture, or too large for the network.
         WeightsError: The network gives values that are not finite.
     """
-    with enough_memory(str(job.source)):
-        kind = format_of(job.target)
-        if kind in ANIMATED:
-            source = read_animation(job.source, allow_large=allow_large, notify=notify)
-        else:
-            source = Animation([read_image(job.source, allow_large=allow_large, notify=notify)], [], 0)
-        height, width, _ = source.frames[0].pixels.shape
-        try:
-            longest = max(upscaler.size.target(height, width))
-            if longest > MAX_SIDE.get(kind, longest):
-                raise ImageError(f"{kind} holds no side of {longest} pixels; choose png or tiff")
-            result = replace(source, frames=[upscaler.upscale(frame) for frame in source.frames])
-        except EscError as error:
-            raise type(error)(f"{job.source}: {error}") from error
-        try:
-            job.target.parent.mkdir(exist_ok=True)
-        except OSError as error:
-            raise ImageError(f"{job.target.parent}: cannot be made ({error.strerror})") from error
-        write_image(result, job.target, overwrite=overwrite, encoding=encoding, notify=notify)
-    height_after, width_after, _ = result.frames[0].pixels.shape
+    source = read_source(job, allow_large, notify)
+    result = enlarge(job, source, upscaler)
+    write_result(job, result, overwrite, encoding, notify)
+    (width, height), (width_after, height_after) = size_of(source), size_of(result)
     return f"{width}x{height}", f"{width_after}x{height_after}"
 
 
-def _find(inputs: Sequence[Path]) -> tuple[list[Path], list[str]]:
-    """The picture files that the inputs stand for, and what is wrong with the others."""
-    sources, problems = [], []
-    for given in inputs:
-        try:
-            sources += _pictures(given)
-        except EscError as error:
-            problems.append(str(error))
-        except OSError as error:
-            problems.append(f"{given}: cannot be read ({error.strerror})")
-    return sources, problems
+def read_source(job: Job, allow_large: bool, notify: Callable[[str], object]) -> Animation:
+    """Read all that the output can hold of an input; arguments and errors as in `upscale_file`."""
+    with enough_memory(str(job.source)):
+        if format_of(job.target) in ANIMATED:
+            return read_animation(job.source, allow_large=allow_large, notify=notify)
+        return Animation([read_image(job.source, allow_large=allow_large, notify=notify)], [], 0)
 
 
-def _pictures(given: Path) -> list[Path]:
-    """The picture files of a folder, or the file itself."""
-    if given.is_dir():
-        visible = (path for path in sorted(given.iterdir()) if not path.name.startswith("."))
-        if found := [path for path in visible if path.suffix.lower() in FORMATS and path.is_file()]:
-            return found
-        raise UsageError(
-            f"{given}: no picture in this folder; {', '.join(FORMATS)} are read, subfolders are not"
-        )
-    if not given.is_file():
-        raise ImageError(f"{given}: no such file or folder")
-    format_of(given)
-    return [given]
+def enlarge(job: Job, source: Animation, upscaler: "Upscaler", progress: Progress = unheard) -> Animation:
+    """Upscale each frame; arguments and errors as in `upscale_file`, and one more.
+
+    Args:
+        job: As there.
+        source: What was read.
+        upscaler: As there.
+        progress: Is told how much is done, from 0 to 1.
+    """
+    kind, frames = format_of(job.target), []
+    width, height = size_of(source)
+    try:
+        longest = max(upscaler.size.target(height, width))
+        if longest > MAX_SIDE.get(kind, longest):
+            raise ImageError(f"{kind} holds no side of {longest} pixels; choose png or tiff")
+        for place, frame in enumerate(source.frames):
+            part = partial(lambda place, done: progress((place + done) / len(source.frames)), place)
+            frames.append(upscaler.upscale(frame, part))
+    except EscError as error:
+        raise type(error)(f"{job.source}: {error}") from error
+    return replace(source, frames=frames)
+
+
+def write_result(
+    job: Job, result: Animation, overwrite: bool, encoding: Encoding, notify: Callable[[str], object]
+) -> None:
+    """Write an output, in a folder that may be new; arguments and errors as in `upscale_file`."""
+    try:
+        job.target.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ImageError(f"{job.target.parent}: cannot be made ({error.strerror})") from error
+    with enough_memory(str(job.source)):
+        write_image(result, job.target, overwrite=overwrite, encoding=encoding, notify=notify)
+
+
+def size_of(picture: Animation) -> tuple[int, int]:
+    """Width and height in pixels."""
+    height, width, _ = picture.frames[0].pixels.shape
+    return width, height
+
+
+def _distinct(jobs: list[tuple[Found, Job]]) -> tuple[list[Job], list[Path]]:
+    """Part the jobs from the pictures that are outputs of others; no two may have one target."""
+    true_folder = cache(os.path.realpath)
+
+    def place(path: Path) -> Path:
+        return Path(true_folder(path.parent), path.name)
+
+    outputs = {place(job.target) for _, job in jobs if place(job.target) != place(job.source)}
+    wanted: dict[Path, Job] = {}
+    left_out = []
+    for picture, job in jobs:
+        if not picture.named and place(job.source) in outputs:
+            left_out.append(job.source)
+            continue
+        first = wanted.setdefault(place(job.target), job)
+        if first is not job:
+            raise UsageError(
+                f"{first.source} and {job.source} would both become {job.target}; do one at a time"
+            )
+    return list(wanted.values()), left_out
 
 
 def _is_folder(output: str, inputs: Sequence[Path]) -> bool:
@@ -203,7 +280,7 @@ def _check_folder(folder: Path) -> None:
 
 def _check_target(target: Path, taken: set[tuple[int, int]], overwrite: bool) -> None:
     """Refuse a target that must not, or cannot, be written."""
-    if target.exists() and _identity(target) in taken:
+    if target.exists() and identity(target) in taken:
         raise ImageError(
             f"{target}: is an input itself, and inputs are never overwritten; name another output"
         )
@@ -213,7 +290,6 @@ def _check_target(target: Path, taken: set[tuple[int, int]], overwrite: bool) ->
         _check_folder(target.parent)
 
 
-def _identity(path: Path) -> tuple[int, int]:
-    """What two names of one file have in common."""
-    status = path.stat()
-    return status.st_dev, status.st_ino
+def _is_same(job: Job) -> bool:
+    """Whether the output is the input itself."""
+    return identity(job.source) == identity(job.target)

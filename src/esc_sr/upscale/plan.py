@@ -1,5 +1,6 @@
 """How a picture of some size is worked through within a budget of memory."""
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import NamedTuple
 
@@ -70,12 +71,12 @@ class MemoryPlan:
     in_file: int = 0
     tile: int = 0
 
-    def bands(self, width: int, device: torch.device) -> Bands:
+    def bands(self, width: int, device: torch.device, done: Callable[[float], object]) -> Bands:
         """What the network has to know of it, for a picture of that width: lying down, bands are lower."""
         if self.tile:
-            return Bands(self.rows // self.fold, device)
+            return Bands(self.rows // self.fold, device, done=done)
         rows = max(self.rows * self.width // (width * self.fold), 1)
-        return Bands(rows, device, file_map) if self.in_file else Bands(rows, device)
+        return Bands(rows, device, file_map, done=done) if self.in_file else Bands(rows, device, done=done)
 
     def halved(self) -> "MemoryPlan | None":
         """The plan with bands half as high, or None if that would not help."""

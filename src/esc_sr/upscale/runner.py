@@ -1,6 +1,7 @@
 """One picture through a network, band by band, within the memory there is."""
 
 from collections.abc import Callable, Iterator
+from functools import partial
 from typing import NamedTuple
 
 import numpy as np
@@ -9,8 +10,9 @@ from torch import Tensor, nn
 
 from esc_sr.errors import WeightsError
 from esc_sr.network import ESC, ESCLTE
+from esc_sr.upscale import Progress
 from esc_sr.upscale.plan import MemoryPlan, Task, plan_memory
-from esc_sr.upscale.tiles import tiled
+from esc_sr.upscale.tiles import map_rows, tiled
 
 PRECISIONS = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
@@ -50,7 +52,7 @@ class Runner(NamedTuple):
     notify: Callable[[str], object]
     report: Callable[[MemoryPlan], object]
 
-    def run(self, lr: Tensor, size: Sides, held: int, write: Write) -> None:
+    def run(self, lr: Tensor, size: Sides, held: int, write: Write, progress: Progress) -> None:
         """Enlarge pictures (B, 3, H, W) in 0..1 to a size that the network gives.
 
         Bands may be written again from the first row on.
@@ -64,6 +66,7 @@ class Runner(NamedTuple):
             size: Height and width of the result.
             held: Bytes of main memory that the picture and its result take.
             write: Takes the bands from top to bottom.
+            progress: Is told of each band of each stage of the network.
 
         Raises:
             WeightsError: The network gives values that are not finite.
@@ -74,7 +77,7 @@ class Runner(NamedTuple):
         while True:
             try:
                 with torch.inference_mode():
-                    return self._attempt(lr, size, plan, precision, write)
+                    return self._attempt(lr, size, plan, precision, write, progress)
             except torch.OutOfMemoryError:
                 plan = plan and plan.halved()
                 if plan is None:
@@ -107,11 +110,17 @@ class Runner(NamedTuple):
         return plan
 
     def _attempt(
-        self, lr: Tensor, size: Sides, plan: MemoryPlan | None, precision: str, write: Write
+        self,
+        lr: Tensor,
+        size: Sides,
+        plan: MemoryPlan | None,
+        precision: str,
+        write: Write,
+        progress: Progress,
     ) -> None:
         """Enlarge pictures, once or in all flips and rotations; the sum of these is one float32 buffer."""
         if not self.self_ensemble:
-            for top, band in self._bands(lr, size, plan, precision):
+            for top, band in self._bands(lr, size, plan, precision, progress):
                 write(top, band.clamp(0, 1))
             return
         height = lr.shape[2]
@@ -121,7 +130,9 @@ class Runner(NamedTuple):
             for step in (1, -1):
                 view = torch.rot90(lr.flip(-1) if step < 0 else lr, turns, (-2, -1))
                 place = np.rot90(total[..., ::step], turns, (-2, -1))  # a view: what is added is turned back
-                for top, band in self._bands(view, sides, plan, precision):
+                before = 2 * turns + (step < 0)
+                part = partial(lambda before, done: progress((before + done) / 8), before)
+                for top, band in self._bands(view, sides, plan, precision, part):
                     place[:, :, top : top + band.shape[2]] += band.cpu().numpy()
         rows = max(size[0] * (plan.rows if plan else height) // height, 1)
         for top in range(0, size[0], rows):
@@ -129,12 +140,12 @@ class Runner(NamedTuple):
             write(top, (band / 8).clamp(0, 1))
 
     def _bands(
-        self, lr: Tensor, size: Sides, plan: MemoryPlan | None, precision: str
+        self, lr: Tensor, size: Sides, plan: MemoryPlan | None, precision: str, progress: Progress
     ) -> Iterator[tuple[int, Tensor]]:
         """One run of the network, float32 from end to end but for the layers that autocast chooses."""
         lr = lr.to(self.device, self.dtype)
         dtype = PRECISIONS[precision]
-        bands = self._network(lr, size, plan)
+        bands = self._network(lr, size, plan, progress)
         while True:
             with torch.autocast(self.device.type, dtype, enabled=dtype != torch.float32):
                 found = next(bands, None)  # whoever takes the band works outside of autocast
@@ -145,15 +156,29 @@ class Runner(NamedTuple):
                 raise _NotFiniteError
             yield top, band
 
-    def _network(self, lr: Tensor, size: Sides, plan: MemoryPlan | None) -> Iterator[tuple[int, Tensor]]:
+    def _network(
+        self, lr: Tensor, size: Sides, plan: MemoryPlan | None, progress: Progress
+    ) -> Iterator[tuple[int, Tensor]]:
         """The bands that the network gives; a network that is not one of ours gives one."""
-        if plan is None:
-            yield 0, self.model(lr)
+        model = self.model
+        if plan is None or not isinstance(model, ESC | ESCLTE):
+            yield 0, model(lr)
+            progress(1)
             return
-        bands = plan.bands(lr.shape[3], self.device)
-        if isinstance(self.model, ESCLTE):
-            yield from self.model.bands(lr, size, bands)
-        elif isinstance(self.model, ESC) and plan.tile:
-            yield from tiled(self.model, lr, plan.tile, bands)
-        elif isinstance(self.model, ESC):
-            yield from self.model.bands(lr, bands)
+        height, width = lr.shape[2:]
+        all_rows, rows_done = -(-height // plan.fold), 0.0
+        if plan.tile and isinstance(model, ESC):
+            all_rows = map_rows(model, height, width, plan.tile)
+
+        def done(rows: float) -> None:
+            nonlocal rows_done
+            rows_done += rows
+            progress(rows_done / (all_rows * model.passes))
+
+        bands = plan.bands(width, self.device, done)
+        if isinstance(model, ESCLTE):
+            yield from model.bands(lr, size, bands)
+        elif plan.tile:
+            yield from tiled(model, lr, plan.tile, bands)
+        else:
+            yield from model.bands(lr, bands)

@@ -43,7 +43,7 @@ class Size:
 
     @property
     def label(self) -> str:
-        """What it adds to the name of a file: "2x", "2.5x", "1920px"."""
+        """What it adds to the name of a file, unless that is chosen: "2x", "2.5x", "1920px"."""
         return f"{self.value:g}x" if self.of == "scale" else f"{self.value:.0f}px"
 
     def __str__(self) -> str:
@@ -79,6 +79,12 @@ class Size:
         """
         scale = self.scale(height, width)
         return round(height * scale), round(width * scale)
+
+
+def plain(factor: float) -> float:
+    """A factor as it is shown: with six digits at most, and a whole one as an int."""
+    shown = float(f"{factor:g}")
+    return int(shown) if shown.is_integer() else shown
 
 
 def as_size(scale: float | Size) -> Size:

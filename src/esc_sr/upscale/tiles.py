@@ -33,8 +33,7 @@ def tiled(network: ESC, lr: Tensor, side: int, bands: Bands) -> Iterator[tuple[i
     height, width = lr.shape[2:]
     scale, overlap = config.scale, OVERLAP * config.window * config.unshuffle
     bands = replace(bands, kernels={})
-    shrink = min(side / max(height, width), 1)
-    small = resize(lr, (max(round(height * shrink), 1), max(round(width * shrink), 1)))
+    small = resize(lr, _reduced(height, width, side))
     for _ in network.bands(small, bands):  # fills in the kernels
         pass
     above = torch.zeros(())
@@ -52,6 +51,21 @@ def tiled(network: ESC, lr: Tensor, side: int, bands: Bands) -> Iterator[tuple[i
         done = strip.shape[2] if bottom == height else strip.shape[2] - scale * overlap
         above = strip[:, :, done:].clone()
         yield scale * top, strip[:, :, :done]
+
+
+def map_rows(network: ESC, height: int, width: int, side: int) -> int:
+    """Rows of the maps that `tiled` takes through each stage: of all tiles, and of the reduced picture."""
+    fold = network.config.unshuffle
+    overlap = OVERLAP * network.config.window * fold
+    heights = [bottom - top for top, bottom in _places(height, side, overlap)]
+    heights = [_reduced(height, width, side)[0], *heights * len(_places(width, side, overlap))]
+    return sum(-(-rows // fold) for rows in heights)
+
+
+def _reduced(height: int, width: int, side: int) -> tuple[int, int]:
+    """Height and width of a picture, reduced to the size of a tile if it is larger."""
+    shrink = min(side / max(height, width), 1)
+    return max(round(height * shrink), 1), max(round(width * shrink), 1)
 
 
 def _places(length: int, side: int, overlap: int) -> list[tuple[int, int]]:

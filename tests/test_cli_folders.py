@@ -1,0 +1,201 @@
+"""`esc-sr upscale` on folders: JSON, resuming, two runs at once, Ctrl-C in the middle."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+import typer
+from typer.testing import CliRunner
+
+from esc_sr.cli.main import app
+from esc_sr.cli.report import Report, time_left
+from esc_sr.image import Picture, read_image, write_image
+from esc_sr.network import ESC, ESCConfig
+from esc_sr.upscale.files import Outcome
+from esc_sr.weights import save
+from pictures import noise
+
+ROOT = Path(__file__).parents[1]
+Process = subprocess.Popen[str]
+
+
+@pytest.fixture(scope="module")
+def tiny(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("weights") / "tiny.safetensors"
+    torch.manual_seed(0)
+    save(ESC(ESCConfig(dim=16, pdim=8, n_blocks=1, n_convattn=1, window=8, heads=2)), path)
+    return path
+
+
+@pytest.fixture
+def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def picture(path: str, height: int = 20, width: int = 24) -> None:
+    Path(path).parent.mkdir(parents=True, exist_ok=True)
+    write_image(Picture(noise(height, width, 3)), path)
+
+
+def upscale(*arguments: str | Path) -> tuple[int, str, str]:
+    result = CliRunner().invoke(app, ["upscale", *map(str, arguments)])
+    if result.exception is not None and not isinstance(result.exception, SystemExit):
+        raise result.exception
+    return result.exit_code, result.stdout, result.stderr
+
+
+def records(out: str) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in out.splitlines()]
+
+
+def start(*arguments: str | Path) -> Process:
+    environment = {**os.environ, "PYTHONPATH": str(ROOT / "src")}
+    return subprocess.Popen(
+        [sys.executable, "-m", "esc_sr", "upscale", *arguments, "--threads", "1"],
+        env=environment,
+        text=True,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+    )
+
+
+def test_json_is_one_line_for_each_file(here: Path, tiny: Path) -> None:
+    odd = os.fsdecode("in/two words/ü ".encode() + b"caf\xe9.png")  # not UTF-8
+    picture(odd)
+    picture("in/done.png")
+    picture("out/done_2x_tiny.png")
+    Path("in/bad.png").write_bytes(b"no picture")
+    options = ("-n", tiny, "--device", "cpu", "--name", "{stem}_{scale}x_{model}", "--skip-existing")
+    code, out, err = upscale("in", "missing.png", "-o", "out", "--json", *options)
+    assert code == 1
+    lines = {os.path.basename(record["source"]): record for record in records(out)}
+    assert [lines[name]["status"] for name in ("missing.png", "done.png", "bad.png")] == [
+        "failed",
+        "skipped",
+        "failed",
+    ]
+    record = lines[os.path.basename(odd)]
+    assert record.pop("seconds") > 0
+    assert record == {
+        "source": odd,
+        "target": os.fsdecode("out/two words/ü ".encode() + b"caf\xe9_2x_tiny.png"),
+        "status": "done",
+        "reason": None,
+        "size": [24, 20],
+        "target_size": [48, 40],
+        "model": "tiny.safetensors",
+        "scale": 2,
+        "device": "cpu",
+        "precision": "fp32",
+    }
+    assert read_image(record["target"]).pixels.shape == (40, 48, 3)
+    assert lines["missing.png"]["target"] is None and "no such file" in lines["missing.png"]["reason"]
+    assert "-> out" in err and "caf\\udce9" in err
+    last = "esc-sr: 2 of 4 failed; 1 of 4 skipped, since their outputs exist: missing.png, in/bad.png"
+    assert err.splitlines()[-1] == last
+    assert upscale("in/done.png", "-o", "o/", "--json", "--quiet", *options)[2] == ""
+
+
+def test_a_wished_side_in_names_and_json(here: Path, tiny: Path) -> None:
+    picture("in/a.png")  # 24 x 20
+    picture("in/b/c.png", 30, 40)
+    picture("in/wide.png", 2, 99)
+    options = ("-n", tiny, "-o", "out", "--longest", "48", "--name", "{stem}_{size}_{height}", "--json")
+    code, out, err = upscale("in", *options)
+    assert code == 1 and "error: in/wide.png: 99 x 2 to 48 px at the longest side" in err
+    said = {record["source"]: record for record in records(out)}
+    sizes = [(said[name]["target"], said[name]["target_size"]) for name in ("in/a.png", "in/b/c.png")]
+    assert sizes == [("out/a_48px_40.png", [48, 40]), ("out/b/c_48px_36.png", [48, 36])]
+    assert {record["scale"] for record in said.values()} == {None}
+    assert "tiny.safetensors x2, then reduced to 48 x 36" in err
+    assert ", tiny.safetensors 48 px at the longest side, " in err
+    code, out, _ = upscale("in", *options, "--skip-existing")
+    assert [record["status"] for record in records(out)] == ["failed", "skipped", "skipped"]
+    assert upscale("in/a.png", "-s", "1.5", "-n", tiny, "--name", "{stem}_{scale}", "--json")[1].count(
+        '"target": "in/a_1.5.png", "status": "done"'
+    )
+
+
+def test_a_broken_run_goes_on(here: Path, tiny: Path) -> None:
+    for name in ("a.png", "b.png", "deep/c.png"):
+        picture(name)
+    picture("a_2x.png", 3, 3)
+    before = Path("a_2x.png").read_bytes()
+    code, out, err = upscale(".", "-n", tiny, "--skip-existing")
+    assert code == 0 and out.count("\n") == 2
+    assert "left out as outputs of an earlier run: 1, such as a_2x.png" in err
+    assert err.splitlines()[-1] == "esc-sr: 1 of 3 skipped, since their outputs exist"
+    assert Path("a_2x.png").read_bytes() == before and Path("deep/c_2x.png").exists()
+    code, out, err = upscale(".", "-n", tiny, "--skip-existing", "--quiet")
+    assert (code, out, err) == (0, "", "")
+    assert upscale(".", "-n", tiny, "--overwrite")[0] == 0
+    assert read_image("a_2x.png").pixels.shape == (40, 48, 3)
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [(("--overwrite", "--skip-existing"), "exclude each other"), (("--name", "{what}"), "{stem}, {size}")],
+)
+def test_impossible_options_are_one_line(here: Path, options: tuple[str, ...], said: str) -> None:
+    picture("a.png")
+    code, _, err = upscale("a.png", *options)
+    assert code == 2 and said in err and err.count("\n") == 1
+
+
+def test_two_runs_on_one_folder_at_once(here: Path, tiny: Path) -> None:
+    names = [f"in/{place}.png" for place in range(40)]
+    for name in names:
+        picture(name)
+    both = [start("in", "-n", tiny, "-o", "out", "--skip-existing", "--json", "--quiet") for _ in "ab"]
+    said = [process.communicate(timeout=120) for process in both]
+    assert [process.returncode for process in both] == [0, 0], said
+    status = {(record["source"], record["status"]) for out, _ in said for record in records(out)}
+    done = [record["source"] for out, _ in said for record in records(out) if record["status"] == "done"]
+    assert sorted(done) == sorted(names)  # each by one of them
+    assert {source for source, _ in status} == set(names)
+    assert upscale("in/0.png", "-n", tiny, "-o", "one.png", "--threads", "1")[0] == 0
+    expected = read_image("one.png").pixels
+    assert len(os.listdir("out")) == 40  # and no part of a file
+    for path in Path("out").iterdir():
+        np.testing.assert_array_equal(read_image(path).pixels, expected)
+
+
+@pytest.mark.skipif(os.name == "nt", reason="SIGINT to another process")
+def test_ctrl_c_leaves_whole_files_only(here: Path, tiny: Path) -> None:
+    for place in range(400):
+        picture(f"in/{place}.png")
+    process = start("in", "-n", tiny, "-o", "out", "--json", "--quiet")
+    assert process.stdout is not None
+    first = process.stdout.readline()  # the first is done
+    process.send_signal(signal.SIGINT)
+    out, err = process.communicate(timeout=60)
+    assert process.returncode == 130 and err == "esc-sr: interrupted\n"
+    written = sorted(str(path) for path in Path("out").iterdir())
+    assert written == sorted(record["target"] for record in records(first + out))
+    assert len(written) < 400
+    assert all(read_image(path).pixels.shape == (40, 48, 3) for path in written)
+
+
+def test_time_left() -> None:
+    assert time_left(0, 10, 5) == ""
+    assert time_left(2, 10, 5) == "0:20 left"
+    assert time_left(1, 1000, 4) == "1:06:36 left"
+
+
+def test_the_last_line_names_some_of_many(capsys: pytest.CaptureFixture[str]) -> None:
+    report = Report("esc", "fp32", as_json=False, quiet=True)
+    for place in range(30):
+        report.say(Outcome(Path(f"{place}.png"), None, "failed", "damaged"))
+    with pytest.raises(typer.Exit) as raised:
+        report.finish()
+    assert raised.value.exit_code == 2
+    last = capsys.readouterr().err.splitlines()[-1]
+    assert last.startswith("esc-sr: 30 of 30 failed: 0.png, 1.png") and last.endswith("19.png, and 10 more")
