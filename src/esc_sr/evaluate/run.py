@@ -135,17 +135,23 @@ def run(
     rows += mine
     for item in pictures.items:
         progress(f"{pictures.name} x{pictures.scale} {item.name}")
+        try:
+            sample = pictures.load(item)
+        except EscError as error:
+            for row in mine:
+                row.failed[item.name] = str(error)
+            continue
         results: dict[str, Result] = {}
         for method, row in zip(methods, mine, strict=True):
             try:
-                sample = pictures.load(item)
                 pixels = method(sample.lr, pictures.scale, protocol)
                 result = Result(pixels, _judge(pixels, sample, pictures.scale, protocol))
-                marks = {"rounded_to_8_bits": True} if sample.rounded else {}
-                row.images.append({"name": item.name, **result.scores, **marks})
-                results[method.name] = result
             except EscError as error:
                 row.failed[item.name] = str(error)
+                continue
+            marks = {"rounded_to_8_bits": True} if sample.rounded else {}
+            row.images.append({"name": item.name, **result.scores, **marks})
+            results[method.name] = result
         if results:
             show(sample, results)
 
