@@ -7,8 +7,7 @@ import torch
 from torch import Tensor
 
 from esc_sr.data.pairs import draw, turn
-from esc_sr.data.tiles import Tile
-from esc_sr.errors import DataError
+from esc_sr.data.tiles import Tile, require_sides
 from esc_sr.network.arbitrary import pixel_centres
 from esc_sr.resize import resize
 
@@ -28,11 +27,7 @@ class QuerySampler:
         Raises:
             DataError: no pictures, or one that is too small.
         """
-        side = round(patch * scales[1])
-        small = [tile.name for tile in tiles if min(tile.pixels.shape[:2]) < side]
-        if not tiles or small:
-            what = f"{len(small)} smaller than {side} px: {', '.join(small[:5])}" if small else "none"
-            raise DataError(f"pictures to train on: {what}; use other pictures or a smaller patch")
+        require_sides(((tile.name, tile.pixels) for tile in tiles), round(patch * scales[1]))
         self.tiles = tiles
         self.patch = patch
         self.scales = scales

@@ -10,8 +10,7 @@ from torch import Tensor
 from esc_sr.data.degrade import Degradation, degrade
 from esc_sr.data.pairs import Pair, draw, turn
 from esc_sr.data.pool import PairPool, crop_pairs
-from esc_sr.data.tiles import Tile
-from esc_sr.errors import DataError
+from esc_sr.data.tiles import Tile, require_sides
 
 
 class DegradedSampler:
@@ -42,12 +41,8 @@ class DegradedSampler:
         """
         self.side = settings.scale * context
         least = min((min(tile.pixels.shape[:2]) for tile in tiles), default=0)
-        if least < self.side:
-            small = [tile.name for tile in tiles if min(tile.pixels.shape[:2]) < self.side]
-            what = f"{len(small)} smaller than {self.side} px: {', '.join(small[:5])}" if small else "none"
-            raise DataError(
-                f"pictures to train on: {what}; use other pictures or --set context={least // settings.scale}"
-            )
+        advice = f"--set context={least // settings.scale}"
+        require_sides(((tile.name, tile.pixels) for tile in tiles), self.side, advice=advice)
         self.tiles = tiles
         self.settings = settings
         self.patch = patch

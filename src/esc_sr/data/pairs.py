@@ -8,8 +8,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from esc_sr.data.tiles import Tile
-from esc_sr.errors import DataError
+from esc_sr.data.tiles import Tile, require_sides
 from esc_sr.resize import downscale
 
 
@@ -43,10 +42,7 @@ class CropSampler:
         Raises:
             DataError: no pairs, or one that is smaller than the patch.
         """
-        small = [pair.name for pair in pairs if min(pair.lr.shape[:2]) < patch]
-        if not pairs or small:
-            what = f"{len(small)} smaller than {patch} px in LR: {', '.join(small[:5])}" if small else "none"
-            raise DataError(f"pictures to train on: {what}; use other pictures or a smaller patch")
+        require_sides(((pair.name, pair.lr) for pair in pairs), patch, "px in LR")
         self.pairs = pairs
         self.scale = scale
         self.patch = patch

@@ -2,7 +2,7 @@
 
 import os
 import tarfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -56,6 +56,30 @@ def to_rgb8(picture: Picture) -> NDArray[np.uint8]:
     elif rgb.dtype == np.float32:
         rgb = np.rint(rgb.clip(0, 1) * 255)
     return np.ascontiguousarray(rgb, dtype=np.uint8)
+
+
+def require_sides(
+    pictures: Iterable[tuple[str, NDArray[np.uint8]]],
+    least: int,
+    unit: str = "px",
+    advice: str = "a smaller patch",
+) -> None:
+    """Refuse to train on no pictures, or on pictures that a crop does not fit into.
+
+    Args:
+        pictures: names and pixels (H, W, ...).
+        least: height and width that each must have, in `unit`.
+        unit: of `least`, for the message.
+        advice: what to do other than using other pictures.
+
+    Raises:
+        DataError: there are none, or some are too small; names the first few.
+    """
+    sides = [(name, min(pixels.shape[:2])) for name, pixels in pictures]
+    small = [name for name, side in sides if side < least]
+    if not sides or small:
+        what = f"{len(small)} smaller than {least} {unit}: {', '.join(small[:5])}" if small else "none"
+        raise DataError(f"pictures to train on: {what}; use other pictures or {advice}")
 
 
 def find_pictures(root: Path) -> list[Entry]:
