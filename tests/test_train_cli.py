@@ -86,6 +86,19 @@ def test_a_run_leaves_weights_with_their_card_and_goes_on(
     assert "step       2  loss" not in result.output
 
 
+def test_a_network_of_few_blocks_is_grown(pictures: Path, tmp_path: Path) -> None:
+    first, second = tmp_path / "shallow", tmp_path / "whole"
+    run = ("--data", pictures, "--iterations", 1)
+    assert classic(*run, "--out", first, "--blocks", 1).exit_code == 0
+    assert (weights.card(first / "ema.safetensors") or {})["blocks"] == 1
+    start = first / "ema.safetensors"
+    assert classic(*run, "--out", second, "--blocks", 2, "--from", start).exit_code == 0
+    lr = torch.rand(1, 3, 8, 8)
+    # The first step of a warm-up has the learning rate 0.
+    assert torch.equal(weights.load(second / "ema.safetensors")(lr), weights.load(start)(lr))
+    assert "esc-light has 3; give 1" in refused(UsageError, *run, "--out", tmp_path / "no", "--blocks", 4)
+
+
 def test_another_scale_starts_from_given_weights(pictures: Path, tmp_path: Path) -> None:
     first, second = tmp_path / "x2", tmp_path / "x3"
     assert classic("--data", pictures, "--out", first, "--iterations", 1).exit_code == 0

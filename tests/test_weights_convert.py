@@ -13,7 +13,7 @@ from typer.testing import CliRunner, Result
 from esc_sr import weights
 from esc_sr.cli.main import app
 from esc_sr.errors import UsageError, WeightsError
-from esc_sr.network import ESC, ESCConfig
+from esc_sr.network import ESC, ESCLTE, ESCConfig, LTEConfig
 from esc_sr.weights import bundle
 from esc_sr.weights.convert import authors_class, resize_subpixels
 from weights_files import GOLDEN, golden
@@ -81,6 +81,23 @@ def test_starting_weights(tmp_path: Path) -> None:
         WeightsError, match="of another network than .*: n_convattn 2 and not 4, window 8 and not 16"
     ):
         weights.starting_weights(path, other)
+
+
+@pytest.mark.parametrize("decomposed", [False, True])
+def test_a_deeper_network_starts_as_the_one_it_comes_from(tmp_path: Path, decomposed: bool) -> None:
+    config = ESCConfig(**TINY, decomposed=decomposed)
+    model, path = ESC(config), tmp_path / "shallow.safetensors"
+    weights.save(model, path)
+    deeper = ESC(replace(config, n_blocks=config.n_blocks + 2))
+    deeper.load_state_dict(deeper.state_dict() | weights.starting_weights(path, deeper.config))
+    lr = torch.rand(1, 3, 9, 11)
+    assert torch.equal(deeper(lr), model(lr))
+    lte = LTEConfig(deeper.config, hidden=8, mlp=(8,))
+    encoder = ESCLTE(lte)
+    encoder.load_state_dict(encoder.state_dict() | weights.starting_weights(path, lte))
+    assert torch.equal(encoder.encoder.features(lr), model.features(lr))
+    with pytest.raises(WeightsError, match="n_blocks 2 and not 1"):
+        weights.starting_weights(path, replace(config, n_blocks=1))
 
 
 def test_only_pixelshuffledirect_goes_to_another_scale(tmp_path: Path) -> None:

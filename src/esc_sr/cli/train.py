@@ -33,11 +33,15 @@ def _add_recipe(recipe: recipes.Recipe, network: str, scales: str, scale_default
         ] = None,
         model: Annotated[str, typer.Option(help="Network, for example esc-light.")] = network,
         scale: Annotated[int, typer.Option(help=scales)] = scale_default,
+        blocks: Annotated[
+            int | None,
+            typer.Option(min=1, help="Fewer blocks, to be grown later by --from (all by default)."),
+        ] = None,
         minutes: Annotated[float | None, typer.Option(help="Length of the run, schedule included.")] = None,
         iterations: Annotated[int | None, typer.Option(help="Length of the run in steps.")] = None,
         resume: Annotated[bool, typer.Option("--resume", help="Go on from the checkpoint in --out.")] = False,
         start: Annotated[
-            Path | None, typer.Option("--from", help="Weights to start from, of any scale.")
+            Path | None, typer.Option("--from", help="Weights to start from, of any scale or fewer blocks.")
         ] = None,
         vgg: Annotated[
             Path | None, typer.Option(help="VGG19's weights, torchvision's file; real-gan needs them.")
@@ -88,6 +92,7 @@ def _add_recipe(recipe: recipes.Recipe, network: str, scales: str, scale_default
             resolved,
             model=model,
             scale=scale,
+            blocks=blocks,
             data=data,
             out=out,
             val=val,

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from copy import deepcopy
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +33,7 @@ def run(
     scale: int,
     data: Sequence[Path],
     out: Path,
+    blocks: int | None = None,
     val: Path | None = None,
     budget: Budget | None = None,
     resume: bool = False,
@@ -50,10 +51,12 @@ def run(
         scale: 2, 3 or 4; for the arbitrary recipe, that of the validation.
         data: folders and .tar shards of HR pictures.
         out: folder of the run, made if missing.
+        blocks: train a network of fewer blocks than the model has, which `start` can grow later.
         val: folder or .tar shard of held-out HR pictures.
         budget: length of the run; without it that of the checkpoint, else the recipe's.
         resume: go on from `out/last.pt`.
-        start: weights to start from; those of another scale are adapted. The recipe real-gan needs some.
+        start: weights to start from; those of another scale or fewer blocks are adapted. The recipe real-gan
+            needs some.
         vgg: VGG19's weights, for the recipe real-gan, which needs them.
         device: as torch names it.
         habits: what the run does beside training.
@@ -69,7 +72,7 @@ def run(
         DeviceError: no such device.
         WeightsError: `start`, `vgg` or the checkpoint cannot be used.
     """
-    config = _config(recipe, model, scale)
+    config = _config(recipe, model, scale, blocks)
     place = _device(device)
     perceptual = _perceptual(recipe, start is not None or resume, vgg, report)
     content = _open_folder(out, resume, start)
@@ -99,6 +102,7 @@ def run(
             "perceptual_layers": list(perceptual.layers) if perceptual else None,
             "model": model,
             "scale": list(recipe.scales) or scale,
+            "blocks": _encoder(config).n_blocks,
             "data": {root.name: len(listed) for root, listed in entries.items()},
             "started_from": state.started_from,
             "iterations": state.iteration,
@@ -127,10 +131,15 @@ def run(
     )
 
 
-def _config(recipe: Recipe, model: str, scale: int) -> ESCConfig | LTEConfig:
+def _config(recipe: Recipe, model: str, scale: int, blocks: int | None) -> ESCConfig | LTEConfig:
     """The network that a recipe makes of a name."""
+    config = preset(model, 2 if recipe.name == "arbitrary" else scale)
+    if blocks is not None:
+        if not 1 <= blocks <= config.n_blocks:
+            raise UsageError(f"--blocks {blocks}: {model} has {config.n_blocks}; give 1 to that many")
+        config = replace(config, n_blocks=blocks)
     if recipe.name == "arbitrary":
-        return LTEConfig(preset(model, 2))
+        return LTEConfig(config)
     if model == "esc-lte":
         raise UsageError("esc-lte needs training at all scales at once, by the recipe arbitrary")
     if recipe.name == "real-gan" and scale * recipe.patch < SMALLEST:
@@ -138,7 +147,12 @@ def _config(recipe: Recipe, model: str, scale: int) -> ESCConfig | LTEConfig:
             f"patch={recipe.patch}: real-gan compares crops of at least {SMALLEST} px; at scale {scale} the "
             f"patch must be at least {-(-SMALLEST // scale)}"
         )
-    return preset(model, scale)
+    return config
+
+
+def _encoder(config: ESCConfig | LTEConfig) -> ESCConfig:
+    """Sizes of what makes the features."""
+    return config.encoder if isinstance(config, LTEConfig) else config
 
 
 def _device(name: str) -> torch.device:

@@ -89,7 +89,11 @@ def export_official(model: ESC | ESCLTE) -> dict[str, Tensor]:
 
 
 def starting_weights(source: str | Path, config: ESCConfig | LTEConfig) -> dict[str, Tensor]:
-    """Read weights to start a training from; those of another scale are adapted (`rescale`).
+    """Read weights to start a training from; of another scale or fewer blocks, they are adapted.
+
+    The scale changes by `rescale`. Blocks that the file lacks come last and start as the identity: `conv_out`
+    is zero, so that the network computes what the one of the file does; all else in them is left to the
+    network's own initialisation.
 
     Args:
         source: File of any dialect, or bundled name.
@@ -97,10 +101,10 @@ def starting_weights(source: str | Path, config: ESCConfig | LTEConfig) -> dict[
 
     Returns:
         Float32 tensors by our names, to be loaded into a network of these sizes: all of them, or only those
-        of the encoder.
+        of the encoder, and of new blocks only `conv_out`.
 
     Raises:
-        WeightsError: The file cannot be read, or the networks differ in more than their scale.
+        WeightsError: The file cannot be read, or the networks differ in more than scale and added blocks.
     """
     path = find(source)
     checkpoint = read(path)
@@ -113,16 +117,30 @@ def starting_weights(source: str | Path, config: ESCConfig | LTEConfig) -> dict[
     elif isinstance(config, ESCConfig) and isinstance(theirs, ESCConfig) and theirs.scale != config.scale:
         checkpoint = rescale(checkpoint, config.scale, path)
     found = asdict(checkpoint.config)
+    identity: dict[str, Tensor] = {}
+    if isinstance(theirs, ESCConfig) and isinstance(wanted, ESCConfig):
+        identity = _identity_blocks(wanted, range(theirs.n_blocks, wanted.n_blocks))
+        found["n_blocks"] = wanted.n_blocks if identity else theirs.n_blocks
     differ = [
         f"{key} {found[key]} and not {value}" for key, value in asdict(wanted).items() if found[key] != value
     ]
     if differ:
         raise WeightsError(f"{path}: is of another network than {describe(config)}: {', '.join(differ)}")
-    state = checkpoint.state.items()
+    state = checkpoint.state | identity
     return {
         prefix + name: value.float()
-        for name, value in state
+        for name, value in state.items()
         if not (prefix and name.startswith("upsampler."))
+    }
+
+
+def _identity_blocks(config: ESCConfig, numbers: range) -> dict[str, Tensor]:
+    """What makes these blocks pass their input on."""
+    shapes = {"weight": (config.dim, config.dim, 3, 3), "bias": (config.dim,)}
+    return {
+        f"blocks.{number}.conv_out.{name}": torch.zeros(shape)
+        for number in numbers
+        for name, shape in shapes.items()
     }
 
 
