@@ -1,0 +1,99 @@
+"""Seconds per megapixel and peak memory of whole runs, file to file, at several sizes.
+
+Each size has a process of its own: the network is loaded and tried on a small picture, then a PNG of that
+size is read, enlarged and written. Memory is what the process takes at most above what it held before it
+read; the kernel counts it (Linux). Seconds are of the wall, CPU seconds of all threads: on a machine that
+others use as well, these say more.
+
+    python scripts/bench_sizes.py 6000x4000 4000x3000 2000x1500 1000x1000 --max-memory 15GiB --json sizes.json
+"""
+
+import argparse
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from esc_sr import record
+from esc_sr.image import Picture, write_image
+from esc_sr.upscale.batch import Choices, run
+from esc_sr.upscale.engine import Upscaler
+from esc_sr.upscale.files import Outcome, plan
+from esc_sr.upscale.names import Names
+
+
+def make(width: int, height: int) -> Picture:
+    """Squares of 50 px with some noise."""
+    rng = np.random.default_rng(0)
+    coarse = rng.integers(0, 256, (-(-height // 50), -(-width // 50), 3), dtype=np.uint8)
+    pixels = coarse.repeat(50, 0).repeat(50, 1)[:height, :width]
+    return Picture(pixels // 2 + rng.integers(0, 32, pixels.shape, dtype=np.uint8))
+
+
+def resident(field: str) -> float:
+    """A line of the kernel's account of this process, in GiB: VmRSS is now, VmHWM the most so far."""
+    lines = Path("/proc/self/status").read_text().splitlines()
+    return next(int(line.split()[1]) for line in lines if line.startswith(field)) / 2**20
+
+
+def measure(source: Path, model: str, device: str, max_memory: str | None) -> dict[str, Any]:
+    """Enlarge a file; the figures."""
+    found: dict[str, Any] = {}
+
+    def report(outcome: Outcome) -> None:
+        found.update(status=outcome.status, reason=outcome.reason)
+
+    plans: list[str] = []
+    upscaler = Upscaler(model, 2, device, max_memory=max_memory, report=plans.append)
+    upscaler.upscale(make(64, 64).pixels)
+    with tempfile.TemporaryDirectory() as target:
+        jobs = plan([source], target + "/", Names(), existing="overwrite").jobs
+        Path("/proc/self/clear_refs").write_text("5")  # VmHWM starts anew
+        before, start, cpu = resident("VmRSS"), time.perf_counter(), time.process_time()
+        run(jobs, upscaler, report, Choices("overwrite"))
+        found |= {"seconds": round(time.perf_counter() - start, 1)}
+        found |= {"cpu_seconds": round(time.process_time() - cpu, 1)}
+    return found | {"peak_gib": round(resident("VmHWM") - before, 3), "plan": plans[-1]}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    parser.add_argument("sizes", nargs="*", metavar="WIDTHxHEIGHT")
+    parser.add_argument("--model", default="esc-light")
+    parser.add_argument("--device", default="cpu")
+    parser.add_argument("--max-memory")
+    parser.add_argument("--threads", type=int, default=torch.get_num_threads())
+    parser.add_argument("--json", type=Path)
+    parser.add_argument("--file", type=Path, help=argparse.SUPPRESS)
+    wanted = parser.parse_args()
+    torch.set_num_threads(wanted.threads)
+    if wanted.file:
+        row = measure(wanted.file, wanted.model, wanted.device, wanted.max_memory)
+        record.save(record.document("size", [row]), wanted.json)
+        return
+    facts = {"model": wanted.model, "max_memory": wanted.max_memory}
+    facts |= {"environment": record.environment(torch.device(wanted.device))}
+    rows: list[dict[str, Any]] = []
+    for size in wanted.sizes:
+        width, height = map(int, size.split("x"))
+        with tempfile.TemporaryDirectory() as folder:
+            source, result = Path(folder, "in.png"), Path(folder, "row.json")
+            write_image(make(width, height), source)
+            given = [*sys.argv[1:], "--file", str(source), "--json", str(result)]
+            subprocess.run([sys.executable, __file__, *given], check=True)
+            row = {"width": width, "height": height} | record.load(result)["rows"][0]
+        for kind in ("seconds", "cpu_seconds"):
+            row[f"{kind}_per_megapixel"] = round(row[kind] / (width * height / 1e6), 1)
+        rows.append(row)
+        print(row, flush=True)
+        if wanted.json:
+            record.save(record.document("sizes", rows, **facts), wanted.json)
+
+
+if __name__ == "__main__":
+    main()
