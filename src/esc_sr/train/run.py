@@ -9,16 +9,15 @@ from typing import Any
 import torch
 
 from esc_sr import weights
-from esc_sr.data.coordinates import QuerySampler
 from esc_sr.data.degrade import Degradation
-from esc_sr.data.degraded import DegradedSampler, degraded_pairs
-from esc_sr.data.pairs import CropSampler, Pair, make_pairs
+from esc_sr.data.degraded import degraded_pairs
+from esc_sr.data.pairs import Pair, make_pairs
 from esc_sr.data.pool import PairPool
-from esc_sr.data.tiles import Entry, Tile, find_pictures, load_tiles
+from esc_sr.data.tiles import Progress, Tile, find_pictures, load_tiles
 from esc_sr.errors import DataError, DeviceError, UsageError
 from esc_sr.network import ESC, ESCLTE, ESCConfig, LTEConfig
 from esc_sr.presets import preset
-from esc_sr.train import checkpoint, loop
+from esc_sr.train import checkpoint, feed, loop
 from esc_sr.train.losses import Adversarial, Distance
 from esc_sr.train.perceptual import SMALLEST, PerceptualLoss
 from esc_sr.train.recipes import REAL, Recipe
@@ -33,6 +32,11 @@ def run(
     scale: int,
     data: Sequence[Path],
     out: Path,
+    mix: Sequence[float] | None = None,
+    lr: Sequence[Path] = (),
+    cache: str | int | None = None,
+    workers: int | None = None,
+    share: tuple[int, int] = (0, 1),
     val: Path | None = None,
     budget: Budget | None = None,
     resume: bool = False,
@@ -50,6 +54,12 @@ def run(
         scale: 2, 3 or 4; for the arbitrary recipe, that of the validation.
         data: folders and .tar shards of HR pictures.
         out: folder of the run, made if missing.
+        mix: how often a crop comes from each of `data`, relative to the others; None for every picture alike.
+        lr: folders and .tar shards of LR pictures, one for each of `data`; by default LR is made.
+        cache: memory for decoded pictures, as "4GiB", or "0"; by default half of what is free.
+        workers: processes that read ahead; by default none where all pictures are in memory and training is
+            on the CPU. The crops are the same.
+        share: rank of this process, and how many processes train together.
         val: folder or .tar shard of held-out HR pictures.
         budget: length of the run; without it that of the checkpoint, else the recipe's.
         resume: go on from `out/last.pt`.
@@ -64,8 +74,10 @@ def run(
 
     Raises:
         UsageError: `out` holds a run already and `resume` is off, the checkpoint is of another run, or the
-            recipe is not for this network, or lacks weights that it needs.
-        DataError: pictures are missing, unreadable, or smaller than the patch or the context.
+            recipe is not for this network, or lacks weights that it needs; `mix`, `lr`, `cache` or `share` do
+            not fit.
+        DataError: pictures are missing, unreadable, smaller than the patch or the context, or without the LR
+            that belongs to them.
         DeviceError: no such device.
         WeightsError: `start`, `vgg` or the checkpoint cannot be used.
     """
@@ -86,10 +98,26 @@ def run(
     shared = set(everything) & set(held_out)
     if shared:
         raise DataError(f"{val}: {len(shared)} held-out pictures are training data too; keep them apart")
-    side = round(recipe.patch * (recipe.scales[-1] if recipe.scales else scale))
-    tiles = _load(everything, side, "training", report)
-    sampler = _sampler(recipe, tiles, scale, state)
-    pairs = _pairs(recipe, _load(held_out, 16 * scale, "held-out", report), scale)
+    crops = feed.open_crops(
+        recipe,
+        list(entries.values()),
+        scale=scale,
+        mix=mix,
+        lr=lr,
+        cache=feed.cache_bytes(cache, share[1]),
+        progress=_progress(report, "training"),
+    )
+    batches = feed.stream(
+        crops,
+        recipe,
+        scale=scale,
+        pool=state.pool,
+        device=place,
+        start=state.iteration,
+        share=share,
+        workers=feed.default_workers(crops, place) if workers is None else workers,
+    )
+    pairs = _pairs(recipe, load_tiles(held_out, 16 * scale, _progress(report, "held-out")), scale)
 
     def export() -> None:
         card = {
@@ -100,6 +128,8 @@ def run(
             "model": model,
             "scale": list(recipe.scales) or scale,
             "data": {root.name: len(listed) for root, listed in entries.items()},
+            "mix": list(mix) if mix else None,
+            "lr": [root.name for root in lr] or None,
             "started_from": state.started_from,
             "iterations": state.iteration,
             "batch": recipe.batch,
@@ -114,7 +144,7 @@ def run(
 
     return loop.train(
         state,
-        sampler,
+        batches,
         recipe,
         budget,
         out,
@@ -216,27 +246,9 @@ def _new_state(
         deepcopy(model).requires_grad_(False).eval(),
         objective,
         optimizer,
-        torch.Generator().manual_seed(recipe.seed),
         PairPool(recipe.pool),
         started_from=start.name if start else None,
     )
-
-
-def _sampler(recipe: Recipe, tiles: Sequence[Tile], scale: int, state: checkpoint.State) -> loop.Sampler:
-    """Where the batches of a recipe come from."""
-    if recipe.name == "arbitrary":
-        return QuerySampler(tiles, recipe.patch, (recipe.scales[0], recipe.scales[1]), recipe.queries)
-    if recipe.name in REAL:
-        device = next(state.model.parameters()).device
-        return DegradedSampler(
-            tiles,
-            Degradation(scale=scale),
-            patch=recipe.patch,
-            context=recipe.context,
-            pool=state.pool,
-            device=device,
-        )
-    return CropSampler(list(make_pairs(tiles, scale)), scale, recipe.patch)
 
 
 def _pairs(recipe: Recipe, tiles: Sequence[Tile], scale: int) -> list[Pair]:
@@ -246,12 +258,11 @@ def _pairs(recipe: Recipe, tiles: Sequence[Tile], scale: int) -> list[Pair]:
     )
 
 
-def _load(entries: Sequence[Entry], side: int, what: str, report: loop.Report) -> list[Tile]:
-    """Decode pictures of at least some side, px."""
-    step = max(len(entries) // 20, 1)
+def _progress(report: loop.Report, what: str) -> Progress:
+    """Report some twenty times how far a pass over pictures is."""
 
     def progress(done: int, total: int) -> None:
-        if done % step == 0 or done == total:
+        if done % max(total // 20, 1) == 0 or done == total:
             report({"event": "loading", "what": what, "done": done, "total": total})
 
-    return load_tiles(entries, side, progress)
+    return progress
