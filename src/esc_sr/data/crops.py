@@ -1,7 +1,7 @@
 """Crops by number, and the batches of a run: the same from any step on, for any number of processes."""
 
 import multiprocessing
-import signal
+import os
 from collections.abc import Callable, Iterator, Sequence
 from itertools import count
 from typing import Any, Generic, TypeVar
@@ -88,15 +88,23 @@ def batches(
         UsageError: the batch cannot be divided by the number of processes.
         DataError: a worker died; while iterating, as what a picture raises.
     """
-    rank, world = share
-    if batch % world:
-        raise UsageError(f"batch={batch}: must be a multiple of the {world} processes that share it")
-    part = batch // world
+    rank, part = share[0], part_of(batch, share[1])
     firsts = (step * batch + rank * part for step in count(start))
     numbers = (range(first, first + part) for first in firsts)
     if workers:
         return _read_ahead(crops, numbers, workers)
     return (stack(crops, chosen) for chosen in numbers)
+
+
+def part_of(batch: int, processes: int) -> int:
+    """Crops of a batch that each process takes.
+
+    Raises:
+        UsageError: they cannot be divided.
+    """
+    if batch % processes:
+        raise UsageError(f"batch={batch}: must be a multiple of the {processes} processes that share it")
+    return batch // processes
 
 
 def stack(crops: Dataset[Batch], numbers: range) -> Batch:
@@ -132,7 +140,7 @@ def _read_ahead(crops: Dataset[Batch], numbers: Iterator[range], workers: int) -
         sampler=numbers,
         num_workers=workers,
         collate_fn=_as_it_is,
-        worker_init_fn=_leave_signals,
+        worker_init_fn=_leave_group,
         multiprocessing_context=context,
         generator=torch.Generator(),  # else its seed would be drawn from the global one
     )
@@ -141,11 +149,14 @@ def _read_ahead(crops: Dataset[Batch], numbers: Iterator[range], workers: int) -
             if isinstance(item, EscError):
                 raise item
             yield item
-    except RuntimeError as error:
-        if "DataLoader worker" not in str(error):
-            raise
+    except (RuntimeError, OSError, EOFError) as error:  # the last two where a batch was on its way
+        reason = str(error) or "its batch did not arrive"
+        if reason.startswith("Caught") or (
+            type(error) is RuntimeError and not reason.startswith("DataLoader")
+        ):
+            raise  # not a death, but an error in a worker or here
         raise DataError(
-            f"a process that reads pictures ahead died ({str(error).splitlines()[0]}); "
+            f"a process that reads pictures ahead died ({reason.splitlines()[0]}); "
             "it may have lacked memory: use fewer --workers or less --cache"
         ) from error
 
@@ -155,7 +166,7 @@ def _as_it_is(item: Any) -> Any:
     return item
 
 
-def _leave_signals(worker: int) -> None:
-    """Ctrl-C and SIGTERM, which may go to all processes, are for the run: it still wants its batch."""
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, signal.SIG_IGN)
+def _leave_group(worker: int) -> None:
+    """Ctrl-C, and what else is sent to a whole group, is for the run: it still wants its batch."""
+    if hasattr(os, "setpgid"):
+        os.setpgid(0, 0)
