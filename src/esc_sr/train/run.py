@@ -1,5 +1,6 @@
 """From paths and names to a running training: pictures, network, checkpoint; then the loop."""
 
+from collections import Counter
 from collections.abc import Sequence
 from copy import deepcopy
 from dataclasses import asdict
@@ -9,6 +10,7 @@ from typing import Any
 import torch
 
 from esc_sr import weights
+from esc_sr.data.crops import part_of
 from esc_sr.data.degrade import Degradation
 from esc_sr.data.degraded import degraded_pairs
 from esc_sr.data.pairs import Pair, make_pairs
@@ -81,6 +83,7 @@ def run(
         DeviceError: no such device.
         WeightsError: `start`, `vgg` or the checkpoint cannot be used.
     """
+    part_of(recipe.batch, share[1])  # or an error, before any work
     config = _config(recipe, model, scale)
     place = _device(device)
     perceptual = _perceptual(recipe, start is not None or resume, vgg, report)
@@ -92,15 +95,15 @@ def run(
     budget = budget or Budget(iterations=recipe.iterations)
     state.hardware = sorted({*state.hardware, describe(place)})
 
-    entries = {root: find_pictures(root) for root in data}
+    roots = [find_pictures(root) for root in data]
     held_out = find_pictures(val) if val else []
-    everything = [entry for listed in entries.values() for entry in listed]
+    everything = [entry for listed in roots for entry in listed]
     shared = set(everything) & set(held_out)
     if shared:
         raise DataError(f"{val}: {len(shared)} held-out pictures are training data too; keep them apart")
     crops = feed.open_crops(
         recipe,
-        list(entries.values()),
+        roots,
         scale=scale,
         mix=mix,
         lr=lr,
@@ -127,9 +130,9 @@ def run(
             "perceptual_layers": list(perceptual.layers) if perceptual else None,
             "model": model,
             "scale": list(recipe.scales) or scale,
-            "data": {root.name: len(listed) for root, listed in entries.items()},
+            "data": dict(zip(_labels(data), map(len, roots), strict=True)),
             "mix": list(mix) if mix else None,
-            "lr": [root.name for root in lr] or None,
+            "lr": _labels(lr) or None,
             "started_from": state.started_from,
             "iterations": state.iteration,
             "batch": recipe.batch,
@@ -155,6 +158,12 @@ def run(
         export=export,
         report=report,
     )
+
+
+def _labels(roots: Sequence[Path]) -> list[str]:
+    """What a card calls roots: by their names, or where these are the same, by those of their folders too."""
+    names = Counter(root.name for root in roots)
+    return [root.name if names[root.name] == 1 else f"{root.parent.name}/{root.name}" for root in roots]
 
 
 def _config(recipe: Recipe, model: str, scale: int) -> ESCConfig | LTEConfig:
