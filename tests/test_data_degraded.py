@@ -1,16 +1,20 @@
 """Where the real-world recipes get their batches from, and what they are validated on."""
 
+from collections.abc import Iterator
+from functools import partial
+from itertools import islice
+
 import numpy as np
-import pytest
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from esc_sr.data.crops import Crops
+from esc_sr.data.crops import batches as joint_batches
 from esc_sr.data.degrade import Degradation, Order
-from esc_sr.data.degraded import DegradedSampler, degraded_pairs
+from esc_sr.data.degraded import cut_hr, degrade_batches, degraded_pairs
 from esc_sr.data.pool import PairPool
 from esc_sr.data.tiles import Tile
-from esc_sr.errors import DataError
 
 CPU = torch.device("cpu")
 KEEP = Order(
@@ -28,17 +32,16 @@ def make_tiles(*sides: int) -> list[Tile]:
     return tiles
 
 
-def make_sampler(pool: int = 1, settings: Degradation = Degradation()) -> DegradedSampler:
-    return DegradedSampler(make_tiles(64, 80), settings, patch=8, context=12, pool=PairPool(pool), device=CPU)
-
-
-def draw(sampler: DegradedSampler, seed: int, count: int = 1) -> list[tuple[Tensor, Tensor]]:
-    generator = torch.Generator().manual_seed(seed)
-    return [sampler.sample(6, generator) for _ in range(count)]
+def batches(
+    pool: PairPool, settings: Degradation = Degradation(), seed: int = 0, start: int = 0, rank: int = 0
+) -> Iterator[tuple[Tensor, Tensor]]:
+    crops = Crops(make_tiles(64, 80), partial(cut_hr, side=48), seed)
+    given = joint_batches(crops, 6, start)
+    return degrade_batches(given, settings, patch=8, pool=pool, device=CPU, seed=seed, start=start, rank=rank)
 
 
 def test_both_sides_show_the_same_place_mirrored_or_not() -> None:
-    ((lr, hr),) = draw(make_sampler(settings=REDUCE_ONLY), 0)
+    lr, hr = next(batches(PairPool(1), REDUCE_ONLY))
     assert lr.shape == (6, 3, 8, 8) and hr.shape == (6, 3, 32, 32)
     torch.testing.assert_close(lr, F.interpolate(hr, (8, 8), mode="area"), rtol=0, atol=0.02)
     assert (hr[:, 0, -1, 0] > hr[:, 0, 0, 0]).all()  # never upside down or turned
@@ -47,22 +50,14 @@ def test_both_sides_show_the_same_place_mirrored_or_not() -> None:
     assert set((hr[:, 2].mean((1, 2)) * 255).round().tolist()) == {0, 50}
 
 
-def test_batches_follow_from_the_generator_and_the_pool() -> None:
-    straight, broken = make_sampler(6), make_sampler(6)
-    whole = draw(straight, 3, 4)
-    generator = torch.Generator().manual_seed(3)
-    for _ in range(2):
-        broken.sample(6, generator)
-    other = make_sampler(6)
-    other.pool.load_state_dict(broken.pool.state_dict())
-    torch.testing.assert_close([other.sample(6, generator) for _ in range(2)], whole[2:], rtol=0, atol=0)
-    assert not torch.equal(draw(make_sampler(6), 4)[0][1], whole[0][1])
-
-
-def test_pictures_too_small_to_degrade_are_named_with_a_way_out() -> None:
-    with pytest.raises(DataError, match=r"1 smaller than 64 px: 0\.png; .* --set context=10") as caught:
-        DegradedSampler(make_tiles(40, 64), Degradation(), patch=8, context=16, pool=PairPool(1), device=CPU)
-    assert "\n" not in str(caught.value)
+def test_batches_follow_from_the_step_and_the_pool() -> None:
+    whole = list(islice(batches(PairPool(6)), 4))
+    first, second = PairPool(6), PairPool(6)
+    list(islice(batches(first), 2))
+    second.load_state_dict(first.state_dict())
+    torch.testing.assert_close(list(islice(batches(second, start=2), 2)), whole[2:], rtol=0, atol=0)
+    for other in (batches(PairPool(6), seed=1), batches(PairPool(6), rank=1)):
+        assert not torch.equal(next(other)[0], whole[0][0])
 
 
 def test_validation_pairs_are_the_same_every_time_and_differ_from_each_other() -> None:

@@ -1,15 +1,17 @@
 """Crops of LR and HR show the same place the same way up."""
 
 from collections import Counter
+from functools import partial
 
 import numpy as np
 import pytest
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
-from esc_sr.data.pairs import CropSampler, Pair, make_pairs, turn
-from esc_sr.data.tiles import Tile
-from esc_sr.errors import DataError
+from esc_sr.data.crops import Crops, stack
+from esc_sr.data.pairs import cut_pair, make_pairs, turn
+from esc_sr.data.tiles import Source, Tile
 from esc_sr.resize import downscale
 
 
@@ -17,6 +19,13 @@ def ramp(height: int, width: int) -> NDArray[np.uint8]:
     """Red rises to the right, green downwards: any shift, turn or mirroring shows."""
     y, x = np.mgrid[:height, :width]
     return np.stack([2 * x, 2 * y, x + y], axis=-1).astype(np.uint8)
+
+
+def take(count: int, tiles: list[Tile], scale: int, patch: int) -> tuple[Tensor, ...]:
+    pairs: list[tuple[Source, Source]] = [
+        (Tile(name, lr), Tile(name, hr)) for name, lr, hr in make_pairs(tiles, scale)
+    ]
+    return stack(Crops(pairs, partial(cut_pair, scale=scale, patch=patch), seed=1), range(count))
 
 
 @pytest.mark.parametrize("scale", [2, 3, 4])
@@ -30,8 +39,7 @@ def test_lr_is_the_whole_picture_reduced_and_hr_cropped_to_match(scale: int) -> 
 
 @pytest.mark.parametrize("scale", [2, 3])
 def test_lr_crop_is_the_reduced_hr_crop_in_every_symmetry(scale: int) -> None:
-    pairs = list(make_pairs([Tile("ramp", ramp(120, 126))], scale))
-    lr, hr = CropSampler(pairs, scale, patch=10).sample(64, torch.Generator().manual_seed(1))
+    lr, hr = take(64, [Tile("ramp", ramp(120, 126))], scale, patch=10)
     assert lr.shape == (64, 3, 10, 10)
     assert hr.shape == (64, 3, 10 * scale, 10 * scale)
     assert lr.dtype == hr.dtype == torch.float32
@@ -53,39 +61,16 @@ def test_turn_makes_the_eight_symmetries() -> None:
 
 
 def test_values_are_bytes_over_255() -> None:
-    pair = Pair("a", np.full((4, 4, 3), 51, np.uint8), np.full((8, 8, 3), 255, np.uint8))
-    lr, hr = CropSampler([pair], 2, 4).sample(1, torch.Generator())
+    low, high = Tile("a", np.full((4, 4, 3), 51, np.uint8)), Tile("a", np.full((8, 8, 3), 255, np.uint8))
+    lr, hr = cut_pair((low, high), np.random.default_rng(0), scale=2, patch=4)
     assert (lr == 0.2).all()
     assert (hr == 1).all()
 
 
-def test_the_generator_alone_decides_the_crops() -> None:
-    rng = np.random.default_rng(0)
-    tiles = [Tile(str(i), rng.integers(0, 256, (40, 48, 3), dtype=np.uint8)) for i in range(3)]
-    sampler = CropSampler(list(make_pairs(tiles, 2)), 2, 8)
-    generator = torch.Generator().manual_seed(5)
-    first, state = sampler.sample(4, generator), generator.get_state()
-    second = sampler.sample(4, generator)
-    again = sampler.sample(4, torch.Generator().manual_seed(5))
-    generator.set_state(state)
-    resumed = sampler.sample(4, generator)
-    torch.testing.assert_close(first, again, rtol=0, atol=0)
-    torch.testing.assert_close(second, resumed, rtol=0, atol=0)
-    assert not torch.equal(first[0], second[0])
-
-
 def test_all_places_and_pictures_are_drawn_evenly() -> None:
     tiles = [Tile(str(i), np.full((10, 12, 3), 100 * i, np.uint8) + ramp(10, 12)) for i in range(2)]
-    pairs = list(make_pairs(tiles, 2))
-    lr, _ = CropSampler(pairs, 2, 4).sample(2000, torch.Generator().manual_seed(0))
+    lr, _ = take(2000, tiles, 2, patch=4)
     corners = (255 * lr.amin(dim=(2, 3))[:, :2]).round().int()
     counts = Counter(map(tuple, corners.tolist()))
     assert len(counts) == 2 * 2 * 3
     assert min(counts.values()) > 2000 / 12 * 0.75
-
-
-@pytest.mark.parametrize("pairs", [0, 1])
-def test_no_pair_or_one_below_the_patch_is_refused(pairs: int) -> None:
-    small = Pair("small.png", np.zeros((8, 20, 3), np.uint8), np.zeros((16, 40, 3), np.uint8))
-    with pytest.raises(DataError, match=r"small\.png" if pairs else "none"):
-        CropSampler([small] * pairs, 2, 9)

@@ -23,8 +23,7 @@ BUDGET = Budget(minutes=1.5)
 def make_state(iteration: int = 0) -> checkpoint.State:
     model, ema = nn.Conv2d(1, 1, 3), nn.Conv2d(1, 1, 3)
     optimizer = torch.optim.AdamW(model.parameters(), lr=0.1)
-    generator = torch.Generator().manual_seed(iteration)
-    return checkpoint.State(model, ema, Distance(), optimizer, generator, iteration=iteration)
+    return checkpoint.State(model, ema, Distance(), optimizer, iteration=iteration)
 
 
 def write(state: checkpoint.State, out: Path) -> None:
@@ -45,7 +44,6 @@ def test_round_trip_keeps_everything(tmp_path: Path) -> None:
     assert Budget(**content["budget"]) == BUDGET
     for name in ("iteration", "elapsed", "skipped", "hardware", "scores", "started_from"):
         assert getattr(other, name) == getattr(state, name)
-    assert torch.equal(other.generator.get_state(), state.generator.get_state())
     for a, b in ((other.model, state.model), (other.ema, state.ema)):
         torch.testing.assert_close(a.state_dict(), b.state_dict(), rtol=0, atol=0)
     torch.testing.assert_close(other.optimizer.state_dict(), state.optimizer.state_dict(), rtol=0, atol=0)
@@ -129,6 +127,7 @@ def test_a_checkpoint_from_before_a_part_was_added_goes_on(tmp_path: Path) -> No
     for added in (content, content["recipe"]):
         for name in ("objective", "pool", "clip", "weights"):
             added.pop(name, None)
+    content["generator"] = torch.zeros(8)  # what a checkpoint has no more
     torch.save(content, tmp_path / "last.pt")
     state = make_state()
     checkpoint.restore(state, checkpoint.load(tmp_path), classic(), CONFIG)

@@ -3,9 +3,10 @@
 import json
 import os
 import signal
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from copy import deepcopy
 from dataclasses import replace
+from functools import partial
 from itertools import count
 from pathlib import Path
 from types import SimpleNamespace
@@ -16,7 +17,8 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from esc_sr.data.pairs import CropSampler, Pair, make_pairs
+from esc_sr.data.crops import Batch, Crops, batches
+from esc_sr.data.pairs import Pair, cut_pair, make_pairs
 from esc_sr.data.tiles import Tile
 from esc_sr.errors import EscError
 from esc_sr.train import checkpoint
@@ -35,8 +37,10 @@ def make_pairs_of_blobs() -> list[Pair]:
     return list(make_pairs([Tile("blobs", np.stack(waves, axis=-1).astype(np.uint8))], 2))
 
 
-def make_sampler() -> CropSampler:
-    return CropSampler(make_pairs_of_blobs(), 2, RECIPE.patch)
+def make_batches(start: int = 0) -> Iterator[Batch]:
+    pairs = [(Tile(name, lr), Tile(name, hr)) for name, lr, hr in make_pairs_of_blobs()]
+    cut = partial(cut_pair, scale=2, patch=RECIPE.patch)
+    return batches(Crops(pairs, cut, RECIPE.seed), RECIPE.batch, start)
 
 
 def make_state() -> checkpoint.State:
@@ -49,17 +53,18 @@ def make_state() -> checkpoint.State:
         model.parameters(), lr=RECIPE.lr, betas=RECIPE.betas, weight_decay=0, fused=True
     )
     ema = deepcopy(model).requires_grad_(False)
-    return checkpoint.State(model, ema, Distance(), optimizer, torch.Generator().manual_seed(RECIPE.seed))
+    return checkpoint.State(model, ema, Distance(), optimizer)
 
 
 def run(
     state: checkpoint.State,
     out: Path,
     budget: Budget = TWENTY,
-    sampler: CropSampler | None = None,
+    given: Iterator[Batch] | None = None,
     **options: Any,
 ) -> bool:
-    return train(state, sampler or make_sampler(), RECIPE, budget, out, config={}, **options)
+    given = given or make_batches(state.iteration)
+    return train(state, given, RECIPE, budget, out, config={}, **options)
 
 
 def resume(out: Path) -> checkpoint.State:
@@ -81,7 +86,6 @@ def assert_same(a: checkpoint.State, b: checkpoint.State) -> None:
         torch.testing.assert_close(
             getattr(a, name).state_dict(), getattr(b, name).state_dict(), rtol=0, atol=0
         )
-    assert torch.equal(a.generator.get_state(), b.generator.get_state())
     assert a.iteration == b.iteration
 
 
@@ -190,7 +194,7 @@ def test_accumulating_takes_the_same_step(tmp_path: Path) -> None:
         recipe = replace(RECIPE, accumulate=parts, warmup=0)
         train(
             state,
-            make_sampler(),
+            make_batches(),
             recipe,
             Budget(iterations=3),
             tmp_path,
@@ -213,7 +217,7 @@ def test_a_long_gradient_is_shortened(tmp_path: Path) -> None:
         lengths.append(float(nn.utils.get_total_norm(gradients)))
 
     state.optimizer.register_step_pre_hook(measure)
-    batch = make_sampler().sample(4, state.generator)
+    batch = next(make_batches())
     for clip in (0.0, 1e6, 1e-3):
         step(state, state.model, batch, replace(RECIPE, clip=clip), 0.0, "fp32")
     assert lengths == [lengths[0], lengths[0], pytest.approx(1e-3, rel=1e-3)]
@@ -264,17 +268,10 @@ def test_checkpoints_and_validations_come_at_their_times(tmp_path: Path) -> None
     assert exported == [6]
 
 
-class Poisoned(CropSampler):
-    """Gives pictures that are not finite at some steps."""
-
-    def __init__(self, bad_steps: set[int], value: float) -> None:
-        super().__init__(make_pairs_of_blobs(), 2, RECIPE.patch)
-        self.bad_steps, self.value, self.step = bad_steps, value, 0
-
-    def sample(self, batch: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
-        self.step += 1
-        lr, hr = super().sample(batch, generator)
-        return lr, hr.fill_(self.value) if self.step in self.bad_steps else hr
+def poisoned(bad_steps: set[int], value: float) -> Iterator[Batch]:
+    """Batches with pictures that are not finite at some steps, counted from 1."""
+    for number, (lr, hr) in enumerate(make_batches(), start=1):
+        yield lr, hr.fill_(value) if number in bad_steps else hr
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf")])
@@ -286,8 +283,7 @@ def test_bad_steps_are_left_out_and_counted(tmp_path: Path, value: float) -> Non
         if record["event"] == "train":
             weights.append(deepcopy(state.model.state_dict()))
 
-    sampler = Poisoned(bad, value)
-    assert run(state, tmp_path, sampler=sampler, habits=Habits(log_every=1), report=watch)
+    assert run(state, tmp_path, given=poisoned(bad, value), habits=Habits(log_every=1), report=watch)
     records = [record for record in read_log(tmp_path) if record["event"] == "train"]
     assert [record["iteration"] for record in records if record["loss"] is None] == sorted(bad)
     assert records[-1]["skipped"] == state.skipped == len(bad)
@@ -309,13 +305,12 @@ def test_a_gradient_that_is_not_finite_is_a_bad_step_too(tmp_path: Path) -> None
 def test_too_many_bad_steps_in_a_row_end_the_run_without_saving(tmp_path: Path) -> None:
     run(make_state(), tmp_path)
     before = (tmp_path / "last.pt").read_bytes()
-    sampler = Poisoned(set(range(1, 100)), float("nan"))
     with pytest.raises(EscError, match="step 31: 11 in a row") as caught:
         run(
             resume(tmp_path),
             tmp_path,
             Budget(iterations=100),
-            sampler=sampler,
+            given=poisoned(set(range(1, 100)), float("nan")),
             habits=Habits(save_minutes=60),
         )
     assert "\n" not in str(caught.value)
@@ -325,7 +320,7 @@ def test_too_many_bad_steps_in_a_row_end_the_run_without_saving(tmp_path: Path) 
 @pytest.mark.parametrize(("loss", "power"), [("l1", 1), ("mse", 2)])
 def test_the_objective_decides_what_is_made_small(loss: str, power: int) -> None:
     state = make_state()
-    lr, hr = make_sampler().sample(4, state.generator)
+    lr, hr = next(make_batches())
     with torch.no_grad():
         expected = (state.model(lr) - hr).abs().pow(power).mean()
     state.objective = Distance(loss)

@@ -83,7 +83,7 @@ def test_a_step_moves_both_or_neither(perceptual: PerceptualLoss) -> None:
     model, ema = nn.Conv2d(3, 3, 1), nn.Conv2d(3, 3, 1)
     objective = Adversarial(perceptual, Judge())
     optimizer = torch.optim.AdamW([*model.parameters(), *objective.parameters()])
-    state = State(model, ema, objective, optimizer, torch.Generator())
+    state = State(model, ema, objective, optimizer)
 
     def values() -> list[Tensor]:
         return [value.detach().clone() for part in (model, ema, objective) for value in part.parameters()]

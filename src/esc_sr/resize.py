@@ -1,5 +1,6 @@
 """The MATLAB-compatible bicubic that makes the low-resolution pictures of training and of the benchmarks."""
 
+from collections.abc import Callable
 from typing import Literal, TypeVar
 
 import numpy as np
@@ -10,6 +11,7 @@ from esc_sr.errors import UsageError
 
 Edge = Literal["mirror", "replicate"]
 Image = TypeVar("Image", np.ndarray, Tensor)
+Taps = tuple[np.ndarray, np.ndarray]
 
 
 def resize(image: Image, size: tuple[int, int], edge: Edge = "mirror") -> Image:
@@ -42,8 +44,8 @@ def resize(image: Image, size: tuple[int, int], edge: Edge = "mirror") -> Image:
             f"cannot resize a {image.dtype} array of shape {image.shape}; "
             "pass uint8 or uint16 (H, W) or (H, W, C), or a floating torch tensor (..., H, W)"
         )
-    columns = _resize_rows(image, size[0], edge).swapaxes(0, 1)
-    return np.ascontiguousarray(_resize_rows(columns, size[1], edge).swapaxes(0, 1))
+    rows, columns = (_taps(*sides, edge) for sides in zip(image.shape, size, strict=False))
+    return _weigh(image, rows, columns)
 
 
 def downscale(image: np.ndarray, scale: float, edge: Edge = "mirror") -> np.ndarray:
@@ -65,9 +67,43 @@ def downscale(image: np.ndarray, scale: float, edge: Edge = "mirror") -> np.ndar
     height, width = image.shape[:2]
     if not 1 <= scale <= min(height, width):
         raise UsageError(f"cannot reduce {height} x {width} pixels by {scale}; use 1 to {min(height, width)}")
-    size = int(height / scale + 1e-9), int(width / scale + 1e-9)
+    size = reduced((height, width), scale)
     height, width = enlarged(size, scale)
     return resize(image[:height, :width], size, edge)
+
+
+def downscale_part(
+    read: Callable[[int, int, int, int], np.ndarray],
+    size: tuple[int, int],
+    scale: float,
+    part: tuple[int, int, int, int],
+) -> np.ndarray:
+    """Make a part of what `downscale` makes of a whole picture, equal to the last bit, from what it takes.
+
+    The kernel reaches 2 `scale` px beyond the part; what is read ends there, and at the picture's edge.
+
+    Args:
+        read: Gives the region (top, left, height, width), px, of a picture, uint8 or uint16 (H, W) or
+            (H, W, C).
+        size: Height and width of that picture.
+        scale: As in `downscale`.
+        part: Top, left, height and width of what is wanted, in px of the reduced picture; inside it.
+
+    Returns:
+        The same dtype, (height, width) or (height, width, C).
+    """
+    lr = reduced(size, scale)
+    (top, rows), (left, columns) = (
+        _cut_taps(_taps(side, count, "mirror"), first, length)
+        for side, count, first, length in zip(enlarged(lr, scale), lr, part[:2], part[2:], strict=True)
+    )
+    region = read(top, left, int(rows[0].max()) + 1, int(columns[0].max()) + 1)
+    return _weigh(region, rows, columns)
+
+
+def reduced(size: tuple[int, int], scale: float) -> tuple[int, int]:
+    """Height and width that `downscale` reduces a picture of some height and width to, px."""
+    return int(size[0] / scale + 1e-9), int(size[1] / scale + 1e-9)
 
 
 def enlarged(size: tuple[int, int], scale: float) -> tuple[int, int]:
@@ -75,16 +111,22 @@ def enlarged(size: tuple[int, int], scale: float) -> tuple[int, int]:
     return round(size[0] * scale), round(size[1] * scale)
 
 
-def _resize_rows(image: np.ndarray, size: int, edge: Edge) -> np.ndarray:
-    """(H, ...) integers -> (size, ...), summed in float64 and rounded half up."""
-    index, weight = _taps(image.shape[0], size, edge)
+def _weigh(image: np.ndarray, rows: Taps, columns: Taps) -> np.ndarray:
+    """(H, W, ...) integers -> what the taps make of its rows and then of its columns."""
+    return np.ascontiguousarray(
+        _weigh_rows(_weigh_rows(image, *rows).swapaxes(0, 1), *columns).swapaxes(0, 1)
+    )
+
+
+def _weigh_rows(image: np.ndarray, index: np.ndarray, weight: np.ndarray) -> np.ndarray:
+    """(H, ...) integers -> (len(index), ...), summed in float64 and rounded half up."""
     flat = np.ascontiguousarray(image).reshape(image.shape[0], -1)
-    result = np.empty((size, flat.shape[1]), image.dtype)
+    result = np.empty((len(index), flat.shape[1]), image.dtype)
     top = np.iinfo(image.dtype).max
-    for row in range(size):  # one output row at a time: little memory, and the row stays in the cache
+    for row in range(len(index)):  # one output row at a time: little memory, and the row stays in the cache
         total = (weight[row, :, None] * flat[index[row]]).sum(axis=0)
         result[row] = np.clip(np.floor(total + 0.5), 0, top)
-    return result.reshape(size, *image.shape[1:])
+    return result.reshape(len(index), *image.shape[1:])
 
 
 def _resize_tensor(image: Tensor, size: tuple[int, int], edge: Edge) -> Tensor:
@@ -105,7 +147,14 @@ def _resize_tensor(image: Tensor, size: tuple[int, int], edge: Edge) -> Tensor:
     return image.contiguous()
 
 
-def _taps(size_in: int, size_out: int, edge: Edge) -> tuple[np.ndarray, np.ndarray]:
+def _cut_taps(taps: Taps, first: int, count: int) -> tuple[int, Taps]:
+    """The first input of some outputs, and their taps, counted from there."""
+    index, weight = (part[first : first + count] for part in taps)
+    start = int(index.min())
+    return start, (index - start, weight)
+
+
+def _taps(size_in: int, size_out: int, edge: Edge) -> Taps:
     """Which inputs make each output, and how much: indices and float64 weights, both (size_out, taps)."""
     scale = size_out / size_in
     shrink = min(scale, 1.0)

@@ -18,6 +18,8 @@ _LATER = {
     "compare": "Measure a picture against its original, or alone.",
     "train": "Train a network by one of the paper's recipes.",
     "benchmark": "Measure what the networks cost: MACs, latency, memory.",
+    "check-data": "List training pictures that are unreadable, too small, unpaired or there twice.",
+    "extract": "Cut large training pictures into overlapping tiles.",
     "degrade": "Make low-resolution samples by the real-world degradation, to look at.",
     "info": "Tell what a checkpoint file is.",
     "convert": "Convert a checkpoint file to another dialect.",
@@ -78,6 +80,7 @@ def main() -> None:
 
 def _import_verb(name: str) -> Any:
     """The real command behind a name in `_LATER`: of the module of that name, or of `weights`."""
+    name = name.replace("-", "_")
     module = import_module(f"esc_sr.cli.{'weights' if name in ('info', 'convert', 'models') else name}")
     if hasattr(module, "app"):
         return get_group(module.app)

@@ -24,6 +24,18 @@ def note(text: str) -> None:
     typer.echo(f"esc-sr: {text}", err=True)
 
 
+def counter(what: str) -> Callable[[int, int], None]:
+    """A counter of pictures on stderr, if that is a terminal."""
+
+    def show(done: int, total: int) -> None:
+        if sys.stderr.isatty():
+            typer.echo(f"{what}: {done}/{total}", err=True, nl=done == total)
+            if done < total:
+                typer.echo("\r", err=True, nl=False)
+
+    return show
+
+
 class Report:
     """Says what became of each input, and counts.
 

@@ -28,6 +28,23 @@ def _add_recipe(recipe: recipes.Recipe, network: str, scales: str, scale_default
         data: Annotated[
             list[Path] | None, typer.Option(help="Folder or .tar shard of HR pictures; may be repeated.")
         ] = None,
+        mix: Annotated[
+            str | None,
+            typer.Option(metavar="2,1", help="How often crops come from each --data; else by its pictures."),
+        ] = None,
+        lr: Annotated[
+            list[Path] | None,
+            typer.Option(help="LR pictures of each --data, for classic; by default they are made."),
+        ] = None,
+        cache: Annotated[
+            str | None,
+            typer.Option(
+                metavar="4GiB", help="Memory for decoded pictures, or 0; by default half of the free."
+            ),
+        ] = None,
+        workers: Annotated[
+            int | None, typer.Option(min=0, help="Processes that read ahead; the crops are the same.")
+        ] = None,
         out: Annotated[
             Path | None, typer.Option(help="Folder of the run: checkpoints, log, ema.safetensors.")
         ] = None,
@@ -95,6 +112,10 @@ def _add_recipe(recipe: recipes.Recipe, network: str, scales: str, scale_default
             blocks=blocks,
             data=data,
             out=out,
+            mix=_numbers(mix),
+            lr=lr or (),
+            cache=cache,
+            workers=workers,
             val=val,
             budget=budget,
             resume=resume,
@@ -136,6 +157,14 @@ _add_recipe(
     4,
     "Go on --from weights of real-mse with perceptual and adversarial loss (Supp. 6.3, stage 2).",
 )
+
+
+def _numbers(mix: str | None) -> list[float] | None:
+    """The numbers of --mix."""
+    try:
+        return None if mix is None else [float(part) for part in mix.split(",")]
+    except ValueError:
+        raise UsageError(f"--mix {mix}: must be numbers, written like 2,1") from None
 
 
 @app.command()

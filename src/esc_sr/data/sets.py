@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,6 +13,8 @@ from esc_sr.data.tiles import to_rgb8
 from esc_sr.errors import DataError, ImageError
 from esc_sr.image import FORMATS, read_image, read_size
 from esc_sr.resize import downscale, enlarged
+
+T = TypeVar("T")
 
 _LAYOUTS = (("HR", "LR_bicubic/X{s}"), ("X{s}/HR", "X{s}/LR"), ("GTmod12", "LRbicx{s}"))
 """Where HR and LR lie below the folder of a set; {s} is the scale."""
@@ -156,8 +158,7 @@ def paired_set(
         return _checked(BenchmarkSet(name, scale, source, items))
     found, problems = [], []
     for file in _some_pictures(hr):
-        names = [pattern.format(stem=file.stem, s=scale) for pattern in _LR_NAMES]
-        partner = next((low.pop(wanted) for wanted in names if wanted in low), None)
+        partner = take_partner(low, file.stem, scale)
         if partner is None:
             problems.append(f"{file.name} has no partner in {lr}")
         found.append(Item(file.stem, file, partner))
@@ -165,6 +166,23 @@ def paired_set(
     if problems:
         raise DataError(f"{name} x{scale}: {'; '.join(problems)}")
     return _checked(BenchmarkSet(name, scale, source, tuple(found)))
+
+
+def take_partner(low: dict[str, T], stem: str, scale: int) -> T | None:
+    """Take the LR picture of an HR one out of those that are left, by its name without suffix."""
+    names = (pattern.format(stem=stem, s=scale) for pattern in _LR_NAMES)
+    return next((low.pop(wanted) for wanted in names if wanted in low), None)
+
+
+def misfit(name: str, hr: tuple[int, int], lr: tuple[int, int], scale: int) -> str | None:
+    """What is wrong with the sizes of a pair, px; HR may be larger than its LR by less than the scale."""
+    wanted = enlarged(lr, scale)
+    if all(0 <= side - least < scale for side, least in zip(hr, wanted, strict=True)):
+        return None
+    return (
+        f"{name} is {hr[1]} x {hr[0]} px in HR and {lr[1]} x {lr[0]} in LR, "
+        f"which x{scale} makes {wanted[1]} x {wanted[0]}"
+    )
 
 
 def _pictures(folder: Path) -> list[Path]:
@@ -180,7 +198,7 @@ def _some_pictures(folder: Path) -> list[Path]:
 
 
 def _checked(pictures: BenchmarkSet) -> BenchmarkSet:
-    """The set, if all sizes fit; an HR picture may be larger than its LR by less than the scale."""
+    """The set, if all sizes fit."""
     problems = [problem for item in pictures.items if (problem := _misfit(item, pictures.scale))]
     if problems:
         raise DataError(f"{pictures.name} x{pictures.scale}: {'; '.join(problems)}")
@@ -198,10 +216,4 @@ def _misfit(item: Item, scale: int) -> str | None:
         return None
     if lr is None:
         return None if min(hr) >= scale else f"{item.name} is {hr[1]} x {hr[0]} px, too small for x{scale}"
-    wanted = enlarged(lr, scale)
-    if all(0 <= side - least < scale for side, least in zip(hr, wanted, strict=True)):
-        return None
-    return (
-        f"{item.name} is {hr[1]} x {hr[0]} px in HR and {lr[1]} x {lr[0]} in LR, "
-        f"which x{scale} makes {wanted[1]} x {wanted[0]}"
-    )
+    return misfit(item.name, hr, lr, scale)

@@ -1,17 +1,42 @@
 """Pictures as training and validation read them: folders and tar shards in, 8-bit RGB out."""
 
+import mmap
 import os
 import tarfile
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Protocol, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from esc_sr.errors import DataError, ImageError
-from esc_sr.image import FORMATS, Picture, decode_image
+from esc_sr.image import FORMATS, Picture, decode_image, decode_region, decode_size
+
+Progress = Callable[[int, int], None]
+
+
+class Named(Protocol):
+    """What has a name to be called by in errors."""
+
+    @property
+    def name(self) -> str:
+        """The name."""
+
+
+T = TypeVar("T", bound=Named)
+S = TypeVar("S")
+R = TypeVar("R")
+
+
+class Fault(str):
+    """What is wrong with a picture."""
+
+
+def no_progress(done: int, total: int) -> None:
+    """A `Progress` that nobody sees."""
 
 
 @dataclass(frozen=True)
@@ -30,12 +55,48 @@ class Entry:
             (H, W, 3) RGB, 0..255.
 
         Raises:
-            ImageError: the bytes are no picture, or only a part of one.
-            OSError: the file cannot be read.
+            ImageError: the file cannot be read; the bytes are no picture, or only a part of one.
         """
-        with open(self.path, "rb") as file:
-            file.seek(self.offset)
-            return to_rgb8(decode_image(file.read(self.size), self.name))
+        return to_rgb8(decode_image(bytes(self._map()), self.name))
+
+    def read_size(self) -> tuple[int, int]:
+        """Height and width, px, of which the header is read only; errors as in `read`."""
+        return decode_size(self._map(), self.name)
+
+    def read_part(self, top: int, left: int, height: int, width: int) -> NDArray[np.uint8]:
+        """Decode a part, (height, width, 3) RGB, as `decode_region` does; errors as in `read`."""
+        return to_rgb8(decode_region(self._map(), self.name, top, left, height, width))
+
+    def _map(self) -> memoryview:
+        """The bytes, of which only those are read that are looked at."""
+        try:
+            with open(self.path, "rb") as file:
+                whole = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+        except (OSError, ValueError) as error:  # an empty file cannot be mapped
+            raise ImageError(f"cannot read {self.name}: {error}") from error
+        return memoryview(whole)[self.offset : self.offset + self.size]
+
+
+class Source(Protocol):
+    """A picture that crops are taken of, wherever its pixels are: (H, W, 3) RGB, 0..255."""
+
+    @property
+    def name(self) -> str:
+        """Of its file."""
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """Height and width, px."""
+
+    def read(self) -> NDArray[np.uint8]:
+        """The whole picture.
+
+        Raises:
+            ImageError: the file cannot be read, or is damaged.
+        """
+
+    def crop(self, top: int, left: int, height: int, width: int) -> NDArray[np.uint8]:
+        """A part of it, which lies inside; errors as in `read`."""
 
 
 @dataclass(frozen=True)
@@ -44,6 +105,19 @@ class Tile:
 
     name: str
     pixels: NDArray[np.uint8]
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """Height and width, px."""
+        return self.pixels.shape[0], self.pixels.shape[1]
+
+    def read(self) -> NDArray[np.uint8]:
+        """The whole picture, not copied."""
+        return self.pixels
+
+    def crop(self, top: int, left: int, height: int, width: int) -> NDArray[np.uint8]:
+        """A part of it, not copied."""
+        return self.pixels[top : top + height, left : left + width]
 
 
 def to_rgb8(picture: Picture) -> NDArray[np.uint8]:
@@ -56,30 +130,6 @@ def to_rgb8(picture: Picture) -> NDArray[np.uint8]:
     elif rgb.dtype == np.float32:
         rgb = np.rint(rgb.clip(0, 1) * 255)
     return np.ascontiguousarray(rgb, dtype=np.uint8)
-
-
-def require_sides(
-    pictures: Iterable[tuple[str, NDArray[np.uint8]]],
-    least: int,
-    unit: str = "px",
-    advice: str = "a smaller patch",
-) -> None:
-    """Refuse to train on no pictures, or on pictures that a crop does not fit into.
-
-    Args:
-        pictures: names and pixels (H, W, ...).
-        least: height and width that each must have, in `unit`.
-        unit: of `least`, for the message.
-        advice: what to do other than using other pictures.
-
-    Raises:
-        DataError: there are none, or some are too small; names the first few.
-    """
-    sides = [(name, min(pixels.shape[:2])) for name, pixels in pictures]
-    small = [name for name, side in sides if side < least]
-    if not sides or small:
-        what = f"{len(small)} smaller than {least} {unit}: {', '.join(small[:5])}" if small else "none"
-        raise DataError(f"pictures to train on: {what}; use other pictures or {advice}")
 
 
 def find_pictures(root: Path) -> list[Entry]:
@@ -115,9 +165,7 @@ def _tar_entries(shard: Path) -> list[Entry]:
         raise DataError(f"{shard}: not a folder and not an uncompressed .tar file ({error})") from error
 
 
-def load_tiles(
-    entries: Sequence[Entry], min_side: int, progress: Callable[[int, int], None] = lambda done, total: None
-) -> list[Tile]:
+def load_tiles(entries: Sequence[Entry], min_side: int, progress: Progress = no_progress) -> list[Tile]:
     """Decode pictures, several at a time.
 
     Args:
@@ -129,29 +177,63 @@ def load_tiles(
         DataError: some cannot be read or are too small; names the first few.
     """
 
-    def load(entry: Entry) -> Tile | str:
-        try:
-            pixels = entry.read()
-        except (ImageError, OSError) as error:
-            return str(error) if entry.name in str(error) else f"{entry.name}: {error}"
-        height, width = pixels.shape[:2]
-        if min(height, width) < min_side:
-            return f"{entry.name}: {width} x {height} px, at least {min_side} x {min_side} needed"
+    def load(entry: Entry) -> Tile:
+        pixels = entry.read()
+        require_side(pixels.shape[:2], min_side)
         return Tile(entry.name, pixels)
 
-    tiles: list[Tile] = []
-    faults: list[str] = []
-    with ThreadPoolExecutor(os.cpu_count()) as pool:
-        for done, result in enumerate(pool.map(load, entries), start=1):
-            if isinstance(result, Tile):
-                tiles.append(result)
-            else:
-                faults.append(result)
-            progress(done, len(entries))
+    return for_each(load, entries, progress)
+
+
+def for_each(work: Callable[[T], R], pictures: Sequence[T], progress: Progress = no_progress) -> list[R]:
+    """Do something with each of many pictures, several at a time.
+
+    Args:
+        work: may raise ImageError and DataError.
+        pictures: each has a name.
+        progress: called with (pictures done, pictures in all).
+
+    Raises:
+        DataError: some failed; names the first few.
+    """
+
+    def try_it(picture: T) -> R | Fault:
+        try:
+            return work(picture)
+        except (ImageError, DataError) as error:
+            return Fault(str(error) if picture.name in str(error) else f"{picture.name}: {error}")
+
+    results: list[R] = []
+    faults: list[Fault] = []
+    for done, result in enumerate(in_threads(try_it, pictures), start=1):
+        if isinstance(result, Fault):
+            faults.append(result)
+        else:
+            results.append(result)
+        progress(done, len(pictures))
     if faults:
-        more = f"; and {len(faults) - 5} more" if len(faults) > 5 else ""
-        names = "; ".join(faults[:5])
         raise DataError(
-            f"{len(faults)} of {len(entries)} pictures cannot be used, remove them: {names}{more}"
+            f"{len(faults)} of {len(pictures)} pictures cannot be used, remove them: {first_few(faults)}"
         )
-    return tiles
+    return results
+
+
+def in_threads(work: Callable[[S], R], items: Sequence[S]) -> Iterator[R]:
+    """Results in the order of the items; what has not begun when the loop is left, is not done."""
+    pool = ThreadPoolExecutor(os.cpu_count())
+    try:
+        yield from pool.map(work, items)
+    finally:
+        pool.shutdown(cancel_futures=True)
+
+
+def require_side(size: tuple[int, ...], least: int) -> None:
+    """Refuse a picture of some height and width, px, whose shorter side is below the least."""
+    if min(size) < least:
+        raise DataError(f"{size[1]} x {size[0]} px, at least {least} x {least} needed")
+
+
+def first_few(faults: Sequence[str]) -> str:
+    """The first five of many faults, and how many more there are."""
+    more = f"; and {len(faults) - 5} more" if len(faults) > 5 else ""
+    return "; ".join(faults[:5]) + more

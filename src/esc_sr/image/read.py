@@ -21,6 +21,7 @@ MAX_PIXELS = 2**29
 
 _LOADERS = {kind: f"{kind}load_buffer" for kind in ("png", "jpeg", "webp", "tiff", "gif")}
 _LOADERS["avif"] = "heifload_buffer"
+_DTYPES = {"uchar": np.uint8, "ushort": np.uint16, "float": np.float32}
 _JPEG_DAMAGE = ("premature end", "bad Huffman", "bad arithmetic", "instead of RST")
 _SPACES = {
     "uchar": ("b-w", "srgb"),
@@ -71,18 +72,60 @@ def read_shape(path: str | Path) -> tuple[int, int, int]:
     try:
         with _one_line(str(path)), open(path, "rb") as file:
             start = file.read(2**16)
-            kind = kind_of(start)
-            if kind is None or (fault := fault_of(start, kind) if kind == "avif" else None):
-                raise pyvips.Error(fault if kind else "another kind of file", "")
             file.seek(0)
             source = pyvips.Source.new_from_descriptor(file.fileno())  # names that are not UTF-8 work, too
-            loader = _LOADERS[kind].replace("_buffer", "_source")
-            image = pyvips.Operation.call(loader, source, access="sequential")
+            image, kind = _open_source(source, start)
             turned = (field(image, "orientation") or 1) >= 5
             frames = (field(image, "n-pages") or 1) if kind in ANIMATED else 1
             return (frames, *((image.width, image.height) if turned else (image.height, image.width)))
     except OSError as error:
         raise ImageError(f"cannot read {path}: {error.strerror}") from error
+
+
+def decode_size(data: memoryview, name: str) -> tuple[int, int]:
+    """Height and width of a picture file's bytes in px, upright, without decoding them.
+
+    Raises:
+        ImageError: Not a picture in a known format.
+    """
+    with _one_line(name):
+        image, _ = _open_source(pyvips.Source.new_from_memory(data), bytes(data[: 2**16]))
+        turned = (field(image, "orientation") or 1) >= 5
+        return (image.width, image.height) if turned else (image.height, image.width)
+
+
+def decode_region(data: memoryview, name: str, top: int, left: int, height: int, width: int) -> Picture:
+    """Decode a part of a picture file's bytes, and no more of the rest than the format demands.
+
+    Of a tiled TIFF that is the tiles it touches, of PNG, JPEG and other TIFF the rows above it, of WebP, AVIF
+    and whatever the EXIF orientation turns, all. Damage outside of what is decoded goes unnoticed.
+
+    Args:
+        data: The whole file, for example a memory map of it.
+        name: What to call it in errors.
+        top: First row of the part, upright, px.
+        left: First column.
+        height: Of the part, which lies inside the picture.
+        width: Likewise.
+
+    Returns:
+        Pixels (height, width, C) as `decode_image` has them; no profile, no metadata.
+
+    Raises:
+        ImageError: As `decode_image`.
+    """
+    with _one_line(name):
+        start = bytes(data[: 2**16])
+        image, kind = _open_source(pyvips.Source.new_from_memory(data), start)
+        if (field(image, "orientation") or 1) != 1:
+            pixels = decode_image(bytes(data), name, notify=_ignore).pixels
+            return Picture(pixels[top : top + height, left : left + width])
+        bits = field(image, "heif-bitdepth") or 8
+        image, _ = _in_known_colours(image, start, kind, name, _ignore)
+        buffer = pyvips.Region.new(image).fetch(left, top, width, height)
+    pixels = np.frombuffer(buffer, _DTYPES[image.format]).reshape(height, width, image.bands)
+    _require_finite(pixels, name)
+    return Picture(_widened(pixels, bits))
 
 
 def decode_image(
@@ -164,8 +207,7 @@ def _decode(
     if has_lost_exif(data, kind):
         notify("EXIF of TIFF files is not kept")
     bits = field(image, "heif-bitdepth") or 8
-    if bits > 8:  # libvips shifts 10 and 12 bits up; repeating the top bits makes white 65535
-        pixels = [page | (page >> bits) for page in pixels]
+    pixels = [_widened(page, bits) for page in pixels]
     first = Picture(pixels[0], icc=icc, bits=bits if 8 < bits < 16 else None, **about)
     frames = [replace(first, pixels=page) for page in pixels]
     return Animation(frames, (delays + [100] * shown)[:shown], loop)
@@ -181,6 +223,15 @@ def _one_line(name: str) -> Iterator[None]:
         raise ImageError(
             f"cannot read {name}: not a complete PNG, JPEG, WebP, TIFF, AVIF or GIF picture ({reason(error)})"
         ) from error
+
+
+def _open_source(source: Any, start: bytes) -> tuple[Any, str]:
+    """A libvips image of a file that is read as far as needed, and its kind; `start` is how it begins."""
+    kind = kind_of(start)
+    if kind is None or (fault := fault_of(start, kind) if kind == "avif" else None):
+        raise pyvips.Error(fault if kind else "another kind of file", "")
+    loader = _LOADERS[kind].replace("_buffer", "_source")
+    return pyvips.Operation.call(loader, source, access="sequential", fail_on="error"), kind
 
 
 def _open(data: bytes, kind: str, fail_on: str = "error", **options: int) -> Any:
@@ -229,9 +280,22 @@ def _pixels(image: Any, count: int, name: str) -> list[np.ndarray]:
     pages = [image.crop(0, height * place, image.width, height) for place in range(count)]
     pages = [page.autorot() if turned else page for page in pages]
     pixels = [np.asarray(page.numpy()).reshape(page.height, page.width, page.bands) for page in pages]
-    if image.format == "float" and not np.isfinite(pixels[0]).all():
-        raise ImageError(f"cannot read {name}: holds NaN or infinite values; replace them first")
+    _require_finite(pixels[0], name)
     return pixels
+
+
+def _require_finite(pixels: np.ndarray, name: str) -> None:
+    if pixels.dtype == np.float32 and not np.isfinite(pixels).all():
+        raise ImageError(f"cannot read {name}: holds NaN or infinite values; replace them first")
+
+
+def _widened(pixels: np.ndarray, bits: int) -> np.ndarray:
+    """AVIF of 10 or 12 bits as 16: libvips shifts them up; repeating the top bits makes white 65535."""
+    return pixels | (pixels >> bits) if bits > 8 else pixels
+
+
+def _ignore(text: str) -> None:
+    """A `notify` for whoever wants the pixels only."""
 
 
 def fitting(profile: bytes | None, bands: int) -> bytes | None:

@@ -27,7 +27,6 @@ class State:
         ema: its averaged weights.
         objective: what is made small, as `losses` describes it.
         optimizer: of the model and of what the objective learns.
-        generator: draws the crops, and all that becomes of them.
         pool: pairs of earlier batches; empty but in the recipes `REAL`.
         iteration: steps taken.
         elapsed: seconds of training, validation and saving; the time between stop and resume does not count.
@@ -41,7 +40,6 @@ class State:
     ema: nn.Module
     objective: nn.Module
     optimizer: Optimizer
-    generator: torch.Generator
     pool: PairPool = field(default_factory=PairPool)
     iteration: int = 0
     elapsed: float = 0.0
@@ -53,7 +51,7 @@ class State:
 
 _COUNTERS = ("iteration", "elapsed", "skipped", "hardware", "scores", "started_from")
 _PARTS = ("model", "ema", "objective", "optimizer", "pool")
-_CONTENT = {*_PARTS, "generator", "recipe", "budget", "config", *_COUNTERS}
+_CONTENT = {*_PARTS, "recipe", "budget", "config", *_COUNTERS}
 _ADDED = {"objective": {}, "pool": PairPool().state_dict()}  # what older checkpoints do without
 _DEFAULTS = {entry.name: entry.default for entry in fields(Recipe) if entry.default is not MISSING}
 
@@ -66,7 +64,6 @@ def save(state: State, recipe: Recipe, budget: Budget, config: Mapping[str, Any]
     """
     content = {
         **{name: getattr(state, name).state_dict() for name in _PARTS},
-        "generator": state.generator.get_state(),
         **{name: getattr(state, name) for name in _COUNTERS},
         "recipe": asdict(recipe),
         "budget": asdict(budget),
@@ -125,7 +122,6 @@ def restore(state: State, content: Mapping[str, Any], recipe: Recipe, config: Ma
     try:
         for name in _PARTS:
             getattr(state, name).load_state_dict(content[name])
-        state.generator.set_state(content["generator"])
     except (RuntimeError, ValueError, KeyError) as error:
         raise WeightsError(f"checkpoint does not fit its own network: {_line(error)}") from error
     for name in _COUNTERS:

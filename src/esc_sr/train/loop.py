@@ -10,7 +10,6 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
-from typing import Protocol as Interface
 
 import torch
 from torch import Tensor, nn
@@ -25,13 +24,6 @@ from esc_sr.train.schedule import Budget, ema_decay, learning_rate
 
 Forward = Callable[..., Tensor]
 Report = Callable[[Mapping[str, Any]], None]
-
-
-class Sampler(Interface):
-    """Where batches come from."""
-
-    def sample(self, batch: int, generator: torch.Generator) -> tuple[Tensor, ...]:
-        """Draw what the network is given, each (batch, ...), and last what it should give."""
 
 
 MAX_BAD_STEPS = 10
@@ -84,7 +76,7 @@ class _Meter:
 
 def train(
     state: checkpoint.State,
-    sampler: Sampler,
+    batches: Iterator[tuple[Tensor, ...]],
     recipe: Recipe,
     budget: Budget,
     out: Path,
@@ -104,7 +96,8 @@ def train(
 
     Args:
         state: network, averaged weights, objective, optimizer and counters; changed in place.
-        sampler: gives batches.
+        batches: what the network is given and, last, what it should give, each (B, ...); from the step of the
+            state on.
         recipe: what to do in a step.
         budget: when to end; the schedule is fitted to it.
         out: an existing folder.
@@ -145,7 +138,7 @@ def train(
         while not stop.is_set() and budget.progress(state.iteration, state.elapsed) < 1:
             started = time.perf_counter()
             lr = learning_rate(recipe, budget, budget.progress(state.iteration, state.elapsed))
-            batch = sampler.sample(recipe.batch, state.generator)
+            batch = next(batches)
             losses = step(state, forward, batch, recipe, lr, habits.precision)
             seconds = time.perf_counter() - started
             meter.add(losses, seconds)

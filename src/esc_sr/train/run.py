@@ -1,5 +1,6 @@
 """From paths and names to a running training: pictures, network, checkpoint; then the loop."""
 
+from collections import Counter
 from collections.abc import Sequence
 from copy import deepcopy
 from dataclasses import asdict, replace
@@ -9,16 +10,16 @@ from typing import Any
 import torch
 
 from esc_sr import weights
-from esc_sr.data.coordinates import QuerySampler
+from esc_sr.data.crops import part_of
 from esc_sr.data.degrade import Degradation
-from esc_sr.data.degraded import DegradedSampler, degraded_pairs
-from esc_sr.data.pairs import CropSampler, Pair, make_pairs
+from esc_sr.data.degraded import degraded_pairs
+from esc_sr.data.pairs import Pair, make_pairs
 from esc_sr.data.pool import PairPool
-from esc_sr.data.tiles import Entry, Tile, find_pictures, load_tiles
+from esc_sr.data.tiles import Progress, Tile, find_pictures, load_tiles
 from esc_sr.errors import DataError, DeviceError, UsageError
 from esc_sr.network import ESC, ESCLTE, ESCConfig, LTEConfig
 from esc_sr.presets import preset
-from esc_sr.train import checkpoint, loop
+from esc_sr.train import checkpoint, feed, loop
 from esc_sr.train.losses import Adversarial, Distance
 from esc_sr.train.perceptual import SMALLEST, PerceptualLoss
 from esc_sr.train.recipes import REAL, Recipe
@@ -34,6 +35,11 @@ def run(
     data: Sequence[Path],
     out: Path,
     blocks: int | None = None,
+    mix: Sequence[float] | None = None,
+    lr: Sequence[Path] = (),
+    cache: str | int | None = None,
+    workers: int | None = None,
+    share: tuple[int, int] = (0, 1),
     val: Path | None = None,
     budget: Budget | None = None,
     resume: bool = False,
@@ -52,6 +58,12 @@ def run(
         data: folders and .tar shards of HR pictures.
         out: folder of the run, made if missing.
         blocks: train a network of fewer blocks than the model has, which `start` can grow later.
+        mix: how often a crop comes from each of `data`, relative to the others; None for every picture alike.
+        lr: folders and .tar shards of LR pictures, one for each of `data`; by default LR is made.
+        cache: memory for decoded pictures, as "4GiB", or "0"; by default half of what is free.
+        workers: processes that read ahead; by default none where all pictures are in memory and training is
+            on the CPU. The crops are the same.
+        share: rank of this process, and how many processes train together.
         val: folder or .tar shard of held-out HR pictures.
         budget: length of the run; without it that of the checkpoint, else the recipe's.
         resume: go on from `out/last.pt`.
@@ -67,11 +79,14 @@ def run(
 
     Raises:
         UsageError: `out` holds a run already and `resume` is off, the checkpoint is of another run, or the
-            recipe is not for this network, or lacks weights that it needs.
-        DataError: pictures are missing, unreadable, or smaller than the patch or the context.
+            recipe is not for this network, or lacks weights that it needs; `mix`, `lr`, `cache` or `share` do
+            not fit.
+        DataError: pictures are missing, unreadable, smaller than the patch or the context, or without the LR
+            that belongs to them.
         DeviceError: no such device.
         WeightsError: `start`, `vgg` or the checkpoint cannot be used.
     """
+    part_of(recipe.batch, share[1])  # or an error, before any work
     config = _config(recipe, model, scale, blocks)
     place = _device(device)
     perceptual = _perceptual(recipe, start is not None or resume, vgg, report)
@@ -83,16 +98,32 @@ def run(
     budget = budget or Budget(iterations=recipe.iterations)
     state.hardware = sorted({*state.hardware, describe(place)})
 
-    entries = {root: find_pictures(root) for root in data}
+    roots = [find_pictures(root) for root in data]
     held_out = find_pictures(val) if val else []
-    everything = [entry for listed in entries.values() for entry in listed]
+    everything = [entry for listed in roots for entry in listed]
     shared = set(everything) & set(held_out)
     if shared:
         raise DataError(f"{val}: {len(shared)} held-out pictures are training data too; keep them apart")
-    side = round(recipe.patch * (recipe.scales[-1] if recipe.scales else scale))
-    tiles = _load(everything, side, "training", report)
-    sampler = _sampler(recipe, tiles, scale, state)
-    pairs = _pairs(recipe, _load(held_out, 16 * scale, "held-out", report), scale)
+    crops = feed.open_crops(
+        recipe,
+        roots,
+        scale=scale,
+        mix=mix,
+        lr=lr,
+        cache=feed.cache_bytes(cache, share[1]),
+        progress=_progress(report, "training"),
+    )
+    batches = feed.stream(
+        crops,
+        recipe,
+        scale=scale,
+        pool=state.pool,
+        device=place,
+        start=state.iteration,
+        share=share,
+        workers=feed.default_workers(crops, place) if workers is None else workers,
+    )
+    pairs = _pairs(recipe, load_tiles(held_out, 16 * scale, _progress(report, "held-out")), scale)
 
     def export() -> None:
         card = {
@@ -103,7 +134,9 @@ def run(
             "model": model,
             "scale": list(recipe.scales) or scale,
             "blocks": _encoder(config).n_blocks,
-            "data": {root.name: len(listed) for root, listed in entries.items()},
+            "data": dict(zip(_labels(data), map(len, roots), strict=True)),
+            "mix": list(mix) if mix else None,
+            "lr": _labels(lr) or None,
             "started_from": state.started_from,
             "iterations": state.iteration,
             "batch": recipe.batch,
@@ -118,7 +151,7 @@ def run(
 
     return loop.train(
         state,
-        sampler,
+        batches,
         recipe,
         budget,
         out,
@@ -129,6 +162,12 @@ def run(
         export=export,
         report=report,
     )
+
+
+def _labels(roots: Sequence[Path]) -> list[str]:
+    """What a card calls roots: by their names, or where these are the same, by those of their folders too."""
+    names = Counter(root.name for root in roots)
+    return [root.name if names[root.name] == 1 else f"{root.parent.name}/{root.name}" for root in roots]
 
 
 def _config(recipe: Recipe, model: str, scale: int, blocks: int | None) -> ESCConfig | LTEConfig:
@@ -230,27 +269,9 @@ def _new_state(
         deepcopy(model).requires_grad_(False).eval(),
         objective,
         optimizer,
-        torch.Generator().manual_seed(recipe.seed),
         PairPool(recipe.pool),
         started_from=start.name if start else None,
     )
-
-
-def _sampler(recipe: Recipe, tiles: Sequence[Tile], scale: int, state: checkpoint.State) -> loop.Sampler:
-    """Where the batches of a recipe come from."""
-    if recipe.name == "arbitrary":
-        return QuerySampler(tiles, recipe.patch, (recipe.scales[0], recipe.scales[1]), recipe.queries)
-    if recipe.name in REAL:
-        device = next(state.model.parameters()).device
-        return DegradedSampler(
-            tiles,
-            Degradation(scale=scale),
-            patch=recipe.patch,
-            context=recipe.context,
-            pool=state.pool,
-            device=device,
-        )
-    return CropSampler(list(make_pairs(tiles, scale)), scale, recipe.patch)
 
 
 def _pairs(recipe: Recipe, tiles: Sequence[Tile], scale: int) -> list[Pair]:
@@ -260,12 +281,11 @@ def _pairs(recipe: Recipe, tiles: Sequence[Tile], scale: int) -> list[Pair]:
     )
 
 
-def _load(entries: Sequence[Entry], side: int, what: str, report: loop.Report) -> list[Tile]:
-    """Decode pictures of at least some side, px."""
-    step = max(len(entries) // 20, 1)
+def _progress(report: loop.Report, what: str) -> Progress:
+    """Report some twenty times how far a pass over pictures is."""
 
     def progress(done: int, total: int) -> None:
-        if done % step == 0 or done == total:
+        if done % max(total // 20, 1) == 0 or done == total:
             report({"event": "loading", "what": what, "done": done, "total": total})
 
-    return load_tiles(entries, side, progress)
+    return progress

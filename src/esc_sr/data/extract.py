@@ -1,0 +1,126 @@
+"""Sub-images: large training pictures cut into overlapping tiles, which are faster to read crops from."""
+
+import tarfile
+import tempfile
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path, PurePath
+from typing import NamedTuple
+
+from esc_sr.data.tiles import Entry, Progress, find_pictures, in_threads, no_progress
+from esc_sr.errors import ImageError, UsageError
+from esc_sr.image import Picture, write_image
+
+
+class Extracted(NamedTuple):
+    """How many tiles were written, and a line for each picture that none were made of."""
+
+    tiles: int
+    faults: list[str]
+
+
+def extract(
+    inputs: Sequence[Path], out: Path, *, side: int = 480, step: int = 240, progress: Progress = no_progress
+) -> Extracted:
+    """Cut pictures into tiles, PNG of 8-bit RGB, called after picture and number: a/b.jpg gives a/b_001.png.
+
+    The last row and column of tiles end at the picture's edge. A picture that is smaller than a tile along
+    a side keeps that side: nothing is lost, and nothing enlarged. Of several inputs, the tiles of each lie
+    in a folder of its name.
+
+    Args:
+        inputs: folders and .tar shards.
+        out: a folder that is missing or empty, or a .tar shard that is missing; a shard appears when it is
+            whole.
+        side: of a tile, px.
+        step: from one tile to the next, px.
+        progress: called with (pictures done, pictures in all).
+
+    Raises:
+        UsageError: `out` holds something, or cannot be made; side or step is below 1; inputs or pictures
+            have the same name.
+        DataError: an input is missing, or holds no picture.
+        ImageError: a tile cannot be written.
+    """
+    if min(side, step) < 1:
+        raise UsageError(f"--side {side} --step {step}: both must be at least 1")
+    stems = _plan(inputs)
+    with _destination(out) as (folder, keep):
+
+        def cut(entry: Entry) -> list[Path] | str:
+            try:
+                pixels = entry.read()
+            except ImageError as error:
+                return str(error)
+            corners = [
+                (top, left)
+                for top in corners_along(pixels.shape[0], side, step)
+                for left in corners_along(pixels.shape[1], side, step)
+            ]
+            paths = [folder / f"{stems[entry]}_{number:03}.png" for number in range(1, len(corners) + 1)]
+            paths[0].parent.mkdir(parents=True, exist_ok=True)
+            for path, (top, left) in zip(paths, corners, strict=True):
+                write_image(Picture(pixels[top : top + side, left : left + side]), path)
+            return paths
+
+        count, faults = 0, []
+        for done, made in enumerate(in_threads(cut, list(stems)), start=1):
+            if isinstance(made, str):
+                faults.append(made)
+            else:
+                keep(made)
+                count += len(made)
+            progress(done, len(stems))
+    return Extracted(count, faults)
+
+
+def corners_along(length: int, side: int, step: int) -> list[int]:
+    """Where tiles begin along a side of a picture; the last is flush with its end."""
+    last = max(length - side, 0)
+    return [*range(0, last, step), last]
+
+
+def _plan(inputs: Sequence[Path]) -> dict[Entry, str]:
+    """What the tiles of each picture are called, without number and suffix."""
+    stems: dict[Entry, str] = {}
+    owners: dict[str, str] = {}
+    for root in inputs:
+        folder = PurePath(root.resolve().stem if len(inputs) > 1 else "")
+        for entry in find_pictures(root):
+            stem = str(folder / PurePath(entry.name).with_suffix(""))
+            name = str(root / entry.name)
+            if stem in owners:
+                raise UsageError(f"{owners[stem]} and {name} would both become {stem}_001.png; rename one")
+            owners[stem], stems[entry] = name, stem
+    return stems
+
+
+@contextmanager
+def _destination(out: Path) -> Iterator[tuple[Path, Callable[[list[Path]], None]]]:
+    """Where tiles are written to, and what is done with them then."""
+    if out.exists() and not (out.is_dir() and not any(out.iterdir())):
+        raise UsageError(f"{out}: exists already; name a new folder or .tar shard, or remove it")
+    try:
+        if out.suffix != ".tar":
+            out.mkdir(parents=True, exist_ok=True)
+            yield out, lambda paths: None
+            return
+        part = out.with_name(f"{out.name}.part")
+        with tempfile.TemporaryDirectory(dir=out.parent) as folder, tarfile.open(part, "w") as tar:
+            yield Path(folder), lambda paths: _move(paths, Path(folder), tar)
+        part.replace(out)
+    except OSError as error:
+        raise UsageError(f"{out}: cannot be written ({error.strerror}); name another place") from error
+    finally:
+        if out.suffix == ".tar":
+            out.with_name(f"{out.name}.part").unlink(missing_ok=True)
+
+
+def _move(paths: Sequence[Path], folder: Path, tar: tarfile.TarFile) -> None:
+    """Put files into a shard that does not tell when and by whom it was made."""
+    for path in paths:
+        info = tarfile.TarInfo(path.relative_to(folder).as_posix())
+        info.size = path.stat().st_size
+        with open(path, "rb") as file:
+            tar.addfile(info, file)
+        path.unlink()

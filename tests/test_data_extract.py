@@ -1,0 +1,94 @@
+"""`esc-sr extract`: tiles that cover every picture, in folders and shards."""
+
+import tarfile
+from pathlib import Path
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+from PIL import Image
+from typer.testing import CliRunner, Result
+
+from esc_sr.cli.main import app
+from esc_sr.data.extract import corners_along, extract
+from esc_sr.data.tiles import find_pictures
+from esc_sr.errors import DataError, UsageError
+
+
+def noise(height: int, width: int, seed: int = 0) -> NDArray[np.uint8]:
+    return np.random.default_rng(seed).integers(0, 256, (height, width, 3), dtype=np.uint8)
+
+
+def write(folder: Path, **pictures: NDArray[np.uint8]) -> Path:
+    folder.mkdir(parents=True, exist_ok=True)
+    for name, pixels in pictures.items():
+        Image.fromarray(pixels).save(folder / f"{name}.png")
+    return folder
+
+
+def run(*arguments: object) -> Result:
+    return CliRunner().invoke(app, ["extract", *map(str, arguments)])
+
+
+@pytest.mark.parametrize(
+    ("length", "corners"),
+    [(40, [0]), (48, [0]), (49, [0, 1]), (72, [0, 24]), (73, [0, 24, 25]), (96, [0, 24, 48])],
+)
+def test_tiles_along_a_side_end_at_the_edge(length: int, corners: list[int]) -> None:
+    assert corners_along(length, 48, 24) == corners
+
+
+def test_tiles_are_the_parts_of_the_picture(tmp_path: Path) -> None:
+    picture = noise(70, 50)
+    root = write(tmp_path / "in" / "sub", a=picture).parent
+    out = tmp_path / "out"
+    result = run(root, out, "--side", 48, "--step", 24)
+    assert (result.exit_code, result.output) == (0, f"4 tiles in {out}\n")
+    tiles = {entry.name: entry.read() for entry in find_pictures(out)}
+    assert list(tiles) == [f"sub/a_00{number}.png" for number in (1, 2, 3, 4)]
+    corners = [(0, 0), (0, 2), (22, 0), (22, 2)]
+    for pixels, (top, left) in zip(tiles.values(), corners, strict=True):
+        np.testing.assert_array_equal(pixels, picture[top : top + 48, left : left + 48])
+
+
+def test_smaller_pictures_are_kept_and_bad_ones_named_at_the_end(tmp_path: Path) -> None:
+    root = write(tmp_path / "in", low=noise(20, 60), tiny=noise(9, 8))
+    (root / "bad.png").write_bytes(b"no picture")
+    shard = tmp_path / "out.tar"
+    result = run(root, shard, "--side", 48, "--step", 48)
+    assert result.exit_code == 1
+    assert f"3 tiles in {shard}; 1 pictures left out" in result.output
+    assert "error: cannot read bad.png" in result.output
+    tiles = {entry.name: entry.read() for entry in find_pictures(shard)}
+    assert list(tiles) == ["low_001.png", "low_002.png", "tiny_001.png"]
+    np.testing.assert_array_equal(tiles["low_002.png"], noise(20, 60)[:, 12:])
+    np.testing.assert_array_equal(tiles["tiny_001.png"], noise(9, 8))
+    with tarfile.open(shard) as tar:
+        assert {(member.mtime, member.uname) for member in tar} == {(0, "")}
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["in", "out.tar"]
+
+
+def test_several_inputs_have_folders_of_their_own(tmp_path: Path) -> None:
+    one, two = write(tmp_path / "one", a=noise(9, 9)), write(tmp_path / "two", a=noise(9, 9, 1))
+    assert extract([one, two], tmp_path / "out") == (2, [])
+    assert [entry.name for entry in find_pictures(tmp_path / "out")] == ["one/a_001.png", "two/a_001.png"]
+
+
+def test_nothing_is_overwritten_and_mistakes_show_first(tmp_path: Path) -> None:
+    root = write(tmp_path / "in", a=noise(9, 9))
+    with pytest.raises(UsageError, match="exists already"):
+        extract([root], root)
+    (tmp_path / "there.tar").write_bytes(b"mine")
+    with pytest.raises(UsageError, match="exists already"):
+        extract([root], tmp_path / "there.tar")
+    assert (tmp_path / "there.tar").read_bytes() == b"mine"
+    with pytest.raises(UsageError, match="both must be at least 1"):
+        extract([root], tmp_path / "out", step=0)
+    with pytest.raises(UsageError, match="cannot be written"):
+        extract([root], tmp_path / "missing" / "out.tar")
+    with pytest.raises(DataError, match="no such folder"):
+        extract([tmp_path / "none"], tmp_path / "out")
+    Image.fromarray(noise(9, 9)).save(root / "a.jpg")
+    with pytest.raises(UsageError, match=r"a\.jpg and .*a\.png would both become a_001\.png"):
+        extract([root], tmp_path / "out")
+    assert not (tmp_path / "out").exists()
