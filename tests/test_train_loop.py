@@ -20,10 +20,12 @@ from esc_sr.data.pairs import CropSampler, Pair, make_pairs
 from esc_sr.data.tiles import Tile
 from esc_sr.errors import EscError
 from esc_sr.train import checkpoint
-from esc_sr.train.loop import MAX_BAD_STEPS, Habits, Report, step, train
+from esc_sr.train.keeper import Habits, Report
+from esc_sr.train.loop import MAX_BAD_STEPS, train
 from esc_sr.train.losses import Distance
 from esc_sr.train.recipes import classic
 from esc_sr.train.schedule import Budget
+from esc_sr.train.step import step
 
 RECIPE = replace(classic(), batch=4, patch=8, lr=2e-3)
 TWENTY = Budget(iterations=20)
@@ -136,7 +138,8 @@ def test_a_run_in_minutes_ends_in_time_and_counts_training_time_only(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     clock = count(start=100.0, step=1.5)  # read twice for a step and twice for what follows it: 3 s
-    monkeypatch.setattr("esc_sr.train.loop.time", SimpleNamespace(perf_counter=lambda: next(clock)))
+    for module in ("loop", "keeper"):
+        monkeypatch.setattr(f"esc_sr.train.{module}.time", SimpleNamespace(perf_counter=lambda: next(clock)))
     state = make_state()
     assert run(state, tmp_path, Budget(minutes=0.5), habits=Habits(log_every=1))
     assert (state.iteration, state.elapsed) == (10, 30)

@@ -18,7 +18,7 @@ from esc_sr.cli.train import app
 from esc_sr.errors import DataError, UsageError, WeightsError
 from esc_sr.network.discriminator import UNetDiscriminator
 from esc_sr.presets import PRESETS
-from esc_sr.train.loop import Habits
+from esc_sr.train.keeper import Habits
 from esc_sr.train.recipes import real_gan
 from esc_sr.train.run import run
 from esc_sr.train.schedule import Budget

@@ -9,16 +9,20 @@ import typer
 
 from esc_sr.errors import UsageError
 from esc_sr.train import recipes
-from esc_sr.train.loop import Habits
+from esc_sr.train.keeper import Habits
 from esc_sr.train.run import run
 from esc_sr.train.schedule import Budget
+from esc_sr.train.team import Team
 
 app = typer.Typer(no_args_is_help=True)
 
 
 @app.callback()
 def main() -> None:
-    """Train a network by one of the paper's recipes."""
+    """Train a network by one of the paper's recipes.
+
+    On several GPUs: torchrun --nproc-per-node N -m esc_sr train ...; --batch is that of all together.
+    """
 
 
 def _add_recipe(recipe: recipes.Recipe, network: str, scales: str, scale_default: int, text: str) -> None:
@@ -99,6 +103,8 @@ def _add_recipe(recipe: recipes.Recipe, network: str, scales: str, scale_default
             habits=Habits(precision, tf32, compile, save_minutes, val_minutes, log_every),
             report=show,
         )
+        if not Team.here().leads:
+            return
         if finished:
             print(f"done: {out / 'ema.safetensors'}")
         else:

@@ -1,6 +1,6 @@
 """From paths and names to a running training: pictures, network, checkpoint; then the loop."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from copy import deepcopy
 from dataclasses import asdict
 from pathlib import Path
@@ -19,11 +19,17 @@ from esc_sr.errors import DataError, DeviceError, UsageError
 from esc_sr.network import ESC, ESCLTE, ESCConfig, LTEConfig
 from esc_sr.presets import preset
 from esc_sr.train import checkpoint, loop
+from esc_sr.train.keeper import Habits, Report
 from esc_sr.train.losses import Adversarial, Distance
 from esc_sr.train.perceptual import SMALLEST, PerceptualLoss
 from esc_sr.train.recipes import REAL, Recipe
 from esc_sr.train.schedule import Budget
+from esc_sr.train.team import Team, own_device
 from esc_sr.upscale.device import describe
+
+
+def _say_nothing(record: Mapping[str, Any]) -> None:
+    """A report to nobody."""
 
 
 def run(
@@ -39,10 +45,13 @@ def run(
     start: Path | None = None,
     vgg: Path | None = None,
     device: str = "cpu",
-    habits: loop.Habits = loop.Habits(),
-    report: loop.Report = lambda record: None,
+    habits: Habits = Habits(),
+    report: Report = _say_nothing,
 ) -> bool:
     """Train a network by a recipe; checkpoints, `log.jsonl` and `ema.safetensors` are left in `out`.
+
+    Started by torchrun, each process calls this with the same arguments and takes its share of each batch;
+    the first one alone writes and reports.
 
     Args:
         recipe: for example `recipes.classic()`.
@@ -55,7 +64,7 @@ def run(
         resume: go on from `out/last.pt`.
         start: weights to start from; those of another scale are adapted. The recipe real-gan needs some.
         vgg: VGG19's weights, for the recipe real-gan, which needs them.
-        device: as torch names it.
+        device: as torch names it; of several processes, "cuda" gives each a GPU of its own.
         habits: what the run does beside training.
         report: called with each log record; loading is reported too.
 
@@ -64,13 +73,18 @@ def run(
 
     Raises:
         UsageError: `out` holds a run already and `resume` is off, the checkpoint is of another run, or the
-            recipe is not for this network, or lacks weights that it needs.
+            recipe is not for this network, or lacks weights that it needs, or its batch cannot be divided
+            among the processes.
         DataError: pictures are missing, unreadable, or smaller than the patch or the context.
-        DeviceError: no such device.
+        DeviceError: no such device; or another process has ended.
         WeightsError: `start`, `vgg` or the checkpoint cannot be used.
     """
     config = _config(recipe, model, scale)
-    place = _device(device)
+    team = Team.here()
+    _check_shares(recipe, team)
+    if not team.leads:
+        report = _say_nothing
+    place = _device(own_device(device))
     perceptual = _perceptual(recipe, start is not None or resume, vgg, report)
     content = _open_folder(out, resume, start)
     state = _new_state(recipe, config, start, perceptual, place)
@@ -78,7 +92,8 @@ def run(
         checkpoint.restore(state, content, recipe, asdict(config))
         budget = budget or Budget(**content["budget"])
     budget = budget or Budget(iterations=recipe.iterations)
-    state.hardware = sorted({*state.hardware, describe(place)})
+    hardware = describe(place) if team.size == 1 else f"{team.size} x {describe(place)}"
+    state.hardware = sorted({*state.hardware, hardware})
 
     entries = {root: find_pictures(root) for root in data}
     held_out = find_pictures(val) if val else []
@@ -112,19 +127,21 @@ def run(
         assert isinstance(state.ema, ESC | ESCLTE)
         weights.save(state.ema, out / "ema.safetensors", card)
 
-    return loop.train(
-        state,
-        sampler,
-        recipe,
-        budget,
-        out,
-        config=asdict(config),
-        held_out=pairs,
-        scale=scale,
-        habits=habits,
-        export=export,
-        report=report,
-    )
+    with team.connected(place):
+        return loop.train(
+            state,
+            sampler,
+            recipe,
+            budget,
+            out,
+            config=asdict(config),
+            held_out=pairs,
+            scale=scale,
+            habits=habits,
+            export=export,
+            report=report,
+            team=team,
+        )
 
 
 def _config(recipe: Recipe, model: str, scale: int) -> ESCConfig | LTEConfig:
@@ -139,6 +156,16 @@ def _config(recipe: Recipe, model: str, scale: int) -> ESCConfig | LTEConfig:
             f"patch must be at least {-(-SMALLEST // scale)}"
         )
     return preset(model, scale)
+
+
+def _check_shares(recipe: Recipe, team: Team) -> None:
+    """Refuse a batch that cannot be divided evenly."""
+    parts = team.size * recipe.accumulate
+    if recipe.batch % parts:
+        raise UsageError(
+            f"batch={recipe.batch}: must be a multiple of {parts}, for {team.size} processes and "
+            f"accumulate={recipe.accumulate}"
+        )
 
 
 def _device(name: str) -> torch.device:
@@ -166,9 +193,7 @@ def _open_folder(out: Path, resume: bool, start: Path | None) -> dict[str, Any] 
     return None
 
 
-def _perceptual(
-    recipe: Recipe, started: bool, vgg: Path | None, report: loop.Report
-) -> PerceptualLoss | None:
+def _perceptual(recipe: Recipe, started: bool, vgg: Path | None, report: Report) -> PerceptualLoss | None:
     """The frozen part of the objective of real-gan; refuses files that are missing, or would not be used."""
     if recipe.name != "real-gan":
         if vgg:
@@ -246,7 +271,7 @@ def _pairs(recipe: Recipe, tiles: Sequence[Tile], scale: int) -> list[Pair]:
     )
 
 
-def _load(entries: Sequence[Entry], side: int, what: str, report: loop.Report) -> list[Tile]:
+def _load(entries: Sequence[Entry], side: int, what: str, report: Report) -> list[Tile]:
     """Decode pictures of at least some side, px."""
     step = max(len(entries) // 20, 1)
 
