@@ -1,6 +1,7 @@
 """The processes that train together, one per device, as torchrun starts them."""
 
 import os
+import warnings
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -45,7 +46,7 @@ class Team:
 
     def wrap(self, network: nn.Module) -> nn.Module:
         """The network, with the first one's weights and a backward that leaves the team's mean gradient."""
-        return network if self.size == 1 else DistributedDataParallel(network, broadcast_buffers=False)
+        return network if self.size == 1 else DistributedDataParallel(network)
 
     def share(self, batch: Iterable[Tensor]) -> tuple[Tensor, ...]:
         """This process's part (B / size, ...) of each tensor (B, ...) of a joint batch, in rank order."""
@@ -89,7 +90,9 @@ class Team:
             torch.cuda.set_device(device)
         try:
             dist.init_process_group(_BACKENDS.get(device.type, "gloo"), timeout=PATIENCE)
-            yield
+            with warnings.catch_warnings():
+                warnings.filterwarnings("ignore", "Grad strides do not match")  # of sides of 1: harmless
+                yield
         except RuntimeError as error:
             if not isinstance(error, dist.DistError) and "gloo" not in str(error):
                 raise
