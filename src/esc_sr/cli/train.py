@@ -13,6 +13,7 @@ from esc_sr.train.keeper import Habits
 from esc_sr.train.run import run
 from esc_sr.train.schedule import Budget
 from esc_sr.train.team import Team
+from esc_sr.upscale.runner import PRECISIONS
 
 app = typer.Typer(no_args_is_help=True)
 
@@ -62,7 +63,7 @@ def _add_recipe(recipe: recipes.Recipe, network: str, scales: str, scale_default
             bool, typer.Option("--print-config", help="Show the recipe as TOML for --config, and exit.")
         ] = False,
         precision: Annotated[
-            str | None, typer.Option(help="fp32 or bf16; by default bf16 on CUDA only.")
+            str | None, typer.Option(help="fp32, bf16 or fp16; by default bf16 on CUDA only.")
         ] = None,
         tf32: Annotated[bool, typer.Option(help="Let CUDA round float32 products to TF32.")] = True,
         compile: Annotated[
@@ -85,8 +86,8 @@ def _add_recipe(recipe: recipes.Recipe, network: str, scales: str, scale_default
             raise UsageError("--data and --out are needed: the pictures, and a folder for the run")
         device = device or ("cuda" if torch.cuda.is_available() else "cpu")
         precision = precision or ("bf16" if device.startswith("cuda") else "fp32")
-        if precision not in ("fp32", "bf16"):
-            raise UsageError(f"--precision {precision}: must be fp32 or bf16")
+        if precision not in PRECISIONS:
+            raise UsageError(f"--precision {precision}: must be one of {', '.join(PRECISIONS)}")
         budget = Budget(iterations, minutes) if iterations is not None or minutes is not None else None
         finished = run(
             resolved,

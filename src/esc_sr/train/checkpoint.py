@@ -10,6 +10,7 @@ from typing import Any
 
 import torch
 from torch import nn
+from torch.amp import GradScaler
 from torch.optim import Optimizer
 
 from esc_sr.data.pool import PairPool
@@ -28,6 +29,7 @@ class State:
         objective: what is made small, as `losses` describes it.
         optimizer: of the model and of what the objective learns.
         generator: draws the crops, and all that becomes of them.
+        scaler: of the losses, so that gradients in fp16 do not vanish; enabled for that precision only.
         pool: pairs of earlier batches; empty but in the recipes `REAL`.
         iteration: steps taken.
         elapsed: seconds of training, validation and saving; the time between stop and resume does not count.
@@ -42,6 +44,7 @@ class State:
     objective: nn.Module
     optimizer: Optimizer
     generator: torch.Generator
+    scaler: GradScaler = field(default_factory=lambda: GradScaler("cpu", enabled=False))
     pool: PairPool = field(default_factory=PairPool)
     iteration: int = 0
     elapsed: float = 0.0
@@ -53,8 +56,8 @@ class State:
 
 _COUNTERS = ("iteration", "elapsed", "skipped", "hardware", "scores", "started_from")
 _PARTS = ("model", "ema", "objective", "optimizer", "pool")
-_CONTENT = {*_PARTS, "generator", "recipe", "budget", "config", *_COUNTERS}
-_ADDED = {"objective": {}, "pool": PairPool().state_dict()}  # what older checkpoints do without
+_CONTENT = {*_PARTS, "generator", "scaler", "recipe", "budget", "config", *_COUNTERS}
+_ADDED = {"objective": {}, "pool": PairPool().state_dict(), "scaler": {}}  # what older checkpoints do without
 _DEFAULTS = {entry.name: entry.default for entry in fields(Recipe) if entry.default is not MISSING}
 
 
@@ -67,6 +70,7 @@ def save(state: State, recipe: Recipe, budget: Budget, config: Mapping[str, Any]
     content = {
         **{name: getattr(state, name).state_dict() for name in _PARTS},
         "generator": state.generator.get_state(),
+        "scaler": state.scaler.state_dict(),
         **{name: getattr(state, name) for name in _COUNTERS},
         "recipe": asdict(recipe),
         "budget": asdict(budget),
@@ -126,6 +130,8 @@ def restore(state: State, content: Mapping[str, Any], recipe: Recipe, config: Ma
         for name in _PARTS:
             getattr(state, name).load_state_dict(content[name])
         state.generator.set_state(content["generator"])
+        if content["scaler"]:  # empty if the run was in another precision
+            state.scaler.load_state_dict(content["scaler"])
     except (RuntimeError, ValueError, KeyError) as error:
         raise WeightsError(f"checkpoint does not fit its own network: {_line(error)}") from error
     for name in _COUNTERS:

@@ -22,7 +22,7 @@ class Habits:
     """How a run goes about it; only the first three change the weights it arrives at, by rounding.
 
     Attributes:
-        precision: fp32, or bf16 for autocast of the network to bfloat16.
+        precision: fp32, or bf16 or fp16 for autocast of the network to these.
         tf32: whether CUDA may round factors of float32 products to 10 bits.
         compile: whether the network is compiled, which takes minutes and pays in long runs.
         save_minutes: time between two checkpoints.

@@ -28,7 +28,8 @@ class Sampler(Interface):
 
 
 MAX_BAD_STEPS = 10
-"""So many steps in a row may have a loss or gradient that is not finite; one more ends the run."""
+"""So many steps in a row may have a loss or gradient that is not finite; one more ends the run.
+Those by which fp16 finds a scale for its gradients, at most 16 in a row, do not count."""
 
 
 def train(
@@ -89,12 +90,14 @@ def train(
                 break
             lr = learning_rate(recipe, budget, progress)
             batch = team.share(sampler.sample(recipe.batch, state.generator))
+            scale_before = state.scaler.get_scale()
             losses = step(state, forward, batch, recipe, lr, habits.precision, team)
             seconds = time.perf_counter() - started
             state.iteration += 1
             state.elapsed += seconds
             state.skipped += losses is None
-            bad = 0 if losses else bad + 1
+            fp16_adapts = 1 <= state.scaler.get_scale() < scale_before
+            bad = 0 if losses or fp16_adapts else bad + 1
             if bad > MAX_BAD_STEPS:
                 raise EscError(
                     f"step {state.iteration}: {bad} in a row without a finite loss and gradient; "

@@ -88,6 +88,7 @@ def run(
     perceptual = _perceptual(recipe, start is not None or resume, vgg, report)
     content = _open_folder(out, resume, start)
     state = _new_state(recipe, config, start, perceptual, place)
+    state.scaler = torch.amp.GradScaler(place.type, enabled=habits.precision == "fp16")
     if content is not None:
         checkpoint.restore(state, content, recipe, asdict(config))
         budget = budget or Budget(**content["budget"])

@@ -12,6 +12,7 @@ from esc_sr.train.checkpoint import State
 from esc_sr.train.recipes import Recipe
 from esc_sr.train.schedule import ema_decay
 from esc_sr.train.team import ALONE, Team
+from esc_sr.upscale.runner import PRECISIONS
 
 Forward = Callable[..., Tensor]
 
@@ -59,43 +60,54 @@ def step(
             LR and HR in 0..1, or what `ESCLTE.query` takes and gives.
         recipe: gives `accumulate`, `clip` and the decay of the averaged weights.
         learning_rate: of this step.
-        precision: of the network, fp32 or bf16; the objective works in float32.
+        precision: of the network, one of `PRECISIONS`; the objective works in float32. For fp16 the state's
+            scaler is enabled; where a gradient overflows, it takes a smaller scale.
         team: the processes that take the step together; all of them, or none.
 
     Returns:
         The team's mean losses by name; None if the step was left out.
     """
     weights: list[Tensor] = list(state.model.parameters())
-    device = weights[0].device
+    device, dtype = weights[0].device, PRECISIONS[precision]
     totals: dict[str, Tensor] = {}
     parts = zip(*(part.to(device).chunk(recipe.accumulate) for part in batch), strict=True)
     for number, (*given, wanted) in enumerate(parts, 1):
         with _exchanging(forward, number == recipe.accumulate):
-            with torch.autocast(device.type, torch.bfloat16, enabled=precision == "bf16"):
+            with torch.autocast(device.type, dtype, enabled=dtype != torch.float32):
                 found = forward(*given)
             losses = {
                 name: loss / recipe.accumulate
                 for name, loss in state.objective(found.float(), wanted).items()
             }
-            torch.stack(list(losses.values())).sum().backward()
+            state.scaler.scale(torch.stack(list(losses.values())).sum()).backward()
         totals = {name: totals.get(name, 0) + loss.detach() for name, loss in losses.items()}
     team.average(state.objective.parameters())
 
     learning = (*weights, *state.objective.parameters())
     norm = nn.utils.get_total_norm([weight.grad for weight in learning if weight.grad is not None])
-    values = team.mean(torch.stack([*totals.values(), norm])).tolist()
+    *values, length = team.mean(torch.stack([*totals.values(), norm])).tolist()
     finite = all(map(math.isfinite, values))
     if finite:
-        if recipe.clip:
-            nn.utils.clip_grad_norm_(weights, recipe.clip)
-        for group in state.optimizer.param_groups:
-            group["lr"] = learning_rate
-        state.optimizer.step()
-        share = 1 - ema_decay(recipe, state.iteration)
-        with torch.no_grad():
-            torch._foreach_lerp_(list(state.ema.parameters()), weights, share)
+        state.scaler.unscale_(state.optimizer)
+        finite = math.isfinite(length)
+        if finite:
+            _move(state, recipe, learning_rate)
+        state.scaler.update()
     state.optimizer.zero_grad()
-    return dict(zip(totals, values, strict=False)) if finite else None
+    return dict(zip(totals, values, strict=True)) if finite else None
+
+
+def _move(state: State, recipe: Recipe, learning_rate: float) -> None:
+    """Change the weights by their gradients, and the averaged ones."""
+    weights = list(state.model.parameters())
+    if recipe.clip:
+        nn.utils.clip_grad_norm_(weights, recipe.clip)
+    for group in state.optimizer.param_groups:
+        group["lr"] = learning_rate
+    state.optimizer.step()
+    share = 1 - ema_decay(recipe, state.iteration)
+    with torch.no_grad():
+        torch._foreach_lerp_(list(state.ema.parameters()), weights, share)
 
 
 def _exchanging(forward: Forward, wanted: bool) -> AbstractContextManager[None]:
