@@ -309,20 +309,27 @@ def test_a_gradient_that_is_not_finite_is_a_bad_step_too(tmp_path: Path) -> None
     assert torch.equal(weight, before)
 
 
-def test_too_many_bad_steps_in_a_row_end_the_run_without_saving(tmp_path: Path) -> None:
-    run(make_state(), tmp_path)
-    before = (tmp_path / "last.pt").read_bytes()
+def test_too_many_bad_steps_in_a_row_end_the_run_with_the_weights_from_before(tmp_path: Path) -> None:
+    good, saved = make_state(), []
+    run(good, tmp_path, Budget(iterations=5))
     sampler = Poisoned(set(range(1, 100)), float("nan"))
-    with pytest.raises(EscError, match="step 31: 11 in a row") as caught:
+    state = resume(tmp_path)
+    with pytest.raises(EscError, match="step 16: 11 in a row.* go on with --resume in fp32") as caught:
         run(
-            resume(tmp_path),
+            state,
             tmp_path,
-            Budget(iterations=100),
             sampler=sampler,
             habits=Habits(save_minutes=60),
+            export=lambda: saved.append(state.iteration),
         )
     assert "\n" not in str(caught.value)
-    assert (tmp_path / "last.pt").read_bytes() == before
+    assert saved == [16]
+    after = resume(tmp_path)
+    assert (after.iteration, after.skipped) == (16, 11)
+    for name in ("model", "ema", "optimizer"):
+        found, wanted = getattr(after, name).state_dict(), getattr(good, name).state_dict()
+        torch.testing.assert_close(found, wanted, rtol=0, atol=0)
+    assert run(after, tmp_path)
 
 
 @pytest.mark.parametrize(("loss", "power"), [("l1", 1), ("mse", 2)])

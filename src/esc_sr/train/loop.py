@@ -74,7 +74,8 @@ def train(
         True if the run reached its end, False if it was stopped.
 
     Raises:
-        EscError: more than `MAX_BAD_STEPS` steps in a row were not finite; nothing is saved then.
+        EscError: more than `MAX_BAD_STEPS` steps in a row were not finite; they have left
+            the weights alone, and the state is saved.
         DataError: the folder cannot be written.
     """
     state.model.train()
@@ -99,9 +100,11 @@ def train(
             fp16_adapts = 1 <= state.scaler.get_scale() < scale_before
             bad = 0 if losses or fp16_adapts else bad + 1
             if bad > MAX_BAD_STEPS:
+                keeper.save()
                 raise EscError(
-                    f"step {state.iteration}: {bad} in a row without a finite loss and gradient; "
-                    f"nothing new is saved in {out}, start anew with a lower learning rate or in fp32"
+                    f"step {state.iteration}: {bad} in a row without a finite loss and gradient; the weights "
+                    f"from before are saved in {out}: go on with --resume in fp32, or from its "
+                    "ema.safetensors with a lower learning rate"
                 )
             keeper.after_step(lr, losses, seconds)
         keeper.finish(stopped)
