@@ -153,6 +153,7 @@ def test_arbitrary_scale_starts_from_an_encoder_and_resumes(
     assert 0 < max(moved) < 0.01  # two steps away from where it began
     more = ("--resume", "--iterations", 3, "--val", shard, "--val-minutes", 60)
     assert CliRunner().invoke(app, [*map(str, common), *map(str, more)]).exit_code == 0
+    assert (tmp_path / "lte" / "validation" / "000003.png").exists()
 
 
 def test_more_points_than_a_crop_has(pictures: Path, tmp_path: Path) -> None:

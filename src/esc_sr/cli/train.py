@@ -74,7 +74,13 @@ def _add_recipe(recipe: recipes.Recipe, network: str, scales: str, scale_default
         ] = None,
         save_minutes: Annotated[float, typer.Option(help="Time between two checkpoints.")] = 3.0,
         val_minutes: Annotated[float, typer.Option(help="Time between two validations.")] = 15.0,
+        val_every: Annotated[
+            int | None, typer.Option(min=1, help="Steps between two validations, not --val-minutes.")
+        ] = None,
         log_every: Annotated[int, typer.Option(min=1, help="Steps per log line.")] = 50,
+        tensorboard: Annotated[
+            bool, typer.Option("--tensorboard", help="Draw curves in OUT/tensorboard.")
+        ] = False,
     ) -> None:
         shortcuts = {"batch": batch, "patch": patch, "seed": seed}
         given = [f"{key}={value}" for key, value in shortcuts.items() if value is not None]
@@ -101,7 +107,9 @@ def _add_recipe(recipe: recipes.Recipe, network: str, scales: str, scale_default
             start=start,
             vgg=vgg,
             device=device,
-            habits=Habits(precision, tf32, compile, save_minutes, val_minutes, log_every),
+            habits=Habits(
+                precision, tf32, compile, save_minutes, val_minutes, val_every, log_every, tensorboard
+            ),
             report=show,
         )
         if not Team.here().leads:

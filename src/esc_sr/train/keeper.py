@@ -2,13 +2,19 @@
 
 import json
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from esc_sr.data.pairs import Pair
-from esc_sr.evaluate import Protocol, evaluate
+from esc_sr.errors import UsageError
+from esc_sr.evaluate import Protocol, evaluate, predict
+from esc_sr.evaluate.scores import bicubic
+from esc_sr.evaluate.sheet import Panel, strip
+from esc_sr.image import Picture, write_image
 from esc_sr.train import checkpoint
 from esc_sr.train.recipes import Recipe
 from esc_sr.train.schedule import Budget
@@ -27,7 +33,9 @@ class Habits:
         compile: whether the network is compiled, which takes minutes and pays in long runs.
         save_minutes: time between two checkpoints.
         val_minutes: time between two validations.
+        val_every: steps between two validations; None leaves them to `val_minutes`.
         log_every: steps per log line.
+        tensorboard: whether the numbers of log and validation go to `out/tensorboard` as well.
     """
 
     precision: str = "fp32"
@@ -35,7 +43,9 @@ class Habits:
     compile: bool = False
     save_minutes: float = 3.0
     val_minutes: float = 15.0
+    val_every: int | None = None
     log_every: int = 50
+    tensorboard: bool = False
 
 
 @dataclass
@@ -54,6 +64,8 @@ class Keeper:
         scale: of these pairs.
         export: called after every save and after the last validation.
         report: called with each record, which is a line of `out/log.jsonl` as well.
+
+    Each validation leaves a picture, `out/validation/ITERATION.png`: a cut-out of the first held-out one.
     """
 
     leads: bool
@@ -74,6 +86,10 @@ class Keeper:
     def __post_init__(self) -> None:
         """Begin to count the time to the next checkpoint and validation."""
         self._saved = self._validated = self.state.elapsed
+        self._scored: int | None = None  # the step after which the last validation was
+        self._board = (
+            find_board()(str(self.out / "tensorboard")) if self.leads and self.habits.tensorboard else None
+        )
 
     def after_step(self, lr: float, losses: Losses | None, seconds: float) -> None:
         """Log, save and validate where it is time; None is a step left out."""
@@ -89,7 +105,7 @@ class Keeper:
         if self.state.elapsed - self._saved >= 60 * self.habits.save_minutes:
             self.save()
             self._saved = self.state.elapsed
-        if self.held_out and self.state.elapsed - self._validated >= 60 * self.habits.val_minutes:
+        if self.held_out and self._validation_is_due():
             self._validate()
             self._validated = self.state.elapsed
         self.state.elapsed += time.perf_counter() - started
@@ -106,15 +122,31 @@ class Keeper:
         if not self.leads:
             return
         if self.held_out and not stopped:
-            self._validate()
+            if self._scored != self.state.iteration:
+                self._validate()
             self.export()
         self._log("stopped" if stopped else "finished", iteration=self.state.iteration)
 
+    def _validation_is_due(self) -> bool:
+        """Whether so many steps are done, or so much time has passed."""
+        if self.habits.val_every is not None:
+            return self.state.iteration % self.habits.val_every == 0
+        return self.state.elapsed - self._validated >= 60 * self.habits.val_minutes
+
     def _validate(self) -> None:
-        """Score the averaged weights."""
-        scores = evaluate(self.state.ema, self.held_out, self.scale, Protocol.of(self.state.ema))
-        self.state.scores = {"iteration": self.state.iteration, **scores._asdict()}
+        """Score the averaged weights, and draw what they make of the first picture."""
+        network, iteration = self.state.ema, self.state.iteration
+        protocol = Protocol.of(network)
+        scores = evaluate(network, self.held_out, self.scale, protocol)
+        self.state.scores = {"iteration": iteration, **scores._asdict()}
+        self._scored = iteration
         self._log("validation", **self.state.scores)
+        name, lr, hr = self.held_out[0]
+        sr = np.rint(predict(network, lr, self.scale, protocol)).astype(np.uint8)
+        target = self.out / "validation" / f"{iteration:06}.png"
+        target.parent.mkdir(exist_ok=True)
+        panels = Panel(f"{name}, bicubic", bicubic(lr, self.scale)), Panel(f"step {iteration}", sr)
+        write_image(Picture(strip([*panels, Panel("HR", hr)])), target, overwrite=True)
 
     def _log(self, event: str, **facts: Any) -> None:
         """Write and report a record."""
@@ -122,6 +154,10 @@ class Keeper:
         with open(self.out / "log.jsonl", "a", encoding="utf-8") as file:
             file.write(json.dumps(record) + "\n")
         self.report(record)
+        if self._board:
+            for name, value in _scalars(record):
+                self._board.add_scalar(name, value, self.state.iteration)
+            self._board.flush()
 
     def _progress(self, lr: float) -> dict[str, Any]:
         """The numbers of a log line; `loss` is the sum of `losses`, means over the steps taken."""
@@ -137,3 +173,25 @@ class Keeper:
             "eta": round(left, 1),
             "skipped": self.state.skipped,
         }
+
+
+def find_board() -> Any:
+    """TensorBoard's writer, which takes a folder.
+
+    Raises:
+        UsageError: it is not installed.
+    """
+    try:
+        from torch.utils.tensorboard import SummaryWriter
+    except ImportError as error:
+        raise UsageError('--tensorboard needs TensorBoard: pip install "esc-sr[tensorboard]"') from error
+    return SummaryWriter
+
+
+def _scalars(record: Mapping[str, Any]) -> Iterator[tuple[str, float]]:
+    """What is drawn of a record: loss and losses, lr and speed; or PSNR and SSIM."""
+    for name in ("loss", "lr", "it_per_s", "psnr", "ssim"):
+        if record.get(name) is not None:
+            yield name, record[name]
+    for name, value in record.get("losses", {}).items():
+        yield f"losses/{name}", value

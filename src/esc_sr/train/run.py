@@ -19,7 +19,7 @@ from esc_sr.errors import DataError, DeviceError, UsageError
 from esc_sr.network import ESC, ESCLTE, ESCConfig, LTEConfig
 from esc_sr.presets import preset
 from esc_sr.train import checkpoint, loop
-from esc_sr.train.keeper import Habits, Report
+from esc_sr.train.keeper import Habits, Report, find_board
 from esc_sr.train.losses import Adversarial, Distance
 from esc_sr.train.perceptual import SMALLEST, PerceptualLoss
 from esc_sr.train.recipes import REAL, Recipe
@@ -74,7 +74,7 @@ def run(
     Raises:
         UsageError: `out` holds a run already and `resume` is off, the checkpoint is of another run, or the
             recipe is not for this network, or lacks weights that it needs, or its batch cannot be divided
-            among the processes.
+            among the processes, or TensorBoard is not installed.
         DataError: pictures are missing, unreadable, or smaller than the patch or the context.
         DeviceError: no such device; or another process has ended.
         WeightsError: `start`, `vgg` or the checkpoint cannot be used.
@@ -84,6 +84,8 @@ def run(
     _check_shares(recipe, team)
     if not team.leads:
         report = _say_nothing
+    if habits.tensorboard:
+        find_board()
     place = _device(own_device(device))
     perceptual = _perceptual(recipe, start is not None or resume, vgg, report)
     content = _open_folder(out, resume, start)
