@@ -29,14 +29,15 @@ class State:
         objective: what is made small, as `losses` describes it.
         optimizer: of the model and of what the objective learns.
         generator: draws the crops, and all that becomes of them.
-        scaler: of the losses, so that gradients in fp16 do not vanish; enabled for that precision only.
         pool: pairs of earlier batches; empty but in the recipes `REAL`.
+        scaler: of the losses, so that gradients in fp16 do not vanish; enabled for that precision only.
         iteration: steps taken.
         elapsed: seconds of training, validation and saving; the time between stop and resume does not count.
         skipped: steps left out because loss or gradient were not finite.
         hardware: what the run has used so far, without repeats.
         scores: the last validation, if any.
         started_from: name of the weights file that the run began with, if any.
+        vgg: digest of the weights of the perceptual loss, if there is one.
     """
 
     model: nn.Module
@@ -44,20 +45,26 @@ class State:
     objective: nn.Module
     optimizer: Optimizer
     generator: torch.Generator
-    scaler: GradScaler = field(default_factory=lambda: GradScaler("cpu", enabled=False))
     pool: PairPool = field(default_factory=PairPool)
+    scaler: GradScaler = field(default_factory=lambda: GradScaler("cpu", enabled=False))
     iteration: int = 0
     elapsed: float = 0.0
     skipped: int = 0
     hardware: list[str] = field(default_factory=list)
     scores: dict[str, float] = field(default_factory=dict)
     started_from: str | None = None
+    vgg: str | None = None
 
 
 _COUNTERS = ("iteration", "elapsed", "skipped", "hardware", "scores", "started_from")
 _PARTS = ("model", "ema", "objective", "optimizer", "pool")
-_CONTENT = {*_PARTS, "generator", "scaler", "recipe", "budget", "config", *_COUNTERS}
-_ADDED = {"objective": {}, "pool": PairPool().state_dict(), "scaler": {}}  # what older checkpoints do without
+_CONTENT = {*_PARTS, "generator", "scaler", "vgg", "recipe", "budget", "config", *_COUNTERS}
+_ADDED = {
+    "objective": {},
+    "pool": PairPool().state_dict(),
+    "scaler": {},
+    "vgg": None,
+}  # what older checkpoints do without
 _DEFAULTS = {entry.name: entry.default for entry in fields(Recipe) if entry.default is not MISSING}
 
 
@@ -71,6 +78,7 @@ def save(state: State, recipe: Recipe, budget: Budget, config: Mapping[str, Any]
         **{name: getattr(state, name).state_dict() for name in _PARTS},
         "generator": state.generator.get_state(),
         "scaler": state.scaler.state_dict(),
+        "vgg": state.vgg,
         **{name: getattr(state, name) for name in _COUNTERS},
         "recipe": asdict(recipe),
         "budget": asdict(budget),
@@ -114,10 +122,10 @@ def load(out: Path) -> dict[str, Any]:
 
 
 def restore(state: State, content: Mapping[str, Any], recipe: Recipe, config: Mapping[str, Any]) -> None:
-    """Put a loaded checkpoint into a run of the same network and recipe.
+    """Put a loaded checkpoint into a run of the same network, recipe and perceptual loss.
 
     Raises:
-        UsageError: the checkpoint is of another network or recipe; names what differs.
+        UsageError: the checkpoint is of another network, recipe or perceptual loss; says what differs.
     """
     saved_recipe = _DEFAULTS | content["recipe"]
     settings = {"network": (content["config"], config), "recipe": (saved_recipe, asdict(recipe))}
@@ -126,6 +134,10 @@ def restore(state: State, content: Mapping[str, Any], recipe: Recipe, config: Ma
         if differ:
             pairs = ", ".join(f"{key} was {saved.get(key)} and is now {given.get(key)}" for key in differ)
             raise UsageError(f"resume with another {what}: {pairs}; keep it, or start anew with --from")
+    if content["vgg"] not in (None, state.vgg):  # None in older checkpoints too
+        raise UsageError(
+            "resume with another --vgg: its weights are not those of the run so far; keep its file"
+        )
     try:
         for name in _PARTS:
             getattr(state, name).load_state_dict(content[name])

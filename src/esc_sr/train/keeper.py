@@ -3,6 +3,7 @@
 import json
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -10,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from esc_sr.data.pairs import Pair
-from esc_sr.errors import UsageError
+from esc_sr.errors import DataError, UsageError
 from esc_sr.evaluate import Protocol, evaluate, predict
 from esc_sr.evaluate.scores import bicubic
 from esc_sr.evaluate.sheet import Panel, strip
@@ -144,15 +145,17 @@ class Keeper:
         name, lr, hr = self.held_out[0]
         sr = np.rint(predict(network, lr, self.scale, protocol)).astype(np.uint8)
         target = self.out / "validation" / f"{iteration:06}.png"
-        target.parent.mkdir(exist_ok=True)
+        with _writing(target.parent):
+            target.parent.mkdir(exist_ok=True)
         panels = Panel(f"{name}, bicubic", bicubic(lr, self.scale)), Panel(f"step {iteration}", sr)
         write_image(Picture(strip([*panels, Panel("HR", hr)])), target, overwrite=True)
 
     def _log(self, event: str, **facts: Any) -> None:
         """Write and report a record."""
         record = {"event": event, **facts, "elapsed": round(self.state.elapsed, 1)}
-        with open(self.out / "log.jsonl", "a", encoding="utf-8") as file:
-            file.write(json.dumps(record) + "\n")
+        with _writing(self.out / "log.jsonl"):
+            with open(self.out / "log.jsonl", "a", encoding="utf-8") as file:
+                file.write(json.dumps(record) + "\n")
         self.report(record)
         if self._board:
             for name, value in _scalars(record):
@@ -173,6 +176,21 @@ class Keeper:
             "eta": round(left, 1),
             "skipped": self.state.skipped,
         }
+
+
+@contextmanager
+def _writing(path: Path) -> Iterator[None]:
+    """Turn what the disk says into an error that names the file.
+
+    Raises:
+        DataError: it cannot be written.
+    """
+    try:
+        yield
+    except OSError as error:
+        raise DataError(
+            f"{path}: cannot be written ({error.strerror}); the last checkpoint is intact"
+        ) from error
 
 
 def find_board() -> Any:

@@ -49,10 +49,10 @@ def train(
 ) -> bool:
     """Train `state.model` from where the state is to the end of the budget, (Supp. 6.1).
 
-    Every record goes to `report` and, as one JSON line, to `out/log.jsonl`. A validation also leaves a picture
-    in `out/validation`: a cut-out of the first held-out one, beside bicubic and HR. The state is saved to
-    `last.pt` now and then and at the end. Ctrl-C and SIGTERM end the run after the step at hand and save it; a
-    second one ends it at once.
+    Every record goes to `report` and, as one JSON line, to `out/log.jsonl`. A validation leaves a picture in
+    `out/validation` too: a cut-out of the first held-out one, beside bicubic and HR. The state is saved to
+    `last.pt` now and then and at the end. Ctrl-C and SIGTERM end the run after the step at hand and save it;
+    a second one ends it at once.
 
     In a team, each process has the same state and takes its share of every batch. The first one does all that
     is done beside training, and its clock counts; a signal to any of them stops all after the same step.
@@ -77,7 +77,7 @@ def train(
     Raises:
         EscError: more than `MAX_BAD_STEPS` steps in a row were not finite; they have left
             the weights alone, and the state is saved.
-        DataError: the folder cannot be written.
+        DataError: a checkpoint or log line cannot be written; the checkpoints that were there are intact.
     """
     state.model.train()
     forward = prepare(state.model, team, tf32=habits.tf32, compile=habits.compile)

@@ -247,6 +247,7 @@ def _new_state(
         torch.Generator().manual_seed(recipe.seed),
         PairPool(recipe.pool),
         started_from=start.name if start else None,
+        vgg=perceptual.digest() if perceptual else None,
     )
 
 
