@@ -4,7 +4,7 @@ import multiprocessing
 import os
 import signal
 import socket
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from copy import deepcopy
 from dataclasses import replace
 from pathlib import Path
@@ -85,7 +85,8 @@ def make_state(rank: int, lte: bool = False) -> checkpoint.State:
 def go(out: Path, case: str, team: Team, sampler: Sampler, steps: int = 4) -> dict[str, Any]:
     """Train, and tell what came of it."""
     (out / case).mkdir(exist_ok=True)
-    state, records = make_state(team.rank, lte=case == "lte"), []
+    state = make_state(team.rank, lte=case == "lte")
+    records: list[Mapping[str, Any]] = []
     finished = train(
         state,
         sampler,
@@ -161,9 +162,9 @@ def ranks(out: Path) -> list[dict[str, Any]]:
     return [torch.load(out / f"{rank}.pt") for rank in (0, 1)]
 
 
-def assert_same_weights(a: dict[str, Any], b: dict[str, Any], **tolerance: float) -> None:
+def assert_same_weights(a: dict[str, Any], b: dict[str, Any], rtol: float, atol: float) -> None:
     for part in ("model", "objective"):
-        torch.testing.assert_close(a[part], b[part], **tolerance)
+        torch.testing.assert_close(a[part], b[part], rtol=rtol, atol=atol)
 
 
 @pytest.mark.parametrize(("case", "steps"), [("plain", 4), ("lte", 2)])
