@@ -99,7 +99,7 @@ def step(
 
 def _move(state: State, recipe: Recipe, learning_rate: float) -> None:
     """Change the weights by their gradients, and the averaged ones."""
-    weights = list(state.model.parameters())
+    weights = tuple(state.model.parameters())
     if recipe.clip:
         nn.utils.clip_grad_norm_(weights, recipe.clip)
     for group in state.optimizer.param_groups:
@@ -107,7 +107,7 @@ def _move(state: State, recipe: Recipe, learning_rate: float) -> None:
     state.optimizer.step()
     share = 1 - ema_decay(recipe, state.iteration)
     with torch.no_grad():
-        torch._foreach_lerp_(list(state.ema.parameters()), weights, share)
+        torch._foreach_lerp_(tuple(state.ema.parameters()), weights, share)
 
 
 def _exchanging(forward: Forward, wanted: bool) -> AbstractContextManager[None]:
