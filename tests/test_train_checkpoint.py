@@ -125,7 +125,7 @@ def test_a_checkpoint_from_before_a_part_was_added_goes_on(tmp_path: Path) -> No
     write(make_state(5), tmp_path)
     content = torch.load(tmp_path / "last.pt")
     for added in (content, content["recipe"]):
-        for name in ("objective", "pool", "clip", "weights"):
+        for name in ("objective", "pool", "scaler", "vgg", "clip", "weights"):
             added.pop(name, None)
     content["generator"] = torch.zeros(8)  # what a checkpoint has no more
     torch.save(content, tmp_path / "last.pt")

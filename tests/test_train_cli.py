@@ -117,7 +117,7 @@ def test_another_scale_starts_from_given_weights(pictures: Path, tmp_path: Path)
 def test_arguments_that_cannot_work_are_refused_before_the_first_step(pictures: Path, tmp_path: Path) -> None:
     run = ("--data", pictures, "--out", tmp_path / "out")
     assert "one of loss, iterations" in refused(UsageError, *run, "--set", "rate=1")
-    assert "fp32 or bf16" in refused(UsageError, *run, "--precision", "fp8")
+    assert "one of fp32, bf16, fp16" in refused(UsageError, *run, "--precision", "fp8")
     assert "not both" in refused(UsageError, *run, "--minutes", 1, "--iterations", 5)
     assert "no network is called" in refused(UsageError, *run, "--model", "other")
     assert "at all scales" in refused(UsageError, *run, "--model", "esc-lte")
@@ -166,6 +166,7 @@ def test_arbitrary_scale_starts_from_an_encoder_and_resumes(
     assert 0 < max(moved) < 0.01  # two steps away from where it began
     more = ("--resume", "--iterations", 3, "--val", shard, "--val-minutes", 60)
     assert CliRunner().invoke(app, [*map(str, common), *map(str, more)]).exit_code == 0
+    assert (tmp_path / "lte" / "validation" / "000003.png").exists()
 
 
 def test_more_points_than_a_crop_has(pictures: Path, tmp_path: Path) -> None:

@@ -22,10 +22,12 @@ from esc_sr.data.pairs import Pair, cut_pair, make_pairs
 from esc_sr.data.tiles import Tile
 from esc_sr.errors import EscError
 from esc_sr.train import checkpoint
-from esc_sr.train.loop import MAX_BAD_STEPS, Habits, Report, step, train
+from esc_sr.train.keeper import Habits, Report
+from esc_sr.train.loop import MAX_BAD_STEPS, train
 from esc_sr.train.losses import Distance
 from esc_sr.train.recipes import classic
 from esc_sr.train.schedule import Budget
+from esc_sr.train.step import step
 
 RECIPE = replace(classic(), batch=4, patch=8, lr=2e-3)
 TWENTY = Budget(iterations=20)
@@ -140,7 +142,8 @@ def test_a_run_in_minutes_ends_in_time_and_counts_training_time_only(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     clock = count(start=100.0, step=1.5)  # read twice for a step and twice for what follows it: 3 s
-    monkeypatch.setattr("esc_sr.train.loop.time", SimpleNamespace(perf_counter=lambda: next(clock)))
+    for module in ("loop", "keeper"):
+        monkeypatch.setattr(f"esc_sr.train.{module}.time", SimpleNamespace(perf_counter=lambda: next(clock)))
     state = make_state()
     assert run(state, tmp_path, Budget(minutes=0.5), habits=Habits(log_every=1))
     assert (state.iteration, state.elapsed) == (10, 30)
@@ -261,7 +264,7 @@ def test_checkpoints_and_validations_come_at_their_times(tmp_path: Path) -> None
         export=lambda: exported.append(state.iteration),
     )
     assert exported == [1, 2, 3, 3, 3]
-    assert [record["iteration"] for record in read_log(tmp_path)] == [1, 2, 3, 3, 3]
+    assert [record["iteration"] for record in read_log(tmp_path)] == [1, 2, 3, 3]
     rarely = Habits(save_minutes=60, val_minutes=60, log_every=100)
     exported.clear()
     run(state, tmp_path, Budget(iterations=6), habits=rarely, export=lambda: exported.append(state.iteration))
@@ -302,19 +305,26 @@ def test_a_gradient_that_is_not_finite_is_a_bad_step_too(tmp_path: Path) -> None
     assert torch.equal(weight, before)
 
 
-def test_too_many_bad_steps_in_a_row_end_the_run_without_saving(tmp_path: Path) -> None:
-    run(make_state(), tmp_path)
-    before = (tmp_path / "last.pt").read_bytes()
-    with pytest.raises(EscError, match="step 31: 11 in a row") as caught:
+def test_too_many_bad_steps_in_a_row_end_the_run_with_the_weights_from_before(tmp_path: Path) -> None:
+    good, saved = make_state(), []
+    run(good, tmp_path, Budget(iterations=5))
+    state = resume(tmp_path)
+    with pytest.raises(EscError, match="step 16: 11 in a row.* go on with --resume in fp32") as caught:
         run(
-            resume(tmp_path),
+            state,
             tmp_path,
-            Budget(iterations=100),
             given=poisoned(set(range(1, 100)), float("nan")),
             habits=Habits(save_minutes=60),
+            export=lambda: saved.append(state.iteration),
         )
     assert "\n" not in str(caught.value)
-    assert (tmp_path / "last.pt").read_bytes() == before
+    assert saved == [16]
+    after = resume(tmp_path)
+    assert (after.iteration, after.skipped) == (16, 11)
+    for name in ("model", "ema", "optimizer"):
+        found, wanted = getattr(after, name).state_dict(), getattr(good, name).state_dict()
+        torch.testing.assert_close(found, wanted, rtol=0, atol=0)
+    assert run(after, tmp_path)
 
 
 @pytest.mark.parametrize(("loss", "power"), [("l1", 1), ("mse", 2)])

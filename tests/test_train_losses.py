@@ -9,10 +9,10 @@ from torch import Tensor, nn
 
 from esc_sr.data.degrade import sharpen
 from esc_sr.train.checkpoint import State
-from esc_sr.train.loop import step
 from esc_sr.train.losses import Adversarial, Distance, discriminator_loss
 from esc_sr.train.perceptual import PerceptualLoss
 from esc_sr.train.recipes import real_gan
+from esc_sr.train.step import step
 
 
 class Judge(nn.Module):

@@ -18,7 +18,7 @@ from esc_sr.cli.train import app
 from esc_sr.errors import DataError, UsageError, WeightsError
 from esc_sr.network.discriminator import UNetDiscriminator
 from esc_sr.presets import PRESETS
-from esc_sr.train.loop import Habits
+from esc_sr.train.keeper import Habits
 from esc_sr.train.recipes import real_gan
 from esc_sr.train.run import run
 from esc_sr.train.schedule import Budget
@@ -97,12 +97,16 @@ def test_a_stop_changes_nothing_in_any_part(pictures: Path, stage1: Path, vgg: P
     def go(out: str, report: Any = lambda record: None, **how: Any) -> bool:
         habits = Habits(log_every=1)
         return run(
-            SMALL, model="esc-real", scale=4, data=[pictures], out=tmp_path / out, vgg=vgg, habits=habits,
-            report=report, **how,
+            SMALL, model="esc-real", scale=4, data=[pictures], out=tmp_path / out, habits=habits,
+            report=report, **{"vgg": vgg, **how},
         )  # fmt: skip
 
     assert go("straight", start=stage1, budget=Budget(4))
     assert not go("broken", interrupt, start=stage1, budget=Budget(4))
+    other = tmp_path / "other.pth"
+    torch.save({name: 2 * value for name, value in torch.load(vgg).items()}, other)
+    with pytest.raises(UsageError, match="resume with another --vgg"):
+        go("broken", resume=True, vgg=other)
     assert go("broken", resume=True)
     straight, broken = (torch.load(tmp_path / out / "last.pt") for out in ("straight", "broken"))
     assert straight["iteration"] == broken["iteration"] == 4

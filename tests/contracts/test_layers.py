@@ -26,8 +26,8 @@ ORDER = (
     "niqe",
     "record",
     "evaluate",
-    "benchmark",
     "train",
+    "benchmark",
     "cli",
 )
 """What may import what: only names further left, and a package its own modules."""

@@ -16,6 +16,7 @@ from esc_sr.benchmark import complexity as counts
 from esc_sr.benchmark import latency as latencies
 from esc_sr.benchmark import networks
 from esc_sr.benchmark import plot as plots
+from esc_sr.benchmark import training as trainings
 from esc_sr.benchmark.measure import Rule
 from esc_sr.errors import UsageError
 from esc_sr.presets import PRESETS
@@ -181,6 +182,54 @@ def attention(
     _show(shown)
     print(f"{precision}, 64 channels, reflected up to whole windows (64x64 as 72x72 with windows of 24)")
     print("the whole layer, with the 1x1 convolutions before and after; less: than naive needs")
+    _finish(found, json)
+
+
+@app.command()
+def training(
+    model: Names = None,
+    scale: Scales = None,
+    batch: Annotated[
+        list[int] | None, typer.Option(min=1, help="Crops per step; may be repeated. 64 on CUDA, else 2.")
+    ] = None,
+    patch: Annotated[
+        int | None, typer.Option(min=1, help="Side of an LR crop, px; 64 on CUDA, else 32.")
+    ] = None,
+    backend: Backends = None,
+    precision: Precision = "fp32",
+    device: Device = "auto",
+    runs: Runs = None,
+    threads: Threads = None,
+    json: Json = None,
+) -> None:
+    """Time training steps in turns, and measure their peak memory: naive against sdpa, on CUDA flex as well.
+
+    Without options: a step of esc-light x2.
+    """
+    where = _begin(backend or [], precision, device, threads, json)
+    on_gpu = where.type == "cuda"
+    ways = latencies.resolve(backend or (["naive", "sdpa", "flex"] if on_gpu else ["naive", "sdpa"]), where)
+    cases = [
+        trainings.TrainingCase(name, factor, crops, patch or (64 if on_gpu else 32), way, precision)
+        for name, factor in networks.select(model or ("esc-light",), scale or (2,))
+        for crops in batch or ((64,) if on_gpu else (2,))
+        for way in ways
+    ]
+    with _status() as report:
+        found = trainings.training(cases, where, Rule.of(where, runs), report)
+    shown = _table("network", "scale", "batch", "patch", *_COSTS, "it/s", "faster")
+    for row in found["rows"]:
+        shown.add_row(
+            row["model"],
+            f"x{row['scale']}",
+            str(row["batch"]),
+            str(row["patch"]),
+            *_costs(row),
+            f"{row['it_per_s']:.3g}" if row["it_per_s"] else "-",
+            f"{row['speedup']:.1f}x" if row["speedup"] else "-",
+        )
+    _show(shown)
+    print(f"{precision}; forward, backward, optimizer and averaged weights; faster: than naive")
     _finish(found, json)
 
 

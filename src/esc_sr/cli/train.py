@@ -9,16 +9,21 @@ import typer
 
 from esc_sr.errors import UsageError
 from esc_sr.train import recipes
-from esc_sr.train.loop import Habits
+from esc_sr.train.keeper import Habits
 from esc_sr.train.run import run
 from esc_sr.train.schedule import Budget
+from esc_sr.train.team import Team
+from esc_sr.upscale.runner import PRECISIONS
 
 app = typer.Typer(no_args_is_help=True)
 
 
 @app.callback()
 def main() -> None:
-    """Train a network by one of the paper's recipes."""
+    """Train a network by one of the paper's recipes.
+
+    On several GPUs: torchrun --nproc-per-node N -m esc_sr train ...; --batch is that of all together.
+    """
 
 
 def _add_recipe(recipe: recipes.Recipe, network: str, scales: str, scale_default: int, text: str) -> None:
@@ -79,7 +84,7 @@ def _add_recipe(recipe: recipes.Recipe, network: str, scales: str, scale_default
             bool, typer.Option("--print-config", help="Show the recipe as TOML for --config, and exit.")
         ] = False,
         precision: Annotated[
-            str | None, typer.Option(help="fp32 or bf16; by default bf16 on CUDA only.")
+            str | None, typer.Option(help="fp32, bf16 or fp16; by default bf16 on CUDA only.")
         ] = None,
         tf32: Annotated[bool, typer.Option(help="Let CUDA round float32 products to TF32.")] = True,
         compile: Annotated[
@@ -90,7 +95,13 @@ def _add_recipe(recipe: recipes.Recipe, network: str, scales: str, scale_default
         ] = None,
         save_minutes: Annotated[float, typer.Option(help="Time between two checkpoints.")] = 3.0,
         val_minutes: Annotated[float, typer.Option(help="Time between two validations.")] = 15.0,
+        val_every: Annotated[
+            int | None, typer.Option(min=1, help="Steps between two validations, not --val-minutes.")
+        ] = None,
         log_every: Annotated[int, typer.Option(min=1, help="Steps per log line.")] = 50,
+        tensorboard: Annotated[
+            bool, typer.Option("--tensorboard", help="Draw curves in OUT/tensorboard.")
+        ] = False,
     ) -> None:
         shortcuts = {"batch": batch, "patch": patch, "seed": seed}
         given = [f"{key}={value}" for key, value in shortcuts.items() if value is not None]
@@ -102,8 +113,8 @@ def _add_recipe(recipe: recipes.Recipe, network: str, scales: str, scale_default
             raise UsageError("--data and --out are needed: the pictures, and a folder for the run")
         device = device or ("cuda" if torch.cuda.is_available() else "cpu")
         precision = precision or ("bf16" if device.startswith("cuda") else "fp32")
-        if precision not in ("fp32", "bf16"):
-            raise UsageError(f"--precision {precision}: must be fp32 or bf16")
+        if precision not in PRECISIONS:
+            raise UsageError(f"--precision {precision}: must be one of {', '.join(PRECISIONS)}")
         budget = Budget(iterations, minutes) if iterations is not None or minutes is not None else None
         finished = run(
             resolved,
@@ -122,9 +133,13 @@ def _add_recipe(recipe: recipes.Recipe, network: str, scales: str, scale_default
             start=start,
             vgg=vgg,
             device=device,
-            habits=Habits(precision, tf32, compile, save_minutes, val_minutes, log_every),
+            habits=Habits(
+                precision, tf32, compile, save_minutes, val_minutes, val_every, log_every, tensorboard
+            ),
             report=show,
         )
+        if not Team.here().leads:
+            return
         if finished:
             print(f"done: {out / 'ema.safetensors'}")
         else:

@@ -10,6 +10,7 @@ from typing import Any
 
 import torch
 from torch import nn
+from torch.amp import GradScaler
 from torch.optim import Optimizer
 
 from esc_sr.data.pool import PairPool
@@ -28,12 +29,14 @@ class State:
         objective: what is made small, as `losses` describes it.
         optimizer: of the model and of what the objective learns.
         pool: pairs of earlier batches; empty but in the recipes `REAL`.
+        scaler: of the losses, so that gradients in fp16 do not vanish; enabled for that precision only.
         iteration: steps taken.
         elapsed: seconds of training, validation and saving; the time between stop and resume does not count.
         skipped: steps left out because loss or gradient were not finite.
         hardware: what the run has used so far, without repeats.
         scores: the last validation, if any.
         started_from: name of the weights file that the run began with, if any.
+        vgg: digest of the weights of the perceptual loss, if there is one.
     """
 
     model: nn.Module
@@ -41,18 +44,25 @@ class State:
     objective: nn.Module
     optimizer: Optimizer
     pool: PairPool = field(default_factory=PairPool)
+    scaler: GradScaler = field(default_factory=lambda: GradScaler("cpu", enabled=False))
     iteration: int = 0
     elapsed: float = 0.0
     skipped: int = 0
     hardware: list[str] = field(default_factory=list)
     scores: dict[str, float] = field(default_factory=dict)
     started_from: str | None = None
+    vgg: str | None = None
 
 
 _COUNTERS = ("iteration", "elapsed", "skipped", "hardware", "scores", "started_from")
 _PARTS = ("model", "ema", "objective", "optimizer", "pool")
-_CONTENT = {*_PARTS, "recipe", "budget", "config", *_COUNTERS}
-_ADDED = {"objective": {}, "pool": PairPool().state_dict()}  # what older checkpoints do without
+_CONTENT = {*_PARTS, "scaler", "vgg", "recipe", "budget", "config", *_COUNTERS}
+_ADDED = {
+    "objective": {},
+    "pool": PairPool().state_dict(),
+    "scaler": {},
+    "vgg": None,
+}  # what older checkpoints do without
 _DEFAULTS = {entry.name: entry.default for entry in fields(Recipe) if entry.default is not MISSING}
 
 
@@ -64,6 +74,8 @@ def save(state: State, recipe: Recipe, budget: Budget, config: Mapping[str, Any]
     """
     content = {
         **{name: getattr(state, name).state_dict() for name in _PARTS},
+        "scaler": state.scaler.state_dict(),
+        "vgg": state.vgg,
         **{name: getattr(state, name) for name in _COUNTERS},
         "recipe": asdict(recipe),
         "budget": asdict(budget),
@@ -107,10 +119,10 @@ def load(out: Path) -> dict[str, Any]:
 
 
 def restore(state: State, content: Mapping[str, Any], recipe: Recipe, config: Mapping[str, Any]) -> None:
-    """Put a loaded checkpoint into a run of the same network and recipe.
+    """Put a loaded checkpoint into a run of the same network, recipe and perceptual loss.
 
     Raises:
-        UsageError: the checkpoint is of another network or recipe; names what differs.
+        UsageError: the checkpoint is of another network, recipe or perceptual loss; says what differs.
     """
     saved_recipe = _DEFAULTS | content["recipe"]
     settings = {"network": (content["config"], config), "recipe": (saved_recipe, asdict(recipe))}
@@ -119,9 +131,15 @@ def restore(state: State, content: Mapping[str, Any], recipe: Recipe, config: Ma
         if differ:
             pairs = ", ".join(f"{key} was {saved.get(key)} and is now {given.get(key)}" for key in differ)
             raise UsageError(f"resume with another {what}: {pairs}; keep it, or start anew with --from")
+    if content["vgg"] not in (None, state.vgg):  # None in older checkpoints too
+        raise UsageError(
+            "resume with another --vgg: its weights are not those of the run so far; keep its file"
+        )
     try:
         for name in _PARTS:
             getattr(state, name).load_state_dict(content[name])
+        if content["scaler"]:  # empty if the run was in another precision
+            state.scaler.load_state_dict(content["scaler"])
     except (RuntimeError, ValueError, KeyError) as error:
         raise WeightsError(f"checkpoint does not fit its own network: {_line(error)}") from error
     for name in _COUNTERS:

@@ -1,5 +1,6 @@
 """The perceptual loss: distance between what VGG19 sees in two pictures (Supp. 6.3)."""
 
+import hashlib
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
@@ -74,6 +75,13 @@ class PerceptualLoss(nn.Module):
                 for (name, mine), (_, other) in zip(self._features(x), wanted, strict=True)
             ]
         return torch.stack(distances).sum()
+
+    def digest(self) -> str:
+        """SHA-256 of the weights compared with, whatever the file they were in."""
+        found = hashlib.sha256()
+        for weight in self.vgg.parameters():
+            found.update(weight.cpu().numpy().tobytes())
+        return found.hexdigest()
 
     def _features(self, x: Tensor) -> Iterator[tuple[str, Tensor]]:
         """Each compared layer's name and output (B, C, H / 2^k, W / 2^k), before its activation."""

@@ -1,7 +1,7 @@
 """From paths and names to a running training: pictures, network, checkpoint; then the loop."""
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from copy import deepcopy
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -10,7 +10,6 @@ from typing import Any
 import torch
 
 from esc_sr import weights
-from esc_sr.data.crops import part_of
 from esc_sr.data.degrade import Degradation
 from esc_sr.data.degraded import degraded_pairs
 from esc_sr.data.pairs import Pair, make_pairs
@@ -20,11 +19,17 @@ from esc_sr.errors import DataError, DeviceError, UsageError
 from esc_sr.network import ESC, ESCLTE, ESCConfig, LTEConfig
 from esc_sr.presets import preset
 from esc_sr.train import checkpoint, feed, loop
+from esc_sr.train.keeper import Habits, Report, find_board
 from esc_sr.train.losses import Adversarial, Distance
 from esc_sr.train.perceptual import SMALLEST, PerceptualLoss
 from esc_sr.train.recipes import REAL, Recipe
 from esc_sr.train.schedule import Budget
+from esc_sr.train.team import Team, own_device
 from esc_sr.upscale.device import describe
+
+
+def _say_nothing(record: Mapping[str, Any]) -> None:
+    """A report to nobody."""
 
 
 def run(
@@ -39,17 +44,19 @@ def run(
     lr: Sequence[Path] = (),
     cache: str | int | None = None,
     workers: int | None = None,
-    share: tuple[int, int] = (0, 1),
     val: Path | None = None,
     budget: Budget | None = None,
     resume: bool = False,
     start: Path | None = None,
     vgg: Path | None = None,
     device: str = "cpu",
-    habits: loop.Habits = loop.Habits(),
-    report: loop.Report = lambda record: None,
+    habits: Habits = Habits(),
+    report: Report = _say_nothing,
 ) -> bool:
     """Train a network by a recipe; checkpoints, `log.jsonl` and `ema.safetensors` are left in `out`.
+
+    Started by torchrun, each process calls this with the same arguments and takes its share of each batch;
+    the first one alone writes and reports.
 
     Args:
         recipe: for example `recipes.classic()`.
@@ -63,14 +70,13 @@ def run(
         cache: memory for decoded pictures, as "4GiB", or "0"; by default half of what is free.
         workers: processes that read ahead; by default none where all pictures are in memory and training is
             on the CPU. The crops are the same.
-        share: rank of this process, and how many processes train together.
         val: folder or .tar shard of held-out HR pictures.
         budget: length of the run; without it that of the checkpoint, else the recipe's.
         resume: go on from `out/last.pt`.
         start: weights to start from; those of another scale or fewer blocks are adapted. The recipe real-gan
             needs some.
         vgg: VGG19's weights, for the recipe real-gan, which needs them.
-        device: as torch names it.
+        device: as torch names it; of several processes, "cuda" gives each a GPU of its own.
         habits: what the run does beside training.
         report: called with each log record; loading is reported too.
 
@@ -79,24 +85,31 @@ def run(
 
     Raises:
         UsageError: `out` holds a run already and `resume` is off, the checkpoint is of another run, or the
-            recipe is not for this network, or lacks weights that it needs; `mix`, `lr`, `cache` or `share` do
-            not fit.
+            recipe is not for this network, or lacks weights that it needs, or its batch cannot be divided
+            among the processes, or TensorBoard is not installed; `mix`, `lr` or `cache` do not fit.
         DataError: pictures are missing, unreadable, smaller than the patch or the context, or without the LR
             that belongs to them.
-        DeviceError: no such device.
+        DeviceError: no such device; or another process has ended.
         WeightsError: `start`, `vgg` or the checkpoint cannot be used.
     """
-    part_of(recipe.batch, share[1])  # or an error, before any work
     config = _config(recipe, model, scale, blocks)
-    place = _device(device)
+    team = Team.here()
+    _check_shares(recipe, team)
+    if not team.leads:
+        report = _say_nothing
+    if habits.tensorboard:
+        find_board()
+    place = _device(own_device(device))
     perceptual = _perceptual(recipe, start is not None or resume, vgg, report)
     content = _open_folder(out, resume, start)
     state = _new_state(recipe, config, start, perceptual, place)
+    state.scaler = torch.amp.GradScaler(place.type, enabled=habits.precision == "fp16")
     if content is not None:
         checkpoint.restore(state, content, recipe, asdict(config))
         budget = budget or Budget(**content["budget"])
     budget = budget or Budget(iterations=recipe.iterations)
-    state.hardware = sorted({*state.hardware, describe(place)})
+    hardware = describe(place) if team.size == 1 else f"{team.size} x {describe(place)}"
+    state.hardware = sorted({*state.hardware, hardware})
 
     roots = [find_pictures(root) for root in data]
     held_out = find_pictures(val) if val else []
@@ -110,7 +123,7 @@ def run(
         scale=scale,
         mix=mix,
         lr=lr,
-        cache=feed.cache_bytes(cache, share[1]),
+        cache=feed.cache_bytes(cache, team.size),
         progress=_progress(report, "training"),
     )
     batches = feed.stream(
@@ -120,7 +133,7 @@ def run(
         pool=state.pool,
         device=place,
         start=state.iteration,
-        share=share,
+        share=(team.rank, team.size),
         workers=feed.default_workers(crops, place) if workers is None else workers,
     )
     pairs = _pairs(recipe, load_tiles(held_out, 16 * scale, _progress(report, "held-out")), scale)
@@ -149,19 +162,21 @@ def run(
         assert isinstance(state.ema, ESC | ESCLTE)
         weights.save(state.ema, out / "ema.safetensors", card)
 
-    return loop.train(
-        state,
-        batches,
-        recipe,
-        budget,
-        out,
-        config=asdict(config),
-        held_out=pairs,
-        scale=scale,
-        habits=habits,
-        export=export,
-        report=report,
-    )
+    with team.connected(place):
+        return loop.train(
+            state,
+            batches,
+            recipe,
+            budget,
+            out,
+            config=asdict(config),
+            held_out=pairs,
+            scale=scale,
+            habits=habits,
+            export=export,
+            report=report,
+            team=team,
+        )
 
 
 def _labels(roots: Sequence[Path]) -> list[str]:
@@ -194,6 +209,16 @@ def _encoder(config: ESCConfig | LTEConfig) -> ESCConfig:
     return config.encoder if isinstance(config, LTEConfig) else config
 
 
+def _check_shares(recipe: Recipe, team: Team) -> None:
+    """Refuse a batch that cannot be divided evenly."""
+    parts = team.size * recipe.accumulate
+    if recipe.batch % parts:
+        raise UsageError(
+            f"batch={recipe.batch}: must be a multiple of {parts}, for {team.size} processes and "
+            f"accumulate={recipe.accumulate}"
+        )
+
+
 def _device(name: str) -> torch.device:
     """The device, tried out."""
     try:
@@ -219,9 +244,7 @@ def _open_folder(out: Path, resume: bool, start: Path | None) -> dict[str, Any] 
     return None
 
 
-def _perceptual(
-    recipe: Recipe, started: bool, vgg: Path | None, report: loop.Report
-) -> PerceptualLoss | None:
+def _perceptual(recipe: Recipe, started: bool, vgg: Path | None, report: Report) -> PerceptualLoss | None:
     """The frozen part of the objective of real-gan; refuses files that are missing, or would not be used."""
     if recipe.name != "real-gan":
         if vgg:
@@ -271,6 +294,7 @@ def _new_state(
         optimizer,
         PairPool(recipe.pool),
         started_from=start.name if start else None,
+        vgg=perceptual.digest() if perceptual else None,
     )
 
 
@@ -281,7 +305,7 @@ def _pairs(recipe: Recipe, tiles: Sequence[Tile], scale: int) -> list[Pair]:
     )
 
 
-def _progress(report: loop.Report, what: str) -> Progress:
+def _progress(report: Report, what: str) -> Progress:
     """Report some twenty times how far a pass over pictures is."""
 
     def progress(done: int, total: int) -> None:

@@ -1,0 +1,215 @@
+"""What is done beside training, by the first process of a team: log, checkpoints, validation."""
+
+import json
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from esc_sr.data.pairs import Pair
+from esc_sr.errors import DataError, UsageError
+from esc_sr.evaluate import Protocol, evaluate, predict
+from esc_sr.evaluate.scores import bicubic
+from esc_sr.evaluate.sheet import Panel, strip
+from esc_sr.image import Picture, write_image
+from esc_sr.train import checkpoint
+from esc_sr.train.recipes import Recipe
+from esc_sr.train.schedule import Budget
+
+Report = Callable[[Mapping[str, Any]], None]
+Losses = dict[str, float]
+
+
+@dataclass(frozen=True)
+class Habits:
+    """How a run goes about it; only the first three change the weights it arrives at, by rounding.
+
+    Attributes:
+        precision: fp32, or bf16 or fp16 for autocast of the network to these.
+        tf32: whether CUDA may round factors of float32 products to 10 bits.
+        compile: whether the network is compiled, which takes minutes and pays in long runs.
+        save_minutes: time between two checkpoints.
+        val_minutes: time between two validations.
+        val_every: steps between two validations; None leaves them to `val_minutes`.
+        log_every: steps per log line.
+        tensorboard: whether the numbers of log and validation go to `out/tensorboard` as well.
+    """
+
+    precision: str = "fp32"
+    tf32: bool = True
+    compile: bool = False
+    save_minutes: float = 3.0
+    val_minutes: float = 15.0
+    val_every: int | None = None
+    log_every: int = 50
+    tensorboard: bool = False
+
+
+@dataclass
+class Keeper:
+    """Keeps the books of a run in its folder; each method does nothing where another process leads.
+
+    Attributes:
+        leads: whether this process does it.
+        state: of the run.
+        recipe: of the run, for the checkpoint.
+        budget: likewise.
+        config: sizes of the network, likewise.
+        out: folder of the run.
+        habits: when to do what.
+        held_out: pairs to validate the averaged weights on.
+        scale: of these pairs.
+        export: called after every save and after the last validation.
+        report: called with each record, which is a line of `out/log.jsonl` as well.
+
+    Each validation leaves a picture, `out/validation/ITERATION.png`: a cut-out of the first held-out one.
+    """
+
+    leads: bool
+    state: checkpoint.State
+    recipe: Recipe
+    budget: Budget
+    config: Mapping[str, Any]
+    out: Path
+    habits: Habits
+    held_out: Sequence[Pair]
+    scale: int
+    export: Callable[[], None]
+    report: Report
+    _losses: list[Losses] = field(default_factory=list)
+    _steps: int = 0
+    _seconds: float = 0.0
+
+    def __post_init__(self) -> None:
+        """Begin to count the time to the next checkpoint and validation."""
+        self._saved = self._validated = self.state.elapsed
+        self._scored: int | None = None  # the step after which the last validation was
+        self._board = (
+            find_board()(str(self.out / "tensorboard")) if self.leads and self.habits.tensorboard else None
+        )
+
+    def after_step(self, lr: float, losses: Losses | None, seconds: float) -> None:
+        """Log, save and validate where it is time; None is a step left out."""
+        if not self.leads:
+            return
+        self._steps += 1
+        self._seconds += seconds
+        self._losses += [losses] if losses else []
+        if self.state.iteration % self.habits.log_every == 0:
+            self._log("train", **self._progress(lr))
+            self._losses, self._steps, self._seconds = [], 0, 0.0
+        started = time.perf_counter()
+        if self.state.elapsed - self._saved >= 60 * self.habits.save_minutes:
+            self.save()
+            self._saved = self.state.elapsed
+        if self.held_out and self._validation_is_due():
+            self._validate()
+            self._validated = self.state.elapsed
+        self.state.elapsed += time.perf_counter() - started
+
+    def save(self) -> None:
+        """Write a checkpoint, and export."""
+        if self.leads:
+            checkpoint.save(self.state, self.recipe, self.budget, self.config, self.out)
+            self.export()
+
+    def finish(self, stopped: bool) -> None:
+        """Save, and validate at the end of a run that was not stopped."""
+        self.save()
+        if not self.leads:
+            return
+        if self.held_out and not stopped:
+            if self._scored != self.state.iteration:
+                self._validate()
+            self.export()
+        self._log("stopped" if stopped else "finished", iteration=self.state.iteration)
+
+    def _validation_is_due(self) -> bool:
+        """Whether so many steps are done, or so much time has passed."""
+        if self.habits.val_every is not None:
+            return self.state.iteration % self.habits.val_every == 0
+        return self.state.elapsed - self._validated >= 60 * self.habits.val_minutes
+
+    def _validate(self) -> None:
+        """Score the averaged weights, and draw what they make of the first picture."""
+        network, iteration = self.state.ema, self.state.iteration
+        protocol = Protocol.of(network)
+        scores = evaluate(network, self.held_out, self.scale, protocol)
+        self.state.scores = {"iteration": iteration, **scores._asdict()}
+        self._scored = iteration
+        self._log("validation", **self.state.scores)
+        name, lr, hr = self.held_out[0]
+        sr = np.rint(predict(network, lr, self.scale, protocol)).astype(np.uint8)
+        target = self.out / "validation" / f"{iteration:06}.png"
+        with _writing(target.parent):
+            target.parent.mkdir(exist_ok=True)
+        panels = Panel(f"{name}, bicubic", bicubic(lr, self.scale)), Panel(f"step {iteration}", sr)
+        write_image(Picture(strip([*panels, Panel("HR", hr)])), target, overwrite=True)
+
+    def _log(self, event: str, **facts: Any) -> None:
+        """Write and report a record."""
+        record = {"event": event, **facts, "elapsed": round(self.state.elapsed, 1)}
+        with _writing(self.out / "log.jsonl"):
+            with open(self.out / "log.jsonl", "a", encoding="utf-8") as file:
+                file.write(json.dumps(record) + "\n")
+        self.report(record)
+        if self._board:
+            for name, value in _scalars(record):
+                self._board.add_scalar(name, value, self.state.iteration)
+            self._board.flush()
+
+    def _progress(self, lr: float) -> dict[str, Any]:
+        """The numbers of a log line; `loss` is the sum of `losses`, means over the steps taken."""
+        names = self._losses[0] if self._losses else ()
+        losses = {name: sum(step[name] for step in self._losses) / len(self._losses) for name in names}
+        left = self.budget.remaining(self.state.iteration, self.state.elapsed)
+        return {
+            "iteration": self.state.iteration,
+            "loss": sum(losses.values()) if losses else None,
+            "losses": losses,
+            "lr": lr,
+            "it_per_s": round(self._steps / self._seconds, 3),
+            "eta": round(left, 1),
+            "skipped": self.state.skipped,
+        }
+
+
+@contextmanager
+def _writing(path: Path) -> Iterator[None]:
+    """Turn what the disk says into an error that names the file.
+
+    Raises:
+        DataError: it cannot be written.
+    """
+    try:
+        yield
+    except OSError as error:
+        raise DataError(
+            f"{path}: cannot be written ({error.strerror}); the last checkpoint is intact"
+        ) from error
+
+
+def find_board() -> Any:
+    """TensorBoard's writer, which takes a folder.
+
+    Raises:
+        UsageError: it is not installed.
+    """
+    try:
+        from torch.utils.tensorboard import SummaryWriter
+    except ImportError as error:
+        raise UsageError('--tensorboard needs TensorBoard: pip install "esc-sr[tensorboard]"') from error
+    return SummaryWriter
+
+
+def _scalars(record: Mapping[str, Any]) -> Iterator[tuple[str, float]]:
+    """What is drawn of a record: loss and losses, lr and speed; or PSNR and SSIM."""
+    for name in ("loss", "lr", "it_per_s", "psnr", "ssim"):
+        if record.get(name) is not None:
+            yield name, record[name]
+    for name, value in record.get("losses", {}).items():
+        yield f"losses/{name}", value

@@ -1,0 +1,116 @@
+"""One step: a batch through the network, its gradient, and the weights moved by it (Supp. 6.1)."""
+
+import math
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
+
+import torch
+from torch import Tensor, nn
+
+from esc_sr.network import ESCLTE
+from esc_sr.train.checkpoint import State
+from esc_sr.train.recipes import Recipe
+from esc_sr.train.schedule import ema_decay
+from esc_sr.train.team import ALONE, Team
+from esc_sr.upscale.runner import PRECISIONS
+
+Forward = Callable[..., Tensor]
+
+
+class _Query(nn.Module):
+    """ESC+LTE as a network of pictures and points."""
+
+    def __init__(self, model: ESCLTE) -> None:
+        super().__init__()
+        self.model = model
+
+    def forward(self, lr: Tensor, coord: Tensor, cell: Tensor) -> Tensor:
+        return self.model.query(lr, coord, cell)
+
+
+def prepare(model: nn.Module, team: Team = ALONE, *, tf32: bool = True, compile: bool = False) -> Forward:
+    """What maps a batch to what it should give.
+
+    Args:
+        model: the network; its parameters are those that learn.
+        team: the processes that train it together.
+        tf32: whether CUDA may round factors of float32 products to 10 bits.
+        compile: whether it is compiled.
+    """
+    torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = tf32
+    forward = team.wrap(_Query(model) if isinstance(model, ESCLTE) else model)
+    return torch.compile(forward) if compile else forward
+
+
+def step(
+    state: State,
+    forward: Forward,
+    batch: tuple[Tensor, ...],
+    recipe: Recipe,
+    learning_rate: float,
+    precision: str,
+    team: Team = ALONE,
+) -> dict[str, float] | None:
+    """Move network and objective by one batch; leave them alone if a loss or gradient is not finite.
+
+    Args:
+        state: changed in place, except for its counters.
+        forward: what `prepare` made of the network.
+        batch: this process's share, what the network is given and, last, what it should give, each (B, ...):
+            LR and HR in 0..1, or what `ESCLTE.query` takes and gives.
+        recipe: gives `accumulate`, `clip` and the decay of the averaged weights.
+        learning_rate: of this step.
+        precision: of the network, one of `PRECISIONS`; the objective works in float32. For fp16 the state's
+            scaler is enabled; where a gradient overflows, it takes a smaller scale.
+        team: the processes that take the step together; all of them, or none.
+
+    Returns:
+        The team's mean losses by name; None if the step was left out.
+    """
+    weights: list[Tensor] = list(state.model.parameters())
+    device, dtype = weights[0].device, PRECISIONS[precision]
+    totals: dict[str, Tensor] = {}
+    parts = zip(*(part.to(device).chunk(recipe.accumulate) for part in batch), strict=True)
+    for number, (*given, wanted) in enumerate(parts, 1):
+        with _exchanging(forward, number == recipe.accumulate):
+            with torch.autocast(device.type, dtype, enabled=dtype != torch.float32):
+                found = forward(*given)
+            losses = {
+                name: loss / recipe.accumulate
+                for name, loss in state.objective(found.float(), wanted).items()
+            }
+            state.scaler.scale(torch.stack(list(losses.values())).sum()).backward()
+        totals = {name: totals.get(name, 0) + loss.detach() for name, loss in losses.items()}
+    team.average(state.objective.parameters())
+
+    learning = (*weights, *state.objective.parameters())
+    norm = nn.utils.get_total_norm([weight.grad for weight in learning if weight.grad is not None])
+    *values, length = team.mean(torch.stack([*totals.values(), norm])).tolist()
+    finite = all(map(math.isfinite, values))
+    if finite:
+        state.scaler.unscale_(state.optimizer)
+        finite = math.isfinite(length)
+        if finite:
+            _move(state, recipe, learning_rate)
+        state.scaler.update()
+    state.optimizer.zero_grad()
+    return dict(zip(totals, values, strict=True)) if finite else None
+
+
+def _move(state: State, recipe: Recipe, learning_rate: float) -> None:
+    """Change the weights by their gradients, and the averaged ones."""
+    weights = tuple(state.model.parameters())
+    if recipe.clip:
+        nn.utils.clip_grad_norm_(weights, recipe.clip)
+    for group in state.optimizer.param_groups:
+        group["lr"] = learning_rate
+    state.optimizer.step()
+    share = 1 - ema_decay(recipe, state.iteration)
+    with torch.no_grad():
+        torch._foreach_lerp_(tuple(state.ema.parameters()), weights, share)
+
+
+def _exchanging(forward: Forward, wanted: bool) -> AbstractContextManager[None]:
+    """Whether the backward of a block puts the team's gradients together; needed only once in a step."""
+    alone = nullcontext if wanted else getattr(forward, "no_sync", nullcontext)
+    return alone()

@@ -1,0 +1,48 @@
+"""Training steps as a benchmark: they are those of the loop, and compared between backends."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from typer.testing import CliRunner
+
+from esc_sr import record
+from esc_sr.benchmark import measure
+from esc_sr.benchmark.training import TrainingCase
+from esc_sr.cli.main import app
+
+CPU = torch.device("cpu")
+
+
+@pytest.mark.parametrize("case", [TrainingCase("esc-light", 2, 1, 8), TrainingCase("esc-lte", 2, 1, 8)])
+def test_a_run_is_a_step(case: TrainingCase) -> None:
+    with torch.inference_mode():
+        run = case.prepare(CPU)
+        first, second = run(), run()
+    assert isinstance(first, dict) and isinstance(second, dict)
+    assert 0 < first["l1"] < 1 and second["l1"] != first["l1"]  # the same batch, other weights
+
+
+def test_command_compares_backends(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def here(case: measure.Case, device: torch.device) -> dict[str, Any]:
+        return measure.memory(case, str(device), torch.get_num_threads())
+
+    monkeypatch.setattr(measure, "_in_child", here)
+    target = tmp_path / "t.json"
+    options = ("--batch", "1", "--batch", "2", "--patch", "8", "--runs", "2", "--device", "cpu")
+    result = CliRunner().invoke(app, ["benchmark", "training", *options, "--json", str(target)])
+    assert result.exit_code == 0, result.output
+    assert "esc-light" in result.stdout and "forward, backward, optimizer" in result.stdout
+    rows = record.load(target)["rows"]
+    assert [(row["batch"], row["backend"]) for row in rows] == [
+        (1, "naive"),
+        (1, "sdpa"),
+        (2, "naive"),
+        (2, "sdpa"),
+    ]
+    for naive, sdpa in (rows[:2], rows[2:]):
+        assert naive["speedup"] == 1
+        assert sdpa["speedup"] == pytest.approx(naive["median_ms"] / sdpa["median_ms"])
+        assert sdpa["it_per_s"] == pytest.approx(1000 / sdpa["median_ms"])
+        assert sdpa["problem"] is None
