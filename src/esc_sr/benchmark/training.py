@@ -64,7 +64,7 @@ class TrainingCase:
         optimizer = torch.optim.AdamW(network.parameters(), weight_decay=0.0, fused=True)
         ema = deepcopy(network).requires_grad_(False)
         scaler = torch.amp.GradScaler(device.type, enabled=self.precision == "fp16")
-        state = State(network, ema, Distance(), optimizer, torch.Generator(), scaler=scaler)
+        state = State(network, ema, Distance(), optimizer, scaler=scaler)
         recipe = replace(RECIPE, batch=self.batch, patch=self.patch)
         batch = tuple(part.to(device) for part in self._batch(isinstance(network, ESCLTE)))
         forward = prepare(network)
