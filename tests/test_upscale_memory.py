@@ -148,13 +148,28 @@ def test_maps_in_a_file_give_the_same_and_leave_nothing(
     assert os.listdir(tmp_path) == []
 
 
-def test_a_full_disk_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
-    def full(descriptor: int, start: int, size: int) -> None:
-        raise OSError(28, "No space left on device")
+def test_a_disk_that_fills_up_means_tiles(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The second of the maps finds no room, though there was room for all when the plan was made."""
+    reserved: list[int] = []
 
-    monkeypatch.setattr(os, "posix_fallocate", full, raising=False)
-    with pytest.raises(DeviceError, match="No space left on device.*TMPDIR"):
-        file_map(torch.zeros(1), (1, 2, 3, 4))
+    def fill(descriptor: int, start: int, size: int) -> None:
+        reserved.append(size)
+        if len(reserved) > 1:
+            raise OSError(28, "No space left on device")
+        os.ftruncate(descriptor, size)
+
+    monkeypatch.setattr(os, "posix_fallocate", fill, raising=False)
+    told, notices = list[str](), list[str]()
+    lr, network = noise(600, 30), tiny()
+    budget = tight(network, lr) + 2**20
+    sr = Upscaler(network, max_memory=budget, report=told.append, notify=notices.append).upscale(lr)
+    assert len(reserved) == 2
+    assert " MiB in " in told[0] and "blended tiles of" in told[1] and len(told) == 2
+    assert len(notices) == 1 and "too little memory and disk for the exact result" in notices[0]
+    assert np.abs(sr.astype(int) - upscale(lr, network)).mean() < 1
+    lte = ESCLTE(LTEConfig(TINY, hidden=8, mlp=(8,))).eval()  # has no tiles
+    with pytest.raises(DeviceError, match="free in .* are 0 MiB.*TMPDIR"):
+        upscale(lr, lte, max_memory=tight(lte, lr))
 
 
 def test_self_ensemble_in_bands_is_that_in_one_piece() -> None:

@@ -27,6 +27,10 @@ _CGROUPS = (  # limit and use of version 2, and of version 1
 )
 
 
+class DiskFullError(DeviceError):
+    """No room for maps in `scratch_folder`, although there seemed to be."""
+
+
 @contextmanager
 def enough_memory(what: str | None = None) -> Iterator[None]:
     """Turn any failure to allocate memory, on any device, into one line, about a picture or model if named.
@@ -109,7 +113,7 @@ def file_map(like: "torch.Tensor", shape: Sequence[int]) -> "torch.Tensor":
         shape: Its shape.
 
     Raises:
-        DeviceError: The disk refuses.
+        DiskFullError: The disk refuses.
     """
     import torch
 
@@ -124,6 +128,6 @@ def file_map(like: "torch.Tensor", shape: Sequence[int]) -> "torch.Tensor":
             batch, channels, height, width = shape
             return flat.view(batch, height, width, channels).permute(0, 3, 1, 2)  # a band is in one place
     except OSError as error:
-        raise DeviceError(
+        raise DiskFullError(
             f"{scratch_folder()}: no room for {show_memory(size)} of maps ({error.strerror}); set TMPDIR"
         ) from error
