@@ -226,6 +226,26 @@ def test_a_jpeg_that_ends_early_but_in_order_is_an_error(kind: str) -> None:
                 decode_image(data[:keep] + b"\xff\xd9" + rest, "a")
 
 
+@pytest.mark.parametrize("kind", ["gif", "gif interlaced", "gif animated"])
+def test_a_gif_that_ends_early_but_in_order_is_an_error(kind: str) -> None:
+    data = INTACT[kind]()
+    with Image.open(io.BytesIO(data)) as image:
+        image.seek(getattr(image, "n_frames", 1) - 1)
+        place = image.tile[0][2]  # of the pixel data: blocks of up to 255 bytes
+    assert data[place] == 255
+    with pytest.raises(ImageError, match="a frame ends early"):
+        decode_image(data[: place + 256] + b"\0;", "a", notify=silent)
+
+
+def test_a_gif_without_an_end_code_is_whole() -> None:
+    start = b"GIF89a\2\0\1\0\x80\0\0\0\0\0\xff\xff\xff,\0\0\0\0\2\0\1\0\0\2"
+    for codes in (b"\x44\x0a", b"\x44\x00"):  # 3 bits each: clear, 0, 1 and the end, or not
+        data = start + bytes([len(codes)]) + codes + b"\0;"
+        assert decode_image(data, "a").pixels[0, :, 0].tolist() == [0, 255]
+    with pytest.raises(ImageError, match="a frame ends early"):
+        decode_image(start + b"\1\x44\0;", "a")
+
+
 def test_harmless_warnings_are_no_errors(capfd: pytest.CaptureFixture[str]) -> None:
     trailing = decode_image(INTACT["jpeg"]() + b"more", "a")
     filled = decode_image(INTACT["jpeg"]()[:20] + bytes(3) + INTACT["jpeg"]()[20:], "a")  # libjpeg warns
