@@ -144,6 +144,8 @@ def plan(
                 feasible.append(job)
         except EscError as error:
             settled.append(Outcome(*job, "failed", str(error)))
+        except OSError as error:
+            settled.append(Outcome(*job, "failed", f"{job.target}: cannot be written ({error.strerror})"))
     return Plan(feasible, settled, left_out)
 
 
@@ -271,12 +273,14 @@ def _distinct(jobs: list[tuple[Found, Job]]) -> tuple[list[Job], list[Path]]:
 
 def _is_folder(output: str, inputs: Sequence[Path]) -> bool:
     """Whether an output is a folder, which it may yet have to become."""
-    return len(inputs) > 1 or inputs[0].is_dir() or os.path.isdir(output) or output.endswith(("/", os.sep))
+    return (
+        len(inputs) > 1 or os.path.isdir(inputs[0]) or os.path.isdir(output) or output.endswith(("/", os.sep))
+    )
 
 
 def _check_output(output: Path, as_folder: bool, format: str | None) -> None:
     """Refuse an output that cannot become the folder or the file that it has to be."""
-    if as_folder and output.exists() and not output.is_dir():
+    if as_folder and os.path.exists(output) and not os.path.isdir(output):
         raise UsageError(f"{output}: a file, but the output has to be a folder here; name another")
     if not as_folder:
         if output.suffix.lower() not in FORMATS:
@@ -285,12 +289,12 @@ def _check_output(output: Path, as_folder: bool, format: str | None) -> None:
             )
         if format is not None and format_of(output) != FORMATS[f".{format.lower()}"]:
             raise UsageError(f"{output}: not the name of a {format} file; leave out one of the two")
-    _check_folder(output if output.is_dir() else output.parent)
+    _check_folder(output if os.path.isdir(output) else output.parent)
 
 
 def _check_folder(folder: Path) -> None:
     """Refuse a folder in which nothing can be written."""
-    if not folder.is_dir():
+    if not os.path.isdir(folder):
         raise ImageError(f"{folder}: no such folder; make it first")
     if not os.access(folder, os.W_OK | os.X_OK):
         raise ImageError(f"{folder}: no permission to write in this folder; name another output")
