@@ -1,13 +1,15 @@
 """How much memory there is, what to say when it runs out, and maps in a file where there is too little."""
 
+import ctypes
 import math
 import mmap
 import os
 import re
 import shutil
+import sys
 import tempfile
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -83,6 +85,17 @@ def free_memory(device: "torch.device") -> int:
         except (OSError, ValueError):  # no such file, or "max"
             continue
     return max(min(known), 0)
+
+
+def keep_no_freed_memory() -> None:
+    """Have blocks of 1 MiB and more go back to the system when they are freed, from now on.
+
+    By itself glibc keeps those below 32 MiB, in pieces too small for the next ones: tens of MiB beyond what
+    is in use. Other libraries do not, or cannot be told.
+    """
+    if sys.platform == "linux":
+        with suppress(AttributeError):
+            ctypes.CDLL(None).mallopt(-3, 2**20)  # M_MMAP_THRESHOLD
 
 
 def _free_by_sysconf() -> int:

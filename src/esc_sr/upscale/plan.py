@@ -1,7 +1,7 @@
 """How a picture of some size is worked through within a budget of memory."""
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import NamedTuple
 
 import torch
@@ -47,7 +47,7 @@ class Task(NamedTuple):
 
 @dataclass(frozen=True)
 class MemoryPlan:
-    """How one picture is worked through.
+    """How one picture is worked through; plans that differ in their budgets alone are equal.
 
     Attributes:
         height: Of the picture in pixels.
@@ -67,7 +67,7 @@ class MemoryPlan:
     lowest: int
     fold: int
     need: int
-    budget: int
+    budget: int = field(compare=False)
     in_file: int = 0
     tile: int = 0
 
@@ -116,6 +116,7 @@ def plan_memory(
     row = (
         _scratch(config) * task.map_bytes * batch * (max(width, height) if task.turned else width) // fold**2
     )
+    held += _attention(config)
     decoder = 8 * _FLOATS * network.config.hidden * QUERIES if isinstance(network, ESCLTE) else 0
     usual = (BAND_PIXELS if device.type == "cpu" else GPU_PIXELS) * 64 * fold**2 // (config.dim * width)
     lowest = config.window * fold
@@ -143,6 +144,11 @@ def _scratch(config: ESCConfig) -> int:
     """Numbers per pixel of a band that are alive at once, at most: measured, rounded up."""
     hidden = int(config.dim * max(config.expansion, config.first_expansion))
     return max(18 * config.dim, 7 * hidden) + 6 * config.dim
+
+
+def _attention(config: ESCConfig) -> int:
+    """Bytes of the scores of a window, and of as many biases."""
+    return 2 * _FLOATS * config.heads * config.window**4
 
 
 def _tile_need(config: ESCConfig, task: Task, tile: int) -> int:

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from esc_sr.errors import WeightsError
 from esc_sr.network import ESC, ESCLTE
 from esc_sr.upscale import Progress
-from esc_sr.upscale.memory import DiskFullError
+from esc_sr.upscale.memory import DiskFullError, keep_no_freed_memory
 from esc_sr.upscale.plan import MemoryPlan, Task, plan_memory
 from esc_sr.upscale.tiles import map_rows, tiled
 
@@ -108,6 +108,7 @@ class Runner(NamedTuple):
         plan = plan_memory(self.model, task, self.device, self.budget, disk)
         self.report(plan)
         if plan.tile:
+            keep_no_freed_memory()
             self.notify(
                 f"{plan.width} x {plan.height}: too little memory and disk for the exact result; "
                 "done in blended tiles, approximately"
