@@ -117,7 +117,7 @@ def test_too_little_of_everything_is_one_line(monkeypatch: pytest.MonkeyPatch) -
         upscale(noise(300, 40), tiny(), max_memory="600KiB")
 
 
-def tight(network: ESC, lr: np.ndarray) -> int:
+def tight(network: ESC | ESCLTE, lr: np.ndarray) -> int:
     """The least memory with which a picture goes through, its maps in a file."""
     with pytest.raises(DeviceError) as caught:
         upscale(lr, network, max_memory=1)
