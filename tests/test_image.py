@@ -1,6 +1,7 @@
 """Picture files read: values, kinds of files, damage."""
 
 import io
+import struct
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -224,6 +225,14 @@ def test_a_jpeg_that_ends_early_but_in_order_is_an_error(kind: str) -> None:
         for rest in (b"", data[keep:]):
             with pytest.raises(ImageError, match="premature end"):
                 decode_image(data[:keep] + b"\xff\xd9" + rest, "a")
+
+
+def test_a_jpeg_inside_a_tiff_that_ends_early_is_an_error() -> None:
+    data = bytearray(INTACT["tiff jpeg"]())
+    size = data.index(struct.pack("<HHI", 279, 4, 1)) + 8  # of its one strip
+    data[size : size + 4] = struct.pack("<I", struct.unpack_from("<I", data, size)[0] // 2)
+    with pytest.raises(ImageError, match="not a complete"):
+        decode_image(bytes(data), "a")
 
 
 @pytest.mark.parametrize("kind", ["gif", "gif interlaced", "gif animated"])

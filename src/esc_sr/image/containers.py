@@ -5,6 +5,7 @@ import struct
 from math import prod
 
 _AV1_SIDE = 65_536
+_COMPRESSION_TAG = 259  # of TIFF
 _TIFF_SIZES = {1: 1, 2: 1, 3: 2, 4: 4, 5: 8, 6: 1, 7: 1, 8: 2, 9: 4, 10: 8, 11: 4, 12: 8, 13: 4}
 _SIGNATURES = {
     b"\x89PNG\r\n\x1a\n": "png",
@@ -75,6 +76,11 @@ def tiff_tag(data: bytes, tag: int) -> bytes | None:
     except struct.error:
         pass  # points outside the file
     return None
+
+
+def has_jpeg_inside(data: bytes) -> bool:
+    """Whether a TIFF is compressed as a JPEG, whose decoder only warns where data end early."""
+    return tiff_tag(data, _COMPRESSION_TAG) in (b"\6\0", b"\7\0", b"\0\6", b"\0\7")
 
 
 def _gif_fault(data: bytes) -> str | None:
