@@ -88,14 +88,14 @@ def free_memory(device: "torch.device") -> int:
 
 
 def keep_no_freed_memory() -> None:
-    """Have blocks of 1 MiB and more go back to the system when they are freed, from now on.
+    """Have blocks of 64 KiB and more go back to the system when they are freed, from now on.
 
     By itself glibc keeps those below 32 MiB, in pieces too small for the next ones: tens of MiB beyond what
     is in use. Other libraries do not, or cannot be told.
     """
     if sys.platform == "linux":
         with suppress(AttributeError):
-            ctypes.CDLL(None).mallopt(-3, 2**20)  # M_MMAP_THRESHOLD
+            ctypes.CDLL(None).mallopt(-3, 2**16)  # M_MMAP_THRESHOLD
 
 
 def _free_by_sysconf() -> int:
