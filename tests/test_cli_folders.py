@@ -99,7 +99,7 @@ def test_json_is_one_line_for_each_file(here: Path, tiny: Path) -> None:
     assert read_image(record["target"]).pixels.shape == (40, 48, 3)
     assert lines["missing.png"]["target"] is None and "no such file" in lines["missing.png"]["reason"]
     assert "-> out" in err and "caf\\udce9" in err
-    last = "esc-sr: 2 of 4 failed; 1 of 4 skipped, since their outputs exist: missing.png, in/bad.png"
+    last = "esc-sr: 2 of 4 failed: missing.png, in/bad.png; 1 of 4 skipped: the output exists already"
     assert err.splitlines()[-1] == last
     assert upscale("in/done.png", "-o", "o/", "--json", "--quiet", *options)[2] == ""
 
@@ -132,12 +132,29 @@ def test_a_broken_run_goes_on(here: Path, tiny: Path) -> None:
     code, out, err = upscale(".", "-n", tiny, "--skip-existing")
     assert code == 0 and out.count("\n") == 2
     assert "left out as outputs of an earlier run: 1, such as a_2x.png" in err
-    assert err.splitlines()[-1] == "esc-sr: 1 of 3 skipped, since their outputs exist"
+    assert err.splitlines()[-1] == "esc-sr: 1 of 3 skipped: the output exists already"
     assert Path("a_2x.png").read_bytes() == before and Path("deep/c_2x.png").exists()
     code, out, err = upscale(".", "-n", tiny, "--skip-existing", "--quiet")
     assert (code, out, err) == (0, "", "")
     assert upscale(".", "-n", tiny, "--overwrite")[0] == 0
     assert read_image("a_2x.png").pixels.shape == (40, 48, 3)
+
+
+def test_what_may_not_be_read_stops_no_other(here: Path, tiny: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    picture("a.png")
+    picture("b.png")
+    read, access = Path.read_bytes, os.access
+
+    def refuse(path: Path) -> bytes:
+        if path.name == "a.png":
+            raise PermissionError(13, "Permission denied")
+        return read(path)
+
+    monkeypatch.setattr(Path, "read_bytes", refuse)  # root may read anything
+    monkeypatch.setattr(os, "access", lambda path, mode: not mode & os.R_OK and access(path, mode))
+    code, out, err = upscale("a.png", "b.png", "-n", tiny)
+    assert code == 1 and "b_2x.png 48x40" in out
+    assert "esc-sr: error: cannot read a.png: Permission denied" in err
 
 
 @pytest.mark.parametrize(
@@ -161,6 +178,8 @@ def test_two_runs_on_one_folder_at_once(here: Path, tiny: Path) -> None:
     done = [record["source"] for out, _ in said for record in records(out) if record["status"] == "done"]
     assert sorted(done) == sorted(names)  # each by one of them
     assert {source for source, _ in status} == set(names)
+    others = [record for out, _ in said for record in records(out) if record["status"] == "skipped"]
+    assert others and {record["target_size"] for record in others} == {None}  # nothing is computed twice
     assert upscale("in/0.png", "-n", tiny, "-o", "one.png", "--threads", "1")[0] == 0
     expected = read_image("one.png").pixels
     assert len(os.listdir("out")) == 40  # and no part of a file
@@ -168,9 +187,25 @@ def test_two_runs_on_one_folder_at_once(here: Path, tiny: Path) -> None:
         np.testing.assert_array_equal(read_image(path).pixels, expected)
 
 
+@pytest.mark.skipif(os.name == "nt", reason="there, no process is killed so")
+def test_a_killed_run_goes_on(here: Path, tiny: Path) -> None:
+    for place in range(150):
+        picture(f"in/{place}.png")
+    process = start("in", "-n", tiny, "-o", "out", "--json", "--quiet")
+    assert process.stdout is not None
+    process.stdout.readline()  # the first is done, and others are begun
+    process.kill()
+    process.communicate(timeout=60)
+    assert 1 <= len(list(Path("out").iterdir())) < 150
+    assert all(path.stat().st_size for path in Path("out").glob("[!.]*"))  # none is empty
+    assert upscale("in", "-n", tiny, "-o", "out", "--skip-existing", "--quiet")[0] == 0
+    assert sorted(os.listdir("out")) == sorted(f"{place}_2x.png" for place in range(150))
+    assert all(read_image(path).pixels.shape == (40, 48, 3) for path in Path("out").iterdir())
+
+
 @pytest.mark.skipif(os.name == "nt", reason="SIGINT to another process")
 def test_ctrl_c_leaves_whole_files_only(here: Path, tiny: Path) -> None:
-    for place in range(400):
+    for place in range(150):
         picture(f"in/{place}.png")
     process = start("in", "-n", tiny, "-o", "out", "--json", "--quiet")
     assert process.stdout is not None
@@ -180,7 +215,7 @@ def test_ctrl_c_leaves_whole_files_only(here: Path, tiny: Path) -> None:
     assert process.returncode == 130 and err == "esc-sr: interrupted\n"
     written = sorted(str(path) for path in Path("out").iterdir())
     assert written == sorted(record["target"] for record in records(first + out))
-    assert len(written) < 400
+    assert len(written) < 150
     assert all(read_image(path).pixels.shape == (40, 48, 3) for path in written)
 
 

@@ -1,6 +1,7 @@
 """Picture files read: values, kinds of files, damage."""
 
 import io
+import struct
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -224,6 +225,34 @@ def test_a_jpeg_that_ends_early_but_in_order_is_an_error(kind: str) -> None:
         for rest in (b"", data[keep:]):
             with pytest.raises(ImageError, match="premature end"):
                 decode_image(data[:keep] + b"\xff\xd9" + rest, "a")
+
+
+def test_a_jpeg_inside_a_tiff_that_ends_early_is_an_error() -> None:
+    data = bytearray(INTACT["tiff jpeg"]())
+    size = data.index(struct.pack("<HHI", 279, 4, 1)) + 8  # of its one strip
+    data[size : size + 4] = struct.pack("<I", struct.unpack_from("<I", data, size)[0] // 2)
+    with pytest.raises(ImageError, match="not a complete"):
+        decode_image(bytes(data), "a")
+
+
+@pytest.mark.parametrize("kind", ["gif", "gif interlaced", "gif animated"])
+def test_a_gif_that_ends_early_but_in_order_is_an_error(kind: str) -> None:
+    data = INTACT[kind]()
+    with Image.open(io.BytesIO(data)) as image:
+        image.seek(getattr(image, "n_frames", 1) - 1)
+        place = image.tile[0][2]  # of the pixel data: blocks of up to 255 bytes
+    assert data[place] == 255
+    with pytest.raises(ImageError, match="a frame ends early"):
+        decode_image(data[: place + 256] + b"\0;", "a", notify=silent)
+
+
+def test_a_gif_without_an_end_code_is_whole() -> None:
+    start = b"GIF89a\2\0\1\0\x80\0\0\0\0\0\xff\xff\xff,\0\0\0\0\2\0\1\0\0\2"
+    for codes in (b"\x44\x0a", b"\x44\x00"):  # 3 bits each: clear, 0, 1 and the end, or not
+        data = start + bytes([len(codes)]) + codes + b"\0;"
+        assert decode_image(data, "a").pixels[0, :, 0].tolist() == [0, 255]
+    with pytest.raises(ImageError, match="a frame ends early"):
+        decode_image(start + b"\1\x44\0;", "a")
 
 
 def test_harmless_warnings_are_no_errors(capfd: pytest.CaptureFixture[str]) -> None:

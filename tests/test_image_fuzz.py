@@ -9,6 +9,7 @@ import os
 import random
 import subprocess
 import sys
+import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
@@ -83,7 +84,7 @@ def intact(name: str, folder: Path) -> bytes:
 
 
 def judge(data: bytes) -> str:
-    """Decode in this process: "error", "picture", or what is wrong."""
+    """Decode and write in this process: "error", "picture", or what is wrong."""
     try:
         animation = decode_animation(data, "a", notify=silent)
     except ImageError as error:
@@ -91,7 +92,11 @@ def judge(data: bytes) -> str:
     header = pyvips.Image.new_from_buffer(data, "")
     sizes = {frame.pixels.shape[:2] for frame in animation.frames}
     told = {(header.height, header.width), (header.width, header.height)}  # upright or turned
-    return "picture" if len(sizes) == 1 and sizes <= told else f"{sizes}, and the header says {told}"
+    if len(sizes) > 1 or not sizes <= told:
+        return f"{sizes}, and the header says {told}"
+    with tempfile.TemporaryDirectory() as folder:  # whatever the profile and the metadata are
+        write_image(animation, Path(folder, "a.webp"), notify=silent)
+    return "picture"
 
 
 def judge_apart(files: list[bytes]) -> list[str]:

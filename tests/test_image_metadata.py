@@ -11,26 +11,9 @@ import pytest
 from PIL import ExifTags, Image, IptcImagePlugin
 
 from esc_sr.image import Encoding, Picture, decode_image, format_of, read_image, write_image
-from pictures import SRGB, SUFFIXES, noise, pillow, silent, smooth, view
+from pictures import LINEAR_GREY, SRGB, SUFFIXES, noise, pillow, silent, smooth, view
 
 XMP = b'<x:xmpmeta xmlns:x="adobe:ns:meta/"><d tiff:Orientation="6"/></x:xmpmeta>'
-
-
-def grey_profile() -> bytes:
-    """The smallest grey ICC profile: gamma 1.0, D50."""
-    tags = [
-        (b"desc", b"desc" + bytes(4) + struct.pack(">I", 2) + b"g\0" + bytes(78)),
-        (b"wtpt", b"XYZ " + bytes(4) + struct.pack(">3i", 0xF6D6, 0x10000, 0xD32D)),
-        (b"kTRC", b"curv" + bytes(4) + struct.pack(">I", 0)),
-    ]
-    offset, table, body = 128 + 4 + 12 * len(tags), struct.pack(">I", len(tags)), b""
-    for name, data in tags:
-        table += name + struct.pack(">2I", offset + len(body), len(data))
-        body += data + bytes(-len(data) % 4)
-    header = struct.pack(">I4sI4s4s4s", offset + len(body), bytes(4), 0x02400000, b"mntr", b"GRAY", b"XYZ ")
-    header += struct.pack(">6H4s", 2024, 1, 1, 0, 0, 0, b"acsp") + bytes(28)
-    header += struct.pack(">3i", 0xF6D6, 0x10000, 0xD32D) + bytes(48)
-    return header + table + body
 
 
 def exif(orientation: int = 1, thumbnail: bytes = b"") -> bytes:
@@ -126,7 +109,7 @@ def test_resolution_is_carried_over_and_nothing_is_made_up(tmp_path: Path, suffi
 
 @pytest.mark.parametrize("suffix", SUFFIXES)
 def test_profiles_of_another_colour_space_are_not_written(tmp_path: Path, suffix: str) -> None:
-    grey = grey_profile()
+    grey = LINEAR_GREY
     write_image(Picture(smooth(1), icc=SRGB), tmp_path / f"a{suffix}")
     assert view(tmp_path / f"a{suffix}").info.get("icc_profile") is None
     write_image(Picture(smooth(3), icc=grey), tmp_path / f"b{suffix}")
@@ -251,7 +234,7 @@ def test_what_a_format_cannot_hold_is_said(tmp_path: Path, suffix: str) -> None:
 def test_exif_of_a_tiff_is_said_to_be_lost() -> None:
     tags = Image.Exif()
     tags.get_ifd(ExifTags.IFD.Exif)[ExifTags.Base.ExifImageWidth] = 9
-    data = pillow(Image.fromarray(noise(8, 9, 3)), "TIFF", exif=tags.tobytes())
-    heard: list[str] = []
-    decode_image(data, "a", notify=heard.append)
-    assert heard == ["EXIF of TIFF files is not kept"]
+    for options in ({"exif": tags.tobytes()}, {"tiffinfo": {315: "the artist"}}):
+        heard: list[str] = []
+        decode_image(pillow(Image.fromarray(noise(8, 9, 3)), "TIFF", **options), "a", notify=heard.append)
+        assert heard == ["EXIF of TIFF files is not kept"]

@@ -3,6 +3,7 @@
 import os
 import threading
 from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
 
 import numpy as np
@@ -10,7 +11,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from esc_sr.image import Picture, read_image, write_image
+from esc_sr.image import Claim, Picture, read_image, write_image
 from esc_sr.network import ESC, ESCConfig
 from esc_sr.upscale import batch
 from esc_sr.upscale.batch import Choices, Standing, run
@@ -166,6 +167,23 @@ def test_an_output_that_another_process_makes_meanwhile(
     assert [outcome.status for outcome in outcomes] == ["done", status, status]
     assert [job.target.read_bytes() == b"theirs" for job in jobs] == [False, True, True]
     assert network.calls == (2 if existing == "skip" else 3)
+
+
+@pytest.mark.parametrize(
+    ("existing", "status", "said"),
+    [("skip", "skipped", "another run is making the output"), ("overwrite", "failed", "another run is")],
+)
+def test_what_another_process_is_making_is_not_computed(
+    tmp_path: Path, existing: Existing, status: str, said: str
+) -> None:
+    pytest.importorskip("fcntl")
+    jobs, network, outcomes = jobs_in(tmp_path, 3), Repeat(), list[Outcome]()
+    (tmp_path / "out").mkdir()
+    with closing(Claim(jobs[1].target)):
+        run(jobs, Upscaler(network, scale=2), outcomes.append, Choices(existing))
+    assert [outcome.status for outcome in outcomes] == ["done", status, "done"]
+    assert said in outcomes[1].reason and network.calls == 2
+    assert sorted(os.listdir(tmp_path / "out")) == ["0.png", "2.png"]
 
 
 @pytest.mark.parametrize("stage", ["read_source", "enlarge", "write_result"])

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from esc_sr.errors import UsageError
+from esc_sr.errors import ImageError, UsageError
 from esc_sr.image import Picture, write_image
 from esc_sr.upscale.files import Job, plan
 from esc_sr.upscale.folders import find_pictures
@@ -93,6 +93,17 @@ def test_an_unreadable_subfolder_is_told_and_the_rest_done(
     assert todo.settled[0].source == tmp_path / "locked" and "Permission" in todo.settled[0].reason
 
 
+def test_names_that_are_too_long_stop_no_others(tmp_path: Path) -> None:
+    longest = "n" * 251
+    pictures(tmp_path, "a.png", f"{longest}.png")
+    todo = plan([tmp_path, tmp_path / (longest * 2)], None, NAMES)
+    assert [job.source.name for job in todo.jobs] == ["a.png"]
+    assert [outcome.status for outcome in todo.settled] == ["failed", "failed"]
+    assert all("name too long" in outcome.reason for outcome in todo.settled)
+    with pytest.raises(ImageError, match="no such folder"):
+        plan([tmp_path / "a.png"], str(tmp_path / longest / (longest * 2)) + "/", NAMES)
+
+
 def test_names_come_from_a_template(tmp_path: Path) -> None:
     pictures(tmp_path, "a b.png")
     names = Names("{model}-{stem} {scale}x {width:04}x{height}", Size("scale", 3), "esc-light")
@@ -129,6 +140,7 @@ def test_names_of_wished_sides(tmp_path: Path) -> None:
         ("{stem:.0}", "no file name"),
         ("large/{stem}", "no file name"),
         ("{stem:/>9}", "no file name"),
+        ("{stem}\0", "no file name"),
     ],
 )
 def test_a_bad_template_is_one_error(template: str, said: str) -> None:

@@ -19,7 +19,7 @@ from esc_sr.image import (
 )
 from esc_sr.upscale.engine import Upscaler, upscale
 from esc_sr.upscale.files import Job, upscale_file
-from pictures import noise, silent, smooth
+from pictures import ADOBE_RGB, SRGB, noise, silent, smooth
 
 LOSSLESS = Encoding(lossless=True)
 P3 = bytes(pyvips.Image.profile_load("p3"))
@@ -105,16 +105,27 @@ def test_floats_agree_with_integers(light: Upscaler) -> None:
 # --- colours -----------------------------------------------------------------------------------------------
 
 
+def lab(pixels: np.ndarray, icc: bytes | None) -> np.ndarray:
+    """The mean colour of pixels, as seen: CIE L*, a*, b*."""
+    image = pyvips.Image.new_from_array(pixels, interpretation="srgb")
+    image.set_type(pyvips.GValue.blob_type, "icc-profile-data", icc or SRGB)
+    return np.asarray(image.icc_import(embedded=True, pcs="lab").numpy()).mean((0, 1))
+
+
+@pytest.mark.parametrize("profile", [P3, ADOBE_RGB], ids=["display-p3", "adobe-rgb"])
 @pytest.mark.parametrize("names", [".png .png", ".tif .tif", ".png .jpg", ".webp .webp", ".avif .avif"])
-def test_wide_gamut_colours_do_not_move(tmp_path: Path, names: str, light: Upscaler) -> None:
+def test_wide_gamut_colours_do_not_move(tmp_path: Path, names: str, profile: bytes, light: Upscaler) -> None:
     patches = np.array([[[255, 0, 0], [0, 200, 40]], [[30, 60, 250], [128, 128, 128]]], np.uint8)
-    picture = Picture(patches.repeat(16, 0).repeat(16, 1), icc=P3)
-    back = through(picture, tmp_path, names, light)
-    assert back.icc == P3
+    back = through(Picture(patches.repeat(16, 0).repeat(16, 1), icc=profile), tmp_path, names, light)
+    assert back.icc == profile
     for row in range(2):
         for column in range(2):
             middle = back.pixels[32 * row + 12 : 32 * row + 20, 32 * column + 12 : 32 * column + 20]
             assert np.abs(middle.mean((0, 1)) - patches[row, column]).max() <= 3
+            seen = lab(patches[row : row + 1, column : column + 1], profile)
+            assert np.linalg.norm(lab(middle, back.icc) - seen) < 1.5
+            if row + column < 2:  # a colour: taken for sRGB, it would be another
+                assert np.linalg.norm(lab(middle, None) - seen) > 3
 
 
 def disc(side: int = 24) -> np.ndarray:

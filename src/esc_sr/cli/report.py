@@ -54,6 +54,7 @@ class Report:
         self.device: str | None = None
         self.as_json, self.quiet = as_json, quiet
         self._counts: Counter[str] = Counter()
+        self._skipped: Counter[str] = Counter()
         self._failed: list[str] = []
         self._note_once = cache(note)
 
@@ -65,6 +66,8 @@ class Report:
         if outcome.status == "failed":
             note(f"error: {outcome.reason}")
             self._failed.append(str(outcome.source))
+        if outcome.status == "skipped":
+            self._skipped[outcome.reason] += 1
         if self.quiet:
             return
         for line in outcome.notes:
@@ -77,15 +80,13 @@ class Report:
 
     def finish(self) -> None:
         """Count, and turn failures into the exit code."""
-        total, failed, skipped = self._counts.total(), self._counts["failed"], self._counts["skipped"]
-        counts = [f"{failed} of {total} failed"] if failed else []
-        if skipped:
-            counts.append(f"{skipped} of {total} skipped, since their outputs exist")
-        if failed and total > 1:
-            names = self._failed[:NAMED] + [f"and {failed - NAMED} more"] * (failed > NAMED)
-            note(f"{'; '.join(counts)}: {', '.join(names)}")
-        elif skipped and not self.quiet:
-            note(counts[-1])
+        total, failed = self._counts.total(), self._counts["failed"]
+        names = self._failed[:NAMED] + [f"and {failed - NAMED} more"] * (failed > NAMED)
+        counts = [f"{failed} of {total} failed: {', '.join(names)}"] if failed and total > 1 else []
+        if not self.quiet:
+            counts += [f"{count} of {total} skipped: {why}" for why, count in self._skipped.items()]
+        if counts:
+            note("; ".join(counts))
         if failed:
             raise typer.Exit(2 if failed == total else 1)
 

@@ -10,7 +10,10 @@ from esc_sr.upscale import DEFAULT_MODEL, DEFAULT_NAME, DEFAULT_SCALE
 
 
 def upscale(
-    inputs: Annotated[list[Path], typer.Argument(metavar="IN", help="Picture files, and folders of them.")],
+    inputs: Annotated[
+        list[Path],  # readable or not: what is not, must not stop the others
+        typer.Argument(metavar="IN", readable=False, help="Picture files, and folders of them."),
+    ],
     output: Annotated[
         str | None,
         typer.Option("-o", "--output", help="File or folder; by default photo_2x.jpg beside photo.jpg."),

@@ -2,8 +2,10 @@
 
 import re
 import struct
+from math import prod
 
 _AV1_SIDE = 65_536
+_COMPRESSION_TAG = 259  # of TIFF
 _TIFF_SIZES = {1: 1, 2: 1, 3: 2, 4: 4, 5: 8, 6: 1, 7: 1, 8: 2, 9: 4, 10: 8, 11: 4, 12: 8, 13: 4}
 _SIGNATURES = {
     b"\x89PNG\r\n\x1a\n": "png",
@@ -31,7 +33,7 @@ def fault_of(data: bytes, kind: str) -> str | None:
     if kind == "png":
         return None if b"IEND\xaeB`\x82" in data else "no end mark"
     if kind == "gif":
-        return None if _reaches_trailer(data) else "no end mark"
+        return _gif_fault(data)
     if kind == "avif":
         sizes = (data[found.end() : found.end() + 8] for found in re.finditer(b"ispe\\0{4}", data))
         if any(max(struct.unpack(">II", size)) > _AV1_SIDE for size in sizes if len(size) == 8):
@@ -76,23 +78,64 @@ def tiff_tag(data: bytes, tag: int) -> bytes | None:
     return None
 
 
-def _reaches_trailer(data: bytes) -> bool:
-    """Whether the blocks of a GIF follow each other up to its trailer."""
+def has_jpeg_inside(data: bytes) -> bool:
+    """Whether a TIFF is compressed as a JPEG, whose decoder only warns where data end early."""
+    return tiff_tag(data, _COMPRESSION_TAG) in (b"\6\0", b"\7\0", b"\0\6", b"\0\7")
+
+
+def _gif_fault(data: bytes) -> str | None:
+    """Follow the blocks of a GIF up to its trailer, and count the pixels of its frames."""
     place = 13 + _palette(data[10:11])
     while place < len(data):
+        expected, code_size = 0, b""
         match data[place]:
             case 0x3B:
-                return True
+                return None
             case 0x21:  # extension: a label, then sub-blocks
                 place += 2
-            case 0x2C:  # frame: its place, its palette, the code size, then sub-blocks
+            case 0x2C:  # frame: its place and size, its palette, the code size, then sub-blocks
+                expected = prod(struct.unpack_from("<HH", data[place + 5 : place + 9].ljust(4, b"\0")))
                 place += 11 + _palette(data[place + 9 : place + 10])
+                code_size = data[place - 1 : place]
             case _:
-                return False
+                break
+        blocks = []
         while place < len(data) and data[place]:
+            blocks.append(data[place + 1 : place + 1 + data[place]])
             place += 1 + data[place]
         place += 1
-    return False
+        if code_size and _lzw_pixels(b"".join(blocks), code_size[0]) < expected:
+            return "a frame ends early"
+    return "no end mark"
+
+
+def _lzw_pixels(data: bytes, code_size: int) -> int:
+    """How many pixels the codes of a GIF's frame stand for, up to the end code or one without a meaning."""
+    if code_size > 11:
+        return 0  # codes have 12 bits at most
+    clear, width = 1 << code_size, code_size + 1
+    lengths = [1] * clear + [0, 0]  # of the strings that the codes stand for; those two are no strings
+    total = last = bits = held = 0
+    for byte in data:
+        bits |= byte << held
+        held += 8
+        while held >= width:
+            code = bits & ((1 << width) - 1)
+            bits >>= width
+            held -= width
+            if code == clear:
+                del lengths[clear + 2 :]
+                width, last = code_size + 1, 0
+                continue
+            if last and len(lengths) < 4096:
+                lengths.append(last + 1)
+            if code == clear + 1 or code >= len(lengths):
+                return total
+            last = lengths[code]
+            total += last
+            if len(lengths) == 1 << width and width < 12:
+                width += 1
+    return total
 
 
 def _palette(flags: bytes) -> int:

@@ -19,7 +19,8 @@ CANNOT_HOLD = {
 """What libvips cannot write into these formats."""
 
 _UNKNOWN_DPI = (25.4, 72.0)  # what libvips says of a file that states none
-_EXIF_TAG, _IPTC_TAG = 34665, 33723  # of TIFF
+_IPTC_TAG = 33723  # of TIFF
+_EXIF_TAGS = (270, 271, 272, 306, 315, 33432, 34665, 34853)  # likewise: description, maker, date, ..., GPS
 _IPTC_IN_JPEG = b"8BIM\x04\x04"  # the resource in Photoshop's block
 
 
@@ -40,8 +41,8 @@ def metadata_of(image: Any, data: bytes, kind: str) -> dict[str, Any]:
 
 
 def has_lost_exif(data: bytes, kind: str) -> bool:
-    """Whether there is an EXIF block where libvips does not read one: in a TIFF."""
-    return kind == "tiff" and tiff_tag(data, _EXIF_TAG) is not None
+    """Whether there is EXIF where libvips does not read it: in a TIFF, a block or single tags."""
+    return kind == "tiff" and any(tiff_tag(data, tag) is not None for tag in _EXIF_TAGS)
 
 
 def set_metadata(image: Any, picture: Picture, kind: str) -> Any:

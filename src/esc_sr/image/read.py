@@ -11,7 +11,7 @@ import numpy as np
 import pyvips
 
 from esc_sr.errors import ImageError
-from esc_sr.image.containers import colour_code, fault_of, hidden_frames, kind_of
+from esc_sr.image.containers import colour_code, fault_of, has_jpeg_inside, hidden_frames, kind_of
 from esc_sr.image.metadata import field, has_lost_exif, metadata_of
 from esc_sr.image.native import libvips, reason
 from esc_sr.image.picture import ANIMATED, Animation, Picture
@@ -234,8 +234,9 @@ def _open_source(source: Any, start: bytes) -> tuple[Any, str]:
     return pyvips.Operation.call(loader, source, access="sequential", fail_on="error"), kind
 
 
-def _open(data: bytes, kind: str, fail_on: str = "error", **options: int) -> Any:
+def _open(data: bytes, kind: str, fail_on: str | None = None, **options: int) -> Any:
     """A libvips image, not yet decoded; damage shows later, on decoding."""
+    fail_on = fail_on or ("warning" if kind == "tiff" and has_jpeg_inside(data) else "error")
     return pyvips.Operation.call(_LOADERS[kind], data, access="sequential", fail_on=fail_on, **options)
 
 

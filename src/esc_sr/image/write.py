@@ -1,11 +1,9 @@
 """Picture files out: whole, or not at all."""
 
-import contextlib
-import os
 import re
-import secrets
 import warnings
 from collections.abc import Callable
+from contextlib import closing, nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -14,6 +12,7 @@ import numpy as np
 import pyvips
 
 from esc_sr.errors import ImageError, UsageError
+from esc_sr.image.claim import Claim
 from esc_sr.image.metadata import CANNOT_HOLD, set_metadata
 from esc_sr.image.native import libvips, reason
 from esc_sr.image.picture import ANIMATED, MAX_SIDE, Animation, Picture, format_of
@@ -77,6 +76,7 @@ def write_image(
     overwrite: bool = False,
     encoding: Encoding = Encoding(),
     notify: Callable[[str], object] = warnings.warn,
+    claim: Claim | None = None,
 ) -> None:
     """Write a picture file, whole or not at all: encoded beside its place, then moved there.
 
@@ -94,10 +94,11 @@ def write_image(
         overwrite: Replace a file of that name. Otherwise such a file is an error and stays as it is.
         encoding: What the format leaves open.
         notify: Is told, in one line, what of the picture or of the encoding the format does not hold.
+        claim: The claim to the file, if the caller has it already; it stays open.
 
     Raises:
-        ImageError: No such format, too large for the format, the file exists, or the disk refuses (folder
-            missing, no permission, full).
+        ImageError: No such format, too large for the format, the file exists or is being written by another
+            process, or the disk refuses (folder missing, no permission, full).
     """
     path = Path(path)
     kind = format_of(path if format is None else f"{path.stem}.{format}")
@@ -109,25 +110,18 @@ def write_image(
             f"cannot write {path}: {width} x {height} pixels, but {kind} holds at most {limit} a side; "
             "choose png or tiff"
         )
-    part = path.parent / f".esc-sr-{secrets.token_hex(8)}.part"
     try:
         if path.exists() and not path.is_file():
             raise ImageError(f"cannot write {path}: not a regular file")
-        with libvips():
-            with open(part, "x+b") as file:
-                _save(_prepare(animation, kind, encoding, notify), kind, file.fileno(), encoding)
-            if not overwrite:
-                open(path, "x").close()  # claims the name, or fails: nobody can take it in between
-            os.replace(part, path)
+        with libvips(), nullcontext(claim) if claim else closing(Claim(path)) as mine:
+            _save(_prepare(animation, kind, encoding, notify), kind, mine.part.fileno(), encoding)
+            mine.publish(overwrite)
     except FileExistsError as error:
         raise ImageError(
             f"cannot write {path}: the file exists; allow overwriting or name another"
         ) from error
     except (OSError, pyvips.Error) as error:
         raise ImageError(f"cannot write {path}: {reason(error)}") from error
-    finally:
-        with contextlib.suppress(OSError):  # moved, or never made
-            part.unlink()
 
 
 def _prepare(animation: Animation, kind: str, encoding: Encoding, notify: Callable[[str], object]) -> Any:

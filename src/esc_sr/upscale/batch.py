@@ -2,9 +2,9 @@
 
 import time
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from functools import partial
 from math import prod
@@ -12,13 +12,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 from esc_sr.errors import EscError
-from esc_sr.image import Animation, Encoding, read_shape
+from esc_sr.image import Animation, Claim, Encoding, read_shape
 from esc_sr.upscale import Progress
 from esc_sr.upscale.files import (
+    CLAIMED,
     EXISTS,
     Existing,
     Job,
     Outcome,
+    claim_target,
     enlarge,
     read_source,
     size_of,
@@ -75,12 +77,14 @@ class _Task:
         job: What becomes what.
         outcome: "done" until something goes wrong.
         picture: The input, then the result, then nothing.
+        claim: To the output, from before it is computed until it is written.
     """
 
     def __init__(self, job: Job, choices: Choices) -> None:
         self.job, self.choices = job, choices
         self.outcome = Outcome(job.source, job.target, "done")
         self.picture: Animation | None = None
+        self.claim: Claim | None = None
 
     def read(self) -> "_Task":
         notes: list[str] = []
@@ -93,6 +97,9 @@ class _Task:
 
     def compute(self, upscaler: "Upscaler", progress: Progress) -> None:
         with self._stage() as going:
+            if going:
+                self.claim = claim_target(self.job)
+        with self._stage() as going:  # whoever had it before may be done
             if going and self.picture is not None:
                 self.picture = enlarge(self.job, self.picture, upscaler, progress)
                 self.outcome = self.outcome._replace(target_size=size_of(self.picture))
@@ -101,10 +108,18 @@ class _Task:
         notes: list[str] = []
         overwrite = self.choices.existing == "overwrite"
         with self._stage() as going:
-            if going and self.picture is not None:
-                write_result(self.job, self.picture, overwrite, self.choices.encoding, notes.append)
-        self.picture = None
+            if going and self.picture is not None and self.claim is not None:
+                write_result(
+                    self.job, self.picture, self.claim, overwrite, self.choices.encoding, notes.append
+                )
+        self.drop()
         self._note(notes)
+
+    def drop(self) -> None:
+        """Let go of the picture, and of the claim."""
+        self.picture = None
+        if self.claim is not None:
+            self.claim.close()
 
     def _note(self, notes: list[str]) -> None:
         self.outcome = self.outcome._replace(notes=(*self.outcome.notes, *notes))
@@ -121,6 +136,8 @@ class _Task:
         except EscError as error:
             if isinstance(error.__cause__, FileExistsError) and self._exists():
                 self._end("skipped", EXISTS)
+            elif isinstance(error.__cause__, BlockingIOError) and self.choices.existing == "skip":
+                self._end("skipped", CLAIMED)
             else:
                 self._end("failed", str(error))
         if going:
@@ -129,11 +146,16 @@ class _Task:
 
     def _end(self, status: str, reason: str) -> None:
         self.outcome = self.outcome._replace(status=status, reason=reason)
-        self.picture = None
+        self.drop()
 
     def _exists(self) -> bool:
         """Whether another process has made the output, and is not to be disturbed."""
         return self.choices.existing == "skip" and self.job.target.is_file()
+
+
+def _drop(tasks: Iterable[_Task]) -> None:
+    for task in tasks:
+        task.drop()
 
 
 def _pixels(source: Path, upscaler: "Upscaler") -> tuple[int, int]:
@@ -173,6 +195,7 @@ def run(
     alone = [not overlap or given > LARGE for _, given in pixels]
     done, total = 0, sum(sizes)
     ahead: deque[Future[_Task]] = deque()
+    begun: deque[_Task] = deque(maxlen=2)  # what is computed and what is written have claims
 
     def tell(place: int, part: float) -> None:
         progress(Standing(jobs[place].source, place, len(jobs), done + part * sizes[place], total))
@@ -181,7 +204,8 @@ def run(
         task.write()
         report(task.outcome)
 
-    with ThreadPoolExecutor(1) as reader, ThreadPoolExecutor(1) as writer:
+    with ExitStack() as at_last, ThreadPoolExecutor(1) as reader, ThreadPoolExecutor(1) as writer:
+        at_last.callback(_drop, begun)
         last = writer.submit(lambda: None)
         try:
             for place in range(len(jobs)):
@@ -193,6 +217,7 @@ def run(
                     ahead.append(reader.submit(_Task(jobs[coming], choices).read))
                 tell(place, 0)
                 task = ahead.popleft().result()
+                begun.append(task)
                 task.compute(upscaler, partial(tell, place))
                 if task.outcome.status == "done":
                     done += sizes[place]

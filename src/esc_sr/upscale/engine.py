@@ -157,7 +157,7 @@ class Upscaler:
         self._budget = None if max_memory is None else parse_memory(max_memory)
         self._notify, self._report = notify, report
         self._noticed: set[str] = set()
-        self._reported: dict[str, str] = {}
+        self._reported: dict[str, object] = {}
         self._lock = threading.Lock()
         wish = None if scale is None else as_size(scale)
         self.device = pick_device(device)
@@ -338,7 +338,7 @@ class Upscaler:
             self.self_ensemble,
             self._budget,
             self._tell,
-            lambda plan: self._tell_change("plan", str(plan)),
+            lambda plan: self._tell_change("plan", plan),
         )
 
     def _tell(self, text: str) -> None:
@@ -349,13 +349,13 @@ class Upscaler:
         if new:
             self._notify(text)
 
-    def _tell_change(self, what: str, text: str) -> None:
+    def _tell_change(self, what: str, value: object) -> None:
         """Pass on what differs from the last time."""
         with self._lock:
-            changed = self._reported.get(what) != text
-            self._reported[what] = text
+            changed = self._reported.get(what) != value
+            self._reported[what] = value
         if changed and self._report is not None:
-            self._report(text)
+            self._report(str(value))
 
 
 def _range(pixels: np.ndarray) -> tuple[float, float]:

@@ -6,6 +6,7 @@ Needs no torch, so that mistakes on the command line show before it is imported.
 import os
 import warnings
 from collections.abc import Callable, Sequence
+from contextlib import closing
 from dataclasses import replace
 from functools import cache, partial
 from pathlib import Path
@@ -17,6 +18,7 @@ from esc_sr.image import (
     FORMATS,
     MAX_SIDE,
     Animation,
+    Claim,
     Encoding,
     format_of,
     read_animation,
@@ -64,6 +66,7 @@ class Outcome(NamedTuple):
 
 
 EXISTS = "the output exists already"
+CLAIMED = "another run is making the output"
 """Why a picture is skipped."""
 
 
@@ -141,6 +144,8 @@ def plan(
                 feasible.append(job)
         except EscError as error:
             settled.append(Outcome(*job, "failed", str(error)))
+        except OSError as error:
+            settled.append(Outcome(*job, "failed", f"{job.target}: cannot be written ({error.strerror})"))
     return Plan(feasible, settled, left_out)
 
 
@@ -174,8 +179,9 @@ def upscale_file(
         WeightsError: The network gives values that are not finite.
     """
     source = read_source(job, allow_large, notify)
-    result = enlarge(job, source, upscaler)
-    write_result(job, result, overwrite, encoding, notify)
+    with closing(claim_target(job)) as claim:
+        result = enlarge(job, source, upscaler)
+        write_result(job, result, claim, overwrite, encoding, notify)
     (width, height), (width_after, height_after) = size_of(source), size_of(result)
     return f"{width}x{height}", f"{width_after}x{height_after}"
 
@@ -186,6 +192,19 @@ def read_source(job: Job, allow_large: bool, notify: Callable[[str], object]) ->
         if format_of(job.target) in ANIMATED:
             return read_animation(job.source, allow_large=allow_large, notify=notify)
         return Animation([read_image(job.source, allow_large=allow_large, notify=notify)], [], 0)
+
+
+def claim_target(job: Job) -> Claim:
+    """Claim an output, in a folder that is made if it is new.
+
+    Raises:
+        ImageError: Another process is making it, or the disk refuses.
+    """
+    try:
+        job.target.parent.mkdir(parents=True, exist_ok=True)
+        return Claim(job.target)
+    except OSError as error:
+        raise ImageError(f"cannot write {job.target}: {error.strerror}") from error
 
 
 def enlarge(job: Job, source: Animation, upscaler: "Upscaler", progress: Progress = unheard) -> Animation:
@@ -212,15 +231,16 @@ def enlarge(job: Job, source: Animation, upscaler: "Upscaler", progress: Progres
 
 
 def write_result(
-    job: Job, result: Animation, overwrite: bool, encoding: Encoding, notify: Callable[[str], object]
+    job: Job,
+    result: Animation,
+    claim: Claim,
+    overwrite: bool,
+    encoding: Encoding,
+    notify: Callable[[str], object],
 ) -> None:
-    """Write an output, in a folder that may be new; arguments and errors as in `upscale_file`."""
-    try:
-        job.target.parent.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise ImageError(f"{job.target.parent}: cannot be made ({error.strerror})") from error
+    """Write an output that is claimed; arguments and errors as in `upscale_file`."""
     with enough_memory(str(job.source)):
-        write_image(result, job.target, overwrite=overwrite, encoding=encoding, notify=notify)
+        write_image(result, job.target, overwrite=overwrite, encoding=encoding, notify=notify, claim=claim)
 
 
 def size_of(picture: Animation) -> tuple[int, int]:
@@ -253,12 +273,14 @@ def _distinct(jobs: list[tuple[Found, Job]]) -> tuple[list[Job], list[Path]]:
 
 def _is_folder(output: str, inputs: Sequence[Path]) -> bool:
     """Whether an output is a folder, which it may yet have to become."""
-    return len(inputs) > 1 or inputs[0].is_dir() or os.path.isdir(output) or output.endswith(("/", os.sep))
+    return (
+        len(inputs) > 1 or os.path.isdir(inputs[0]) or os.path.isdir(output) or output.endswith(("/", os.sep))
+    )
 
 
 def _check_output(output: Path, as_folder: bool, format: str | None) -> None:
     """Refuse an output that cannot become the folder or the file that it has to be."""
-    if as_folder and output.exists() and not output.is_dir():
+    if as_folder and os.path.exists(output) and not os.path.isdir(output):
         raise UsageError(f"{output}: a file, but the output has to be a folder here; name another")
     if not as_folder:
         if output.suffix.lower() not in FORMATS:
@@ -267,12 +289,12 @@ def _check_output(output: Path, as_folder: bool, format: str | None) -> None:
             )
         if format is not None and format_of(output) != FORMATS[f".{format.lower()}"]:
             raise UsageError(f"{output}: not the name of a {format} file; leave out one of the two")
-    _check_folder(output if output.is_dir() else output.parent)
+    _check_folder(output if os.path.isdir(output) else output.parent)
 
 
 def _check_folder(folder: Path) -> None:
     """Refuse a folder in which nothing can be written."""
-    if not folder.is_dir():
+    if not os.path.isdir(folder):
         raise ImageError(f"{folder}: no such folder; make it first")
     if not os.access(folder, os.W_OK | os.X_OK):
         raise ImageError(f"{folder}: no permission to write in this folder; name another output")

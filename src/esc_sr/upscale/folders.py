@@ -46,6 +46,8 @@ def find_pictures(inputs: Sequence[Path], output: Path | None) -> tuple[list[Fou
                 found.setdefault(picture.path, picture)
         except EscError as error:
             problems.append(Problem(given, str(error)))
+        except OSError as error:
+            problems.append(Problem(given, f"{given}: cannot be read ({error.strerror})"))
     return list(found.values()), problems
 
 

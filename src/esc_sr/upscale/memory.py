@@ -1,13 +1,15 @@
 """How much memory there is, what to say when it runs out, and maps in a file where there is too little."""
 
+import ctypes
 import math
 import mmap
 import os
 import re
 import shutil
+import sys
 import tempfile
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -25,6 +27,10 @@ _CGROUPS = (  # limit and use of version 2, and of version 1
     ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory.current"),
     ("/sys/fs/cgroup/memory/memory.limit_in_bytes", "/sys/fs/cgroup/memory/memory.usage_in_bytes"),
 )
+
+
+class DiskFullError(DeviceError):
+    """No room for maps in `scratch_folder`, although there seemed to be."""
 
 
 @contextmanager
@@ -81,6 +87,17 @@ def free_memory(device: "torch.device") -> int:
     return max(min(known), 0)
 
 
+def keep_no_freed_memory() -> None:
+    """Have blocks of 64 KiB and more go back to the system when they are freed, from now on.
+
+    By itself glibc keeps those below 32 MiB, in pieces too small for the next ones: tens of MiB beyond what
+    is in use. Other libraries do not, or cannot be told.
+    """
+    if sys.platform == "linux":
+        with suppress(AttributeError):
+            ctypes.CDLL(None).mallopt(-3, 2**16)  # M_MMAP_THRESHOLD
+
+
 def _free_by_sysconf() -> int:
     """Free memory where there is no /proc: half of what is built in, if that is told."""
     try:
@@ -109,7 +126,7 @@ def file_map(like: "torch.Tensor", shape: Sequence[int]) -> "torch.Tensor":
         shape: Its shape.
 
     Raises:
-        DeviceError: The disk refuses.
+        DiskFullError: The disk refuses.
     """
     import torch
 
@@ -124,6 +141,6 @@ def file_map(like: "torch.Tensor", shape: Sequence[int]) -> "torch.Tensor":
             batch, channels, height, width = shape
             return flat.view(batch, height, width, channels).permute(0, 3, 1, 2)  # a band is in one place
     except OSError as error:
-        raise DeviceError(
+        raise DiskFullError(
             f"{scratch_folder()}: no room for {show_memory(size)} of maps ({error.strerror}); set TMPDIR"
         ) from error

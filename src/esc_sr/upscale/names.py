@@ -77,7 +77,7 @@ class Names:
             )
         except ValueError as error:
             raise UsageError(f"name {self.template!r}: {error}; use text and {allowed}") from error
-        if not name or any(separator in name for separator in (os.sep, os.altsep) if separator):
+        if not name or any(separator in name for separator in (os.sep, os.altsep, "\0") if separator):
             raise UsageError(
                 f"name {self.template!r}: makes {name!r}, which is no file name; -o names the folder"
             )

@@ -1,7 +1,7 @@
 """How a picture of some size is worked through within a budget of memory."""
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import NamedTuple
 
 import torch
@@ -47,7 +47,7 @@ class Task(NamedTuple):
 
 @dataclass(frozen=True)
 class MemoryPlan:
-    """How one picture is worked through.
+    """How one picture is worked through; plans that differ in their budgets alone are equal.
 
     Attributes:
         height: Of the picture in pixels.
@@ -67,7 +67,7 @@ class MemoryPlan:
     lowest: int
     fold: int
     need: int
-    budget: int
+    budget: int = field(compare=False)
     in_file: int = 0
     tile: int = 0
 
@@ -91,7 +91,9 @@ class MemoryPlan:
         return f"{self.width} x {self.height} in {how}, {amount}{disk}"
 
 
-def plan_memory(network: ESC | ESCLTE, task: Task, device: torch.device, budget: int | None) -> MemoryPlan:
+def plan_memory(
+    network: ESC | ESCLTE, task: Task, device: torch.device, budget: int | None, disk: int | None = None
+) -> MemoryPlan:
     """Choose the highest bands with which a picture stays inside a budget, and where its maps lie.
 
     Args:
@@ -99,6 +101,7 @@ def plan_memory(network: ESC | ESCLTE, task: Task, device: torch.device, budget:
         task: The picture.
         device: Where the network computes.
         budget: Bytes; None is a safe part of what is free on the device.
+        disk: Bytes that the maps may take in a file; None is what is free.
 
     Raises:
         DeviceError: Neither memory nor disk suffices, not even for tiles.
@@ -106,13 +109,14 @@ def plan_memory(network: ESC | ESCLTE, task: Task, device: torch.device, budget:
     config = network.encoder.config if isinstance(network, ESCLTE) else network.config
     batch, _, height, width = task.shape
     fold, pixels = config.unshuffle, batch * height * width
-    if budget is None:
-        budget = int(SAFE_PART * free_memory(device))
+    budget = int(SAFE_PART * free_memory(device)) if budget is None else budget
+    disk = free_disk() if disk is None else disk
     maps = int((2 + config.pdim / config.dim) * config.dim * pixels * task.map_bytes) // fold**2
     held = _FLOATS * _input_copies(network) * 3 * pixels + (task.held if device.type == "cpu" else 0)
     row = (
         _scratch(config) * task.map_bytes * batch * (max(width, height) if task.turned else width) // fold**2
     )
+    held += _attention(config)
     decoder = 8 * _FLOATS * network.config.hidden * QUERIES if isinstance(network, ESCLTE) else 0
     usual = (BAND_PIXELS if device.type == "cpu" else GPU_PIXELS) * 64 * fold**2 // (config.dim * width)
     lowest = config.window * fold
@@ -120,7 +124,7 @@ def plan_memory(network: ESC | ESCLTE, task: Task, device: torch.device, budget:
     for in_file in (False, True):
         fixed = held + decoder + (0 if in_file else maps)
         rows = min(tall, (budget - fixed) // row // lowest * lowest)
-        if rows > 0 and maps * in_file <= free_disk():
+        if rows > 0 and maps * in_file <= disk:
             need = fixed + row * rows
             return MemoryPlan(height, width, rows, lowest, fold, need, budget, maps * in_file)
     if isinstance(network, ESC):
@@ -132,7 +136,7 @@ def plan_memory(network: ESC | ESCLTE, task: Task, device: torch.device, budget:
     raise DeviceError(
         f"{width} x {height} takes {show_memory(least + maps)}, or {show_memory(least)} and a file of "
         f"{show_memory(maps)}; allowed are {show_memory(budget)}, free in {scratch_folder()} are "
-        f"{show_memory(free_disk())}; allow more memory, or set TMPDIR to a larger disk"
+        f"{show_memory(disk)}; allow more memory, or set TMPDIR to a larger disk"
     )
 
 
@@ -142,12 +146,22 @@ def _scratch(config: ESCConfig) -> int:
     return max(18 * config.dim, 7 * hidden) + 6 * config.dim
 
 
+def _attention(config: ESCConfig) -> int:
+    """Bytes of the scores of a window, and of as many biases."""
+    return 2 * _FLOATS * config.heads * config.window**4
+
+
 def _tile_need(config: ESCConfig, task: Task, tile: int) -> int:
-    """Bytes alive for a tile of some pixels a side: its maps, a band of it, and its part of the result."""
+    """Bytes alive for a tile of some pixels a side: its maps, a band of it, and the result.
+
+    Of the result these are the tile, the row of tiles that it is in, the one before, and their overlap.
+    """
     batch, _, height, width = task.shape
     maps = int((2 + config.pdim / config.dim) * config.dim) * tile**2
     band = _scratch(config) * tile * config.window * config.unshuffle
-    result = 3 * config.scale**2 * tile * (2 * (max(width, height) if task.turned else width) + tile)
+    across = max(width, height) if task.turned else width
+    overlap = OVERLAP * config.window * config.unshuffle
+    result = 3 * config.scale**2 * (tile**2 + (2 * tile + overlap) * across)
     return batch * ((maps + band) * task.map_bytes // config.unshuffle**2 + result * _FLOATS)
 
 

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from esc_sr.errors import WeightsError
 from esc_sr.network import ESC, ESCLTE
 from esc_sr.upscale import Progress
+from esc_sr.upscale.memory import DiskFullError, keep_no_freed_memory
 from esc_sr.upscale.plan import MemoryPlan, Task, plan_memory
 from esc_sr.upscale.tiles import map_rows, tiled
 
@@ -59,7 +60,7 @@ class Runner(NamedTuple):
 
         Where half precision overflows, the whole picture is done again in float32: what overflowed has
         gone into the means over the picture, and through them into every pixel. Where a device runs out of
-        memory, it is done again in bands half as high.
+        memory, it is done again in bands half as high; where the disk is full, without it.
 
         Args:
             lr: Float32, on the CPU or the network's device.
@@ -83,6 +84,8 @@ class Runner(NamedTuple):
                 if plan is None:
                     raise
                 self.report(plan)
+            except DiskFullError:  # others have taken the room since the plan was made
+                plan = self._plan(lr, size, held, precision, disk=0)
             except _NotFiniteError:
                 if precision == "fp32":
                     raise WeightsError(
@@ -92,7 +95,9 @@ class Runner(NamedTuple):
                 precision = "fp32"
                 plan = self._plan(lr, size, held, precision)
 
-    def _plan(self, lr: Tensor, size: Sides, held: int, precision: str) -> MemoryPlan | None:
+    def _plan(
+        self, lr: Tensor, size: Sides, held: int, precision: str, disk: int | None = None
+    ) -> MemoryPlan | None:
         """Plan and report; None for a network that is not one of ours."""
         if not isinstance(self.model, ESC | ESCLTE):
             return None
@@ -100,9 +105,10 @@ class Runner(NamedTuple):
             held += 4 * lr.shape[0] * 3 * size[0] * size[1]  # the sum
         width = min(self.dtype.itemsize, PRECISIONS[precision].itemsize)
         task = Task(lr.shape, held, width, self.self_ensemble)
-        plan = plan_memory(self.model, task, self.device, self.budget)
+        plan = plan_memory(self.model, task, self.device, self.budget, disk)
         self.report(plan)
         if plan.tile:
+            keep_no_freed_memory()
             self.notify(
                 f"{plan.width} x {plan.height}: too little memory and disk for the exact result; "
                 "done in blended tiles, approximately"

@@ -44,13 +44,14 @@ def tiled(network: ESC, lr: Tensor, side: int, bands: Bands) -> Iterator[tuple[i
         for left, right in _places(width, side, overlap):
             sr = join(network.bands(lr[:, :, top:bottom, left:right], bands), strip.shape[2])
             across = _weights(left, right, width, overlap, scale, strip)
-            strip[:, :, :, scale * left : scale * right] += sr * across
+            strip[:, :, :, scale * left : scale * right].addcmul_(sr, across)
         strip *= _weights(top, bottom, height, overlap, scale, strip)[:, None]
         if top > 0:
             strip[:, :, : scale * overlap] += above
         done = strip.shape[2] if bottom == height else strip.shape[2] - scale * overlap
         above = strip[:, :, done:].clone()
-        yield scale * top, strip[:, :, :done]
+        for first in range(0, done, scale * config.window):  # whoever takes a band makes copies of it
+            yield scale * top + first, strip[:, :, first : min(first + scale * config.window, done)]
 
 
 def map_rows(network: ESC, height: int, width: int, side: int) -> int:

@@ -1,0 +1,120 @@
+"""The right to write a file: one process has it at a time, and no longer than it lives."""
+
+import contextlib
+import os
+import secrets
+from hashlib import sha256
+from pathlib import Path
+from typing import BinaryIO
+
+from esc_sr.errors import ImageError
+
+
+class Claim:
+    """A hidden file beside the one to write, in which that comes to be, locked until it is closed.
+
+    What a process leaves behind that was killed is cleared away by the next that writes the same file. Where
+    the system has no such locks, several may write it, each in a hidden file of its own.
+
+    Attributes:
+        path: The file to write.
+        part: The hidden file, open for writing.
+    """
+
+    def __init__(self, path: str | Path) -> None:
+        """Claim a file, which may exist; its folder must.
+
+        Raises:
+            ImageError: Somebody else has claimed it.
+            OSError: The folder is missing, or the disk refuses.
+        """
+        self.path = Path(path)
+        name = sha256(os.fsencode(self.path.name)).hexdigest()[:16]
+        self._place: Path | None = self.path.with_name(f".esc-sr-{name}.part")
+        try:
+            part = _locked(self._place)
+        except BlockingIOError as error:
+            raise ImageError(f"cannot write {path}: another run is writing it; wait for its end") from error
+        if part is None:
+            self._place = self.path.with_name(f".esc-sr-{secrets.token_hex(8)}.part")
+            part = open(self._place, "x+b")
+        self.part = part
+
+    def publish(self, overwrite: bool) -> None:
+        """Give what was written its name, all at once.
+
+        Raises:
+            FileExistsError: A file has that name, and is not to be replaced.
+            OSError: The disk refuses.
+        """
+        assert self._place is not None, "once only"
+        if os.name == "nt":
+            self.part.close()  # there, an open file keeps its name
+        if overwrite or not _linked(self._place, self.path):
+            os.replace(self._place, self.path)
+        else:
+            os.unlink(self._place)
+        self._place = None
+
+    def close(self) -> None:
+        """Give up the claim, and what is not published; it may be given up already."""
+        if self._place is not None:
+            with contextlib.suppress(OSError):
+                self._place.unlink()
+            self._place = None
+        self.part.close()
+
+
+def _locked(place: Path) -> BinaryIO | None:
+    """Make an empty file that is locked; None where there are no locks.
+
+    Raises:
+        BlockingIOError: It is there, and somebody has locked it.
+        OSError: It cannot be made.
+    """
+    try:
+        import fcntl
+    except ImportError:
+        return None
+    while True:
+        with contextlib.ExitStack() as unless_returned:
+            descriptor = os.open(place, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o666)
+            file = unless_returned.enter_context(os.fdopen(descriptor, "r+b"))
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                raise
+            except OSError:
+                place.unlink(missing_ok=True)
+                return None
+            if not _is_at(file, place):  # its owner was done with it, meanwhile
+                continue
+            if os.fstat(descriptor).st_size == 0:
+                unless_returned.pop_all()
+                return file
+            place.unlink()  # its owner was killed; to be made anew, since it may be published already
+
+
+def _is_at(file: BinaryIO, place: Path) -> bool:
+    """Whether an open file still has its name."""
+    try:
+        return os.path.samestat(os.fstat(file.fileno()), os.stat(place))
+    except FileNotFoundError:
+        return False
+
+
+def _linked(place: Path, path: Path) -> bool:
+    """Give a file a second name, which nobody can take in between; false where a disk has no such names.
+
+    Raises:
+        FileExistsError: Something has that name.
+    """
+    try:
+        os.link(place, path)
+    except FileExistsError:
+        raise
+    except OSError as error:
+        if os.path.lexists(path):
+            raise FileExistsError(path) from error
+        return False
+    return True

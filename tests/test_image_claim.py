@@ -1,0 +1,108 @@
+"""Claims to files: one process at a time, whatever becomes of it."""
+
+import os
+import subprocess
+import sys
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+
+import esc_sr.image
+from esc_sr.errors import ImageError
+from esc_sr.image import Claim
+
+OWNER = """
+import sys
+from esc_sr.image import Claim
+claim = Claim("a.png")
+claim.part.write(b"half")
+claim.part.flush()
+print("claimed", flush=True)
+sys.stdin.read()
+"""
+
+
+def owner(folder: Path) -> "subprocess.Popen[str]":
+    """Another process, which has claimed a.png and written something."""
+    process = subprocess.Popen(
+        [sys.executable, "-c", OWNER],
+        cwd=folder,
+        env={**os.environ, "PYTHONPATH": str(Path(esc_sr.__file__).parents[1])},
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    assert process.stdout is not None and process.stdout.readline() == "claimed\n"
+    return process
+
+
+def put(path: Path, content: bytes, overwrite: bool = False) -> None:
+    with closing(Claim(path)) as claim:
+        claim.part.write(content)
+        claim.part.flush()
+        claim.publish(overwrite)
+
+
+def test_a_claim_ends_with_its_process(tmp_path: Path) -> None:
+    pytest.importorskip("fcntl")
+    process = owner(tmp_path)
+    for _ in range(2):  # to have failed changes nothing
+        with pytest.raises(ImageError, match=r"a\.png: another run is writing it"):
+            Claim(tmp_path / "a.png")
+    assert len(os.listdir(tmp_path)) == 1
+    put(tmp_path / "b.png", b"other")
+    process.kill()
+    process.communicate(timeout=60)
+    assert sorted(os.listdir(tmp_path))[1:] == ["b.png"]  # and what is left of a.png
+    put(tmp_path / "a.png", b"whole")
+    assert sorted(os.listdir(tmp_path)) == ["a.png", "b.png"]
+    assert (tmp_path / "a.png").read_bytes() == b"whole"
+
+
+def test_one_that_was_killed_between_its_two_names_is_not_written_over(tmp_path: Path) -> None:
+    pytest.importorskip("fcntl")
+    claim = Claim(tmp_path / "a.png")
+    claim.part.write(b"published")
+    (part,) = tmp_path.iterdir()
+    os.link(part, tmp_path / "a.png")
+    claim.part.close()  # all that is left of the process
+    with closing(Claim(tmp_path / "a.png")) as claim:
+        assert (tmp_path / "a.png").read_bytes() == b"published"
+        claim.part.write(b"new")
+    assert os.listdir(tmp_path) == ["a.png"]
+
+
+def test_a_name_is_taken_once(tmp_path: Path) -> None:
+    put(tmp_path / "a.png", b"first")
+    with pytest.raises(FileExistsError):
+        put(tmp_path / "a.png", b"second")
+    assert (tmp_path / "a.png").read_bytes() == b"first"
+    put(tmp_path / "a.png", b"third", overwrite=True)
+    assert (tmp_path / "a.png").read_bytes() == b"third"
+    assert os.listdir(tmp_path) == ["a.png"]
+
+
+def refuse(*arguments: object) -> None:
+    raise OSError(95, "Operation not supported")
+
+
+@pytest.mark.parametrize("missing", ["os.link", "fcntl.flock"])
+def test_disks_without_links_or_locks(tmp_path: Path, missing: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("fcntl")
+    monkeypatch.setattr(missing, refuse)
+    test_a_name_is_taken_once(tmp_path)
+    if missing == "fcntl.flock":
+        with closing(Claim(tmp_path / "a.png")), closing(Claim(tmp_path / "a.png")):
+            assert len(os.listdir(tmp_path)) == 3
+        assert os.listdir(tmp_path) == ["a.png"]
+
+
+def test_a_claim_given_up_leaves_nothing(tmp_path: Path) -> None:
+    claim = Claim(tmp_path / "a.png")
+    claim.part.write(b"half")
+    for _ in range(2):
+        claim.close()
+    assert os.listdir(tmp_path) == []
+    with pytest.raises(OSError, match="No such file"):
+        Claim(tmp_path / "no" / "a.png")
