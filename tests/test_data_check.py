@@ -40,6 +40,7 @@ def test_good_pictures_are_only_counted(tmp_path: Path) -> None:
 
 def test_everything_wrong_is_a_line_across_all_roots(tmp_path: Path) -> None:
     first = write(tmp_path / "first", good=noise(20, 20), small=noise(15, 40, 1))
+    (first / "void.jpg").touch()
     (first / "half.png").write_bytes((first / "good.png").read_bytes()[:300])
     shard = tmp_path / "second.tar"
     with tarfile.open(shard, "w") as tar:
@@ -52,13 +53,14 @@ def test_everything_wrong_is_a_line_across_all_roots(tmp_path: Path) -> None:
             tar.addfile(info, file)
     result = check(first, shard, "-s", 2, "--patch", 8)
     assert result.exit_code == 1
-    unreadable, small, duplicate, summary = result.output.splitlines()
+    unreadable, void, small, duplicate, summary = result.output.splitlines()
     assert unreadable.startswith(
         f"unreadable  {first / 'half.png'}: cannot read half.png: not a complete PNG"
     )
+    assert void == f"unreadable  {first / 'void.jpg'}: cannot read void.jpg: the file is empty"
     assert small == f"small       {first / 'small.png'}: 40 x 15 px, 16 needed on each side"
     assert duplicate == f"duplicate   {shard / 'again.webp'}: same pixels as {first / 'good.png'}"
-    assert summary == "5 pictures, 1 unreadable, 1 small, 0 unpaired, 0 mismatch, 1 duplicate"
+    assert summary == "6 pictures, 2 unreadable, 1 small, 0 unpaired, 0 mismatch, 1 duplicate"
 
 
 def test_pairs_are_checked_and_json_says_the_same(tmp_path: Path) -> None:

@@ -72,8 +72,10 @@ class Entry:
         try:
             with open(self.path, "rb") as file:
                 whole = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
-        except (OSError, ValueError) as error:  # an empty file cannot be mapped
-            raise ImageError(f"cannot read {self.name}: {error}") from error
+        except ValueError as error:
+            raise ImageError(f"cannot read {self.name}: the file is empty") from error
+        except OSError as error:
+            raise ImageError(f"cannot read {self.name}: {error.strerror}") from error
         return memoryview(whole)[self.offset : self.offset + self.size]
 
 
