@@ -61,7 +61,7 @@ def test_weights_that_do_not_fit(tmp_path: Path) -> None:
     weights.save(network, path)
     before = path.read_bytes()
 
-    def export() -> None:
+    def export(name: str) -> None:
         with files_limited_to(1000):
             weights.save(network, path)
 

@@ -21,7 +21,8 @@ from esc_sr.data.crops import Batch, Crops, batches
 from esc_sr.data.pairs import Pair, cut_pair, make_pairs
 from esc_sr.data.tiles import Tile
 from esc_sr.errors import EscError
-from esc_sr.train import checkpoint
+from esc_sr.evaluate import Scores
+from esc_sr.train import checkpoint, keeper
 from esc_sr.train.keeper import Habits, Report
 from esc_sr.train.loop import MAX_BAD_STEPS, train
 from esc_sr.train.losses import Distance
@@ -261,14 +262,36 @@ def test_checkpoints_and_validations_come_at_their_times(tmp_path: Path) -> None
         budget,
         held_out=make_pairs_of_blobs(),
         habits=always,
-        export=lambda: exported.append(state.iteration),
+        export=lambda name: exported.append((name, state.iteration)),
     )
-    assert exported == [1, 2, 3, 3, 3]
+    assert [iteration for name, iteration in exported if name == "ema"] == [1, 2, 3, 3, 3]
     assert [record["iteration"] for record in read_log(tmp_path)] == [1, 2, 3, 3]
     rarely = Habits(save_minutes=60, val_minutes=60, log_every=100)
     exported.clear()
-    run(state, tmp_path, Budget(iterations=6), habits=rarely, export=lambda: exported.append(state.iteration))
-    assert exported == [6]
+    run(
+        state,
+        tmp_path,
+        Budget(iterations=6),
+        habits=rarely,
+        export=lambda name: exported.append((name, state.iteration)),
+    )
+    assert exported == [("ema", 6)]
+
+
+def test_only_a_better_validation_is_the_best(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    found = iter([30.0, 31.0, 30.5, 31.5])
+    monkeypatch.setattr(keeper, "evaluate", lambda *given: Scores(next(found), 0.9, 1))
+    state, exported = make_state(), []
+    run(
+        state,
+        tmp_path,
+        Budget(iterations=4),
+        held_out=make_pairs_of_blobs(),
+        habits=Habits(val_every=1),
+        export=lambda name: exported.append((name, state.iteration)),
+    )
+    assert [iteration for name, iteration in exported if name == "best"] == [1, 2, 4]
+    assert state.best == 31.5
 
 
 def poisoned(bad_steps: set[int], value: float) -> Iterator[Batch]:
@@ -315,7 +338,7 @@ def test_too_many_bad_steps_in_a_row_end_the_run_with_the_weights_from_before(tm
             tmp_path,
             given=poisoned(set(range(1, 100)), float("nan")),
             habits=Habits(save_minutes=60),
-            export=lambda: saved.append(state.iteration),
+            export=lambda name: saved.append(state.iteration),
         )
     assert "\n" not in str(caught.value)
     assert saved == [16]

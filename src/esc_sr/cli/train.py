@@ -51,7 +51,7 @@ def _add_recipe(recipe: recipes.Recipe, network: str, scales: str, scale_default
             int | None, typer.Option(min=0, help="Processes that read ahead; the crops are the same.")
         ] = None,
         out: Annotated[
-            Path | None, typer.Option(help="Folder of the run: checkpoints, log, ema.safetensors.")
+            Path | None, typer.Option(help="Folder of the run: checkpoints, log, ema and best.safetensors.")
         ] = None,
         model: Annotated[str, typer.Option(help="Network, for example esc-light.")] = network,
         scale: Annotated[int, typer.Option(help=scales)] = scale_default,
@@ -185,7 +185,7 @@ def _numbers(mix: str | None) -> list[float] | None:
 @app.command()
 def publish(
     source: Annotated[
-        Path, typer.Argument(metavar="IN", help="Weights, for example runs/x2/ema.safetensors.")
+        Path, typer.Argument(metavar="IN", help="Weights, for example runs/x2/best.safetensors.")
     ],
     out: Annotated[Path, typer.Argument(metavar="OUT", help="File to write, .safetensors.")],
     benchmarks: Annotated[Path, typer.Option(help="Folder that holds Set5 and Set14.")],

@@ -35,6 +35,7 @@ class State:
         skipped: steps left out because loss or gradient were not finite.
         hardware: what the run has used so far, without repeats.
         scores: the last validation, if any.
+        best: the highest PSNR of the validations so far, dB.
         started_from: name of the weights file that the run began with, if any.
         vgg: digest of the weights of the perceptual loss, if there is one.
     """
@@ -50,11 +51,12 @@ class State:
     skipped: int = 0
     hardware: list[str] = field(default_factory=list)
     scores: dict[str, float] = field(default_factory=dict)
+    best: float | None = None
     started_from: str | None = None
     vgg: str | None = None
 
 
-_COUNTERS = ("iteration", "elapsed", "skipped", "hardware", "scores", "started_from")
+_COUNTERS = ("iteration", "elapsed", "skipped", "hardware", "scores", "best", "started_from")
 _PARTS = ("model", "ema", "objective", "optimizer", "pool")
 _CONTENT = {*_PARTS, "scaler", "vgg", "recipe", "budget", "config", *_COUNTERS}
 _ADDED = {
@@ -62,6 +64,7 @@ _ADDED = {
     "pool": PairPool().state_dict(),
     "scaler": {},
     "vgg": None,
+    "best": None,
 }  # what older checkpoints do without
 _DEFAULTS = {entry.name: entry.default for entry in fields(Recipe) if entry.default is not MISSING}
 

@@ -21,6 +21,7 @@ from esc_sr.train.recipes import Recipe
 from esc_sr.train.schedule import Budget
 
 Report = Callable[[Mapping[str, Any]], None]
+Export = Callable[[str], object]
 Losses = dict[str, float]
 
 
@@ -63,7 +64,8 @@ class Keeper:
         habits: when to do what.
         held_out: pairs to validate the averaged weights on.
         scale: of these pairs.
-        export: called after every save and after the last validation.
+        export: writes the averaged weights under a name: "ema" after every save and the last validation,
+            "best" when a validation has the highest PSNR so far.
         report: called with each record, which is a line of `out/log.jsonl` as well.
 
     Each validation leaves a picture, `out/validation/ITERATION.png`: a cut-out of the first held-out one.
@@ -78,7 +80,7 @@ class Keeper:
     habits: Habits
     held_out: Sequence[Pair]
     scale: int
-    export: Callable[[], None]
+    export: Export
     report: Report
     _losses: list[Losses] = field(default_factory=list)
     _steps: int = 0
@@ -115,7 +117,7 @@ class Keeper:
         """Write a checkpoint, and export."""
         if self.leads:
             checkpoint.save(self.state, self.recipe, self.budget, self.config, self.out)
-            self.export()
+            self.export("ema")
 
     def finish(self, stopped: bool) -> None:
         """Save, and validate at the end of a run that was not stopped."""
@@ -125,7 +127,7 @@ class Keeper:
         if self.held_out and not stopped:
             if self._scored != self.state.iteration:
                 self._validate()
-            self.export()
+            self.export("ema")
         self._log("stopped" if stopped else "finished", iteration=self.state.iteration)
 
     def _validation_is_due(self) -> bool:
@@ -142,6 +144,9 @@ class Keeper:
         self.state.scores = {"iteration": iteration, **scores._asdict()}
         self._scored = iteration
         self._log("validation", **self.state.scores)
+        if self.state.best is None or scores.psnr > self.state.best:
+            self.state.best = scores.psnr
+            self.export("best")
         name, lr, hr = self.held_out[0]
         sr = np.rint(predict(network, lr, self.scale, protocol)).astype(np.uint8)
         target = self.out / "validation" / f"{iteration:06}.png"

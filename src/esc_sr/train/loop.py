@@ -1,7 +1,7 @@
 """The training loop: one for all recipes, straight from the first step to the last."""
 
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +10,7 @@ from torch import Tensor
 from esc_sr.data.pairs import Pair
 from esc_sr.errors import EscError
 from esc_sr.train import checkpoint
-from esc_sr.train.keeper import Habits, Keeper, Report
+from esc_sr.train.keeper import Export, Habits, Keeper, Report
 from esc_sr.train.recipes import Recipe
 from esc_sr.train.schedule import Budget, learning_rate
 from esc_sr.train.step import prepare, step
@@ -33,7 +33,7 @@ def train(
     held_out: Sequence[Pair] = (),
     scale: int = 2,
     habits: Habits = Habits(),
-    export: Callable[[], None] = lambda: None,
+    export: Export = lambda name: None,
     report: Report = lambda record: None,
     team: Team = ALONE,
 ) -> bool:
@@ -58,7 +58,7 @@ def train(
         held_out: pairs to validate the averaged weights on.
         scale: of these pairs.
         habits: what the run does beside training.
-        export: called after every save and after the last validation, to write the averaged weights.
+        export: writes the averaged weights under a name, "ema", or "best" of the validations so far.
         report: called with each log record.
         team: the processes that train together.
 

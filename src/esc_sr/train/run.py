@@ -53,7 +53,9 @@ def run(
     habits: Habits = Habits(),
     report: Report = _say_nothing,
 ) -> bool:
-    """Train a network by a recipe; checkpoints, `log.jsonl` and `ema.safetensors` are left in `out`.
+    """Train a network by a recipe; checkpoints, `log.jsonl` and averaged weights are left in `out`.
+
+    These are `ema.safetensors`, the last, and `best.safetensors`, of the validation with the highest PSNR.
 
     Started by torchrun, each process calls this with the same arguments and takes its share of each batch;
     the first one alone writes and reports.
@@ -138,7 +140,7 @@ def run(
     )
     pairs = _pairs(recipe, load_tiles(held_out, 16 * scale, _progress(report, "held-out")), scale)
 
-    def export() -> None:
+    def export(name: str) -> None:
         card = {
             "recipe": recipe.name,
             "loss": recipe.loss,
@@ -160,7 +162,7 @@ def run(
             "held_out": state.scores or None,
         }
         assert isinstance(state.ema, ESC | ESCLTE)
-        weights.save(state.ema, out / "ema.safetensors", card)
+        weights.save(state.ema, out / f"{name}.safetensors", card)
 
     with team.connected(place):
         return loop.train(
