@@ -86,7 +86,8 @@ def models(as_json: Annotated[bool, typer.Option("--json", help="Print one JSON 
         return
     table = Table("model", "size, MiB", "card")
     for model in found:
-        facts = {**(model["card"] or {}), "sha256": model["sha256"]}
+        known = {key: value for key, value in (model["card"] or {}).items() if value is not None}
+        facts = {**known, "sha256": model["sha256"]}
         table.add_row(model["name"], f"{model['bytes'] / 2**20:.2f}", Text(_plain(facts), overflow="fold"))
     Console().print(table)
 
