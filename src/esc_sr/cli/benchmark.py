@@ -159,7 +159,7 @@ def attention(
     """
     where = _begin(backend or [], precision, device, threads, json)
     on_gpu = where.type == "cuda"
-    ways = latencies.resolve(backend or (["naive", "sdpa", "flex"] if on_gpu else ["naive", "sdpa"]), where)
+    ways = _compared(backend, where)
     cases = [
         attentions.AttentionCase(w, s, way, precision)
         for s in side or (attentions.SIDES if on_gpu else attentions.SIDES[:1])
@@ -208,7 +208,7 @@ def training(
     """
     where = _begin(backend or [], precision, device, threads, json)
     on_gpu = where.type == "cuda"
-    ways = latencies.resolve(backend or (["naive", "sdpa", "flex"] if on_gpu else ["naive", "sdpa"]), where)
+    ways = _compared(backend, where)
     cases = [
         trainings.TrainingCase(name, factor, crops, patch or (64 if on_gpu else 32), way, precision)
         for name, factor in networks.select(model or ("esc-light",), scale or (2,))
@@ -276,6 +276,14 @@ def _costs(row: dict[str, Any]) -> list[str]:
     lower, upper = row["quartiles_ms"]
     memory = (f"{row[key]:.0f}" if row[key] is not None else "-" for key in ("memory_mib", "reserved_mib"))
     return [row["backend"], f"{row['median_ms']:.2f}", f"{lower:.2f}-{upper:.2f}", *memory]
+
+
+def _compared(backends: list[str] | None, device: torch.device) -> list[str]:
+    """The backends to set side by side: those wished for, or all that are worth it there."""
+    everywhere = ["naive", "sdpa"]
+    return latencies.resolve(
+        backends or ([*everywhere, "flex"] if device.type == "cuda" else everywhere), device
+    )
 
 
 def _begin(
