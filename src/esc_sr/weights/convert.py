@@ -120,7 +120,7 @@ def starting_weights(source: str | Path, config: ESCConfig | LTEConfig) -> dict[
     identity: dict[str, Tensor] = {}
     if isinstance(theirs, ESCConfig) and isinstance(wanted, ESCConfig):
         identity = _identity_blocks(wanted, range(theirs.n_blocks, wanted.n_blocks))
-        found["n_blocks"] = wanted.n_blocks if identity else theirs.n_blocks
+        found["n_blocks"] = max(theirs.n_blocks, wanted.n_blocks)
     differ = [
         f"{key} {found[key]} and not {value}" for key, value in asdict(wanted).items() if found[key] != value
     ]
