@@ -105,7 +105,7 @@ def test_only_pixelshuffledirect_goes_to_another_scale(tmp_path: Path) -> None:
     weights.save(ESC(config), tmp_path / "real.safetensors")
     with pytest.raises(WeightsError, match="only the upsampler pixelshuffledirect"):
         weights.convert(tmp_path / "real.safetensors", tmp_path / "x2.safetensors", scale=2)
-    torch.save({"model": {"sd": golden("lte_esc_tiny_s2.0").state}}, tmp_path / "lte.pth")
+    torch.save({"model": {"sd": golden("lte_esc_tiny_s3.7").state}}, tmp_path / "lte.pth")
     with pytest.raises(WeightsError, match=r"is ESC\+LTE of 16 channels, 2 blocks; .* cannot start from it"):
         weights.starting_weights(tmp_path / "lte.pth", ESCConfig())
 

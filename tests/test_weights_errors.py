@@ -166,7 +166,7 @@ def test_unknown_network_is_told_by_its_first_names(tmp_path: Path) -> None:
     ],
 )
 def test_upsamplers_we_do_not_have_are_refused_by_name(meta: list[int], said: str, tmp_path: Path) -> None:
-    state = golden("esc_realm_tiny_x4_nearest_conv").state
+    state = golden("esc_realm_tiny_x2_nearest_conv").state
     state["to_img.MetaUpsample"] = torch.tensor(meta, dtype=torch.uint8)
     assert refused(state, tmp_path).startswith(said)
 
