@@ -15,7 +15,7 @@ from esc_sr.evaluate import evaluate
 from esc_sr.image import Picture, write_image
 from esc_sr.network import ESC, ESCLTE, ESCConfig, LTEConfig
 from esc_sr.resize import downscale
-from esc_sr.train.publish import publish
+from esc_sr.train.publish import measure_degraded, publish
 
 TINY: dict[str, Any] = {"dim": 16, "pdim": 8, "n_blocks": 1, "n_convattn": 1, "window": 8, "heads": 2}
 
@@ -53,6 +53,19 @@ def test_card_has_the_scores_of_what_is_stored(benchmarks: Path, tmp_path: Path)
         found = evaluate(weights.load(out), find_set(benchmarks / name, 2).pairs(), 2)
         assert scores == {"psnr_y": round(found.psnr, 3), "ssim_y": round(found.ssim, 4)}
     assert list(card["benchmarks"]) == ["Set5", "Set14"]
+
+
+def test_real_world_weights_are_measured_on_degraded_pictures_too(benchmarks: Path, tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    source, out = tmp_path / "ema.safetensors", tmp_path / "published.safetensors"
+    weights.save(ESC(ESCConfig(**TINY)), source, {"iterations": 7, "recipe": "real-mse"})
+    measured = publish(source, out, benchmarks)["benchmarks"]
+    assert list(measured) == ["Set5", "Set14", "Set5 degraded"]
+    stored = weights.load(out)
+    assert isinstance(stored, ESC)
+    found = measure_degraded(stored, benchmarks, "Set5")
+    assert measured["Set5 degraded"] == {"psnr_y": round(found.psnr, 3), "ssim_y": round(found.ssim, 4)}
+    assert measured["Set5 degraded"]["psnr_y"] != measured["Set5"]["psnr_y"]
 
 
 def test_float32_where_float16_would_hurt(benchmarks: Path, tmp_path: Path) -> None:
