@@ -213,3 +213,10 @@ def test_each_process_of_a_machine_has_its_own_gpu(monkeypatch: pytest.MonkeyPat
     assert own_device("cuda") == "cuda"
     monkeypatch.setenv("WORLD_SIZE", "2")
     assert [own_device(name) for name in ("cuda", "cuda:0", "cpu")] == ["cuda:1", "cuda:0", "cpu"]
+
+
+def test_a_process_knows_the_others_of_its_machine(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert Team.here() == Team(rank=0, size=1, local_size=1)
+    for name, value in {"RANK": "5", "WORLD_SIZE": "8", "LOCAL_WORLD_SIZE": "4"}.items():
+        monkeypatch.setenv(name, value)
+    assert Team.here() == Team(rank=5, size=8, local_size=4)

@@ -125,7 +125,7 @@ def run(
         scale=scale,
         mix=mix,
         lr=lr,
-        cache=feed.cache_bytes(cache, team.size),
+        cache=feed.cache_bytes(cache, team.local_size),
         progress=_progress(report, "training"),
     )
     batches = feed.stream(
@@ -138,7 +138,8 @@ def run(
         share=(team.rank, team.size),
         workers=feed.default_workers(crops, place) if workers is None else workers,
     )
-    pairs = _pairs(recipe, load_tiles(held_out, 16 * scale, _progress(report, "held-out")), scale)
+    tiles = load_tiles(held_out, 16 * scale, _progress(report, "held-out")) if team.leads else []
+    pairs = _pairs(recipe, tiles, scale)
 
     def export(name: str) -> None:
         card = {

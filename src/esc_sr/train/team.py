@@ -29,15 +29,18 @@ class Team:
     Attributes:
         rank: of this process, from 0. The first one leads: it reports, saves, validates, and has the clock.
         size: how many there are.
+        local_size: how many of them are on this machine.
     """
 
     rank: int = 0
     size: int = 1
+    local_size: int = 1
 
     @classmethod
     def here(cls) -> "Team":
         """As torchrun says in the environment; without it, this process is alone."""
-        return cls(int(os.environ.get("RANK", "0")), int(os.environ.get("WORLD_SIZE", "1")))
+        told = {"RANK": "0", "WORLD_SIZE": "1", "LOCAL_WORLD_SIZE": "1"} | os.environ
+        return cls(int(told["RANK"]), int(told["WORLD_SIZE"]), int(told["LOCAL_WORLD_SIZE"]))
 
     @property
     def leads(self) -> bool:
