@@ -100,6 +100,19 @@ def test_a_deeper_network_starts_as_the_one_it_comes_from(tmp_path: Path, decomp
         weights.starting_weights(path, replace(config, n_blocks=1))
 
 
+def test_a_deeper_lte_starts_as_the_one_it_comes_from(tmp_path: Path) -> None:
+    config, path = LTEConfig(ESCConfig(**TINY), hidden=8, mlp=(8,)), tmp_path / "shallow.safetensors"
+    model = ESCLTE(config)
+    weights.save(model, path)
+    deeper = ESCLTE(replace(config, encoder=replace(config.encoder, n_blocks=4)))
+    deeper.load_state_dict(deeper.state_dict() | weights.starting_weights(path, deeper.config))
+    lr = torch.rand(1, 3, 9, 11)
+    assert torch.equal(deeper(lr, (20, 13)), model(lr, (20, 13)))
+    other = replace(config, hidden=16, encoder=replace(config.encoder, window=16))
+    with pytest.raises(WeightsError, match=r": hidden 8 and not 16, window 8 and not 16$"):
+        weights.starting_weights(path, other)
+
+
 def test_only_pixelshuffledirect_goes_to_another_scale(tmp_path: Path) -> None:
     config = ESCConfig(**TINY, scale=4, ffn_norm=True, skip="conv", upsampler="realesrgan")
     weights.save(ESC(config), tmp_path / "real.safetensors")

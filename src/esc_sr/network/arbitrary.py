@@ -31,6 +31,11 @@ class LTEConfig:
     trained_scale: float = 4.0
 
 
+def encoder_config(config: ESCConfig | LTEConfig) -> ESCConfig:
+    """Sizes of the part of a network that makes the features."""
+    return config.encoder if isinstance(config, LTEConfig) else config
+
+
 def pixel_centres(height: int, width: int) -> Tensor:
     """Coordinates (height * width, 2) of the pixel centres of a picture, row by row: (y, x) in -1..1."""
     y = (torch.arange(height, dtype=torch.float64) * 2 + 1) / height - 1

@@ -16,7 +16,7 @@ from esc_sr.data.pairs import Pair, make_pairs
 from esc_sr.data.pool import PairPool
 from esc_sr.data.tiles import Progress, Tile, find_pictures, load_tiles
 from esc_sr.errors import DataError, DeviceError, UsageError
-from esc_sr.network import ESC, ESCLTE, ESCConfig, LTEConfig
+from esc_sr.network import ESC, ESCLTE, ESCConfig, LTEConfig, encoder_config
 from esc_sr.presets import preset
 from esc_sr.train import checkpoint, feed, loop
 from esc_sr.train.keeper import Habits, Report, find_board
@@ -149,7 +149,7 @@ def run(
             "perceptual_layers": list(perceptual.layers) if perceptual else None,
             "model": model,
             "scale": list(recipe.scales) or scale,
-            "blocks": _encoder(config).n_blocks,
+            "blocks": encoder_config(config).n_blocks,
             "data": dict(zip(_labels(data), map(len, roots), strict=True)),
             "mix": list(mix) if mix else None,
             "lr": _labels(lr) or None,
@@ -205,11 +205,6 @@ def _config(recipe: Recipe, model: str, scale: int, blocks: int | None) -> ESCCo
             f"patch must be at least {-(-SMALLEST // scale)}"
         )
     return config
-
-
-def _encoder(config: ESCConfig | LTEConfig) -> ESCConfig:
-    """Sizes of what makes the features."""
-    return config.encoder if isinstance(config, LTEConfig) else config
 
 
 def _check_shares(recipe: Recipe, team: Team) -> None:

@@ -12,7 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from esc_sr.errors import UsageError, WeightsError
-from esc_sr.network import ESC, ESCLTE, ESCConfig, LTEConfig
+from esc_sr.network import ESC, ESCLTE, ESCConfig, LTEConfig, encoder_config
 from esc_sr.weights import detect, keys
 from esc_sr.weights.bundle import find
 from esc_sr.weights.checkpoint import Checkpoint, describe, read, write
@@ -116,17 +116,14 @@ def starting_weights(source: str | Path, config: ESCConfig | LTEConfig) -> dict[
         raise WeightsError(f"{path}: is {describe(theirs)}; {describe(config)} cannot start from it")
     elif isinstance(config, ESCConfig) and isinstance(theirs, ESCConfig) and theirs.scale != config.scale:
         checkpoint = rescale(checkpoint, config.scale, path)
-    found = asdict(checkpoint.config)
-    identity: dict[str, Tensor] = {}
-    if isinstance(theirs, ESCConfig) and isinstance(wanted, ESCConfig):
-        identity = _identity_blocks(wanted, range(theirs.n_blocks, wanted.n_blocks))
-        found["n_blocks"] = max(theirs.n_blocks, wanted.n_blocks)
+    there, deep = encoder_config(checkpoint.config).n_blocks, encoder_config(wanted).n_blocks
+    found = _flat(checkpoint.config) | {"n_blocks": max(there, deep)}
     differ = [
-        f"{key} {found[key]} and not {value}" for key, value in asdict(wanted).items() if found[key] != value
+        f"{key} {found[key]} and not {value}" for key, value in _flat(wanted).items() if found[key] != value
     ]
     if differ:
         raise WeightsError(f"{path}: is of another network than {describe(config)}: {', '.join(differ)}")
-    state = checkpoint.state | identity
+    state = checkpoint.state | _identity_blocks(wanted, range(there, deep))
     return {
         prefix + name: value.float()
         for name, value in state.items()
@@ -134,11 +131,18 @@ def starting_weights(source: str | Path, config: ESCConfig | LTEConfig) -> dict[
     }
 
 
-def _identity_blocks(config: ESCConfig, numbers: range) -> dict[str, Tensor]:
+def _flat(config: ESCConfig | LTEConfig) -> dict[str, Any]:
+    """All sizes of a network by name, those of its encoder among them."""
+    sizes = asdict(config) | asdict(encoder_config(config))
+    return {key: value for key, value in sizes.items() if key != "encoder"}
+
+
+def _identity_blocks(config: ESCConfig | LTEConfig, numbers: range) -> dict[str, Tensor]:
     """What makes these blocks pass their input on."""
-    shapes = {"weight": (config.dim, config.dim, 3, 3), "bias": (config.dim,)}
+    dim, prefix = encoder_config(config).dim, "encoder." if isinstance(config, LTEConfig) else ""
+    shapes = {"weight": (dim, dim, 3, 3), "bias": (dim,)}
     return {
-        f"blocks.{number}.conv_out.{name}": torch.zeros(shape)
+        f"{prefix}blocks.{number}.conv_out.{name}": torch.zeros(shape)
         for number in numbers
         for name, shape in shapes.items()
     }
@@ -196,7 +200,7 @@ def official_state(config: ESCConfig | LTEConfig, state: Mapping[str, Tensor]) -
     Raises:
         ValueError: The authors' code has no such network.
     """
-    network = authors_class(config.encoder if isinstance(config, LTEConfig) else config)
+    network = authors_class(encoder_config(config))
     if network is None:
         raise ValueError(f"the authors' code has no {describe(config)} with these sizes; keep it native")
     names = keys.to_official(state, keys.traits_of_config(config))

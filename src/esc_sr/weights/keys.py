@@ -3,7 +3,7 @@
 import re
 from collections.abc import Iterable
 
-from esc_sr.network import ESCConfig, LTEConfig
+from esc_sr.network import ESCConfig, LTEConfig, encoder_config
 
 # Authors' name, our name, and the networks whose names these are (empty: all). A star is one part of a name.
 # flat or folded: without or with a PixelUnshuffle in front, which counts as a layer.
@@ -66,7 +66,7 @@ def traits_of_names(names: Iterable[str]) -> set[str]:
 
 def traits_of_config(config: ESCConfig | LTEConfig) -> set[str]:
     """Tell from a network's sizes which rows of the table its names in the authors' code follow."""
-    esc = config.encoder if isinstance(config, LTEConfig) else config
+    esc = encoder_config(config)
     one_layer = esc.skip != "conv" or (esc.upsampler == "dysampledirect" and esc.unshuffle == 1)
     return {
         "folded" if esc.unshuffle > 1 else "flat",
