@@ -15,7 +15,7 @@ from esc_sr.evaluate import evaluate
 from esc_sr.image import Picture, write_image
 from esc_sr.network import ESC, ESCLTE, ESCConfig, LTEConfig
 from esc_sr.resize import downscale
-from esc_sr.train.publish import measure_degraded, publish
+from esc_sr.train.publish import degraded_set, publish
 
 TINY: dict[str, Any] = {"dim": 16, "pdim": 8, "n_blocks": 1, "n_convattn": 1, "window": 8, "heads": 2}
 
@@ -61,9 +61,7 @@ def test_real_world_weights_are_measured_on_degraded_pictures_too(benchmarks: Pa
     weights.save(ESC(ESCConfig(**TINY)), source, {"iterations": 7, "recipe": "real-mse"})
     measured = publish(source, out, benchmarks)["benchmarks"]
     assert list(measured) == ["Set5", "Set14", "Set5 degraded"]
-    stored = weights.load(out)
-    assert isinstance(stored, ESC)
-    found = measure_degraded(stored, benchmarks, "Set5")
+    found = evaluate(weights.load(out), degraded_set(benchmarks, "Set5", 2), 2)
     assert measured["Set5 degraded"] == {"psnr_y": round(found.psnr, 3), "ssim_y": round(found.ssim, 4)}
     assert measured["Set5 degraded"]["psnr_y"] != measured["Set5"]["psnr_y"]
 

@@ -1,5 +1,6 @@
 """From a run's averaged weights to a file for users: stored small, with scores on its card."""
 
+from collections.abc import Iterator
 from contextlib import suppress
 from copy import deepcopy
 from pathlib import Path
@@ -10,6 +11,7 @@ import torch
 from esc_sr import weights
 from esc_sr.data.degrade import Degradation
 from esc_sr.data.degraded import degraded_pairs
+from esc_sr.data.pairs import Pair
 from esc_sr.data.sets import find_set
 from esc_sr.data.tiles import Tile
 from esc_sr.errors import WeightsError
@@ -48,7 +50,9 @@ def publish(source: Path, out: Path, benchmarks: Path, note: str | None = None) 
             stored, dtype, set5 = halved, torch.float16, half
     degraded = {}
     if isinstance(stored, ESC) and card.get("recipe") in REAL:
-        degraded["Set5 degraded"] = measure_degraded(stored, benchmarks, "Set5")
+        scale = stored.config.scale
+        pairs = degraded_set(benchmarks, "Set5", scale)
+        degraded["Set5 degraded"] = evaluate(stored, pairs, scale, Protocol.of(stored))
     card["stored_as"] = str(dtype).removeprefix("torch.")
     card["benchmarks"] = {
         name: {"psnr_y": round(found.psnr, 3), "ssim_y": round(found.ssim, 4)}
@@ -71,9 +75,7 @@ def measure(model: ESC | ESCLTE, benchmarks: Path, name: str) -> dict[str, Score
     return found
 
 
-def measure_degraded(model: ESC, benchmarks: Path, name: str) -> Scores:
-    """Mean scores on a set as `measure` has them, but with LR that is degraded like that of `REAL`."""
-    scale = model.config.scale
-    pictures = [Tile(pair.name, pair.hr) for pair in find_set(benchmarks / name, scale).pairs()]
-    pairs = degraded_pairs(pictures, Degradation(scale=scale))
-    return evaluate(model, pairs, scale, Protocol.of(model))
+def degraded_set(benchmarks: Path, name: str, scale: int) -> Iterator[Pair]:
+    """The pictures of a set with LR that is degraded like that of `REAL`, the same every time."""
+    pictures = (Tile(pair.name, pair.hr) for pair in find_set(benchmarks / name, scale).pairs())
+    return degraded_pairs(pictures, Degradation(scale=scale))
