@@ -10,7 +10,7 @@ from safetensors import safe_open
 
 from esc_sr import weights
 from esc_sr.data.sets import find_set
-from esc_sr.errors import DataError
+from esc_sr.errors import DataError, WeightsError
 from esc_sr.evaluate import evaluate
 from esc_sr.image import Picture, write_image
 from esc_sr.network import ESC, ESCLTE, ESCConfig, LTEConfig
@@ -42,8 +42,11 @@ def saved(model: ESC | ESCLTE, folder: Path) -> Path:
 def test_card_has_the_scores_of_what_is_stored(benchmarks: Path, tmp_path: Path) -> None:
     torch.manual_seed(0)
     out = tmp_path / "published.safetensors"
-    card = publish(saved(ESC(ESCConfig(**TINY)), tmp_path), out, benchmarks, "a note")
+    lines: list[str] = []
+    card = publish(saved(ESC(ESCConfig(**TINY)), tmp_path), out, benchmarks, "a note", lines.append)
     assert card == weights.card(out)
+    assert [line.partition(":")[0] for line in lines] == ["Set5", "Set5", "Set14"]
+    assert lines[1].endswith(", in float16")
     assert card["iterations"] == 7
     assert card["note"] == "a note"
     assert card["stored_as"] == "float16"
@@ -89,3 +92,9 @@ def test_benchmark_sets_are_needed(tmp_path: Path) -> None:
         publish(
             saved(ESC(ESCConfig(**TINY, scale=3)), tmp_path), tmp_path / "o.safetensors", tmp_path / "none"
         )
+
+
+def test_a_folder_that_is_not_there_is_said_before_anything_is_measured(tmp_path: Path) -> None:
+    out = tmp_path / "missing" / "published.safetensors"
+    with pytest.raises(WeightsError, match="missing is no folder or closed to you"):
+        publish(saved(ESC(ESCConfig(**TINY)), tmp_path), out, tmp_path / "no benchmarks")

@@ -194,8 +194,7 @@ def publish(
     """Measure trained weights on Set5 and Set14 and write them with the scores on their card."""
     from esc_sr.train.publish import publish
 
-    for name, scores in publish(source, out, benchmarks, note)["benchmarks"].items():
-        print(f"{name}: {scores['psnr_y']:.3f} dB, SSIM {scores['ssim_y']:.4f}")
+    publish(source, out, benchmarks, note, lambda line: print(line, flush=True))
     print(f"written: {out}")
 
 

@@ -1,6 +1,7 @@
 """From a run's averaged weights to a file for users: stored small, with scores on its card."""
 
-from collections.abc import Iterator
+import os
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
 from copy import deepcopy
 from pathlib import Path
@@ -23,7 +24,16 @@ HARMLESS = 0.005
 """Weights are stored in float16 where the PSNR on Set5 changes by less than this many dB."""
 
 
-def publish(source: Path, out: Path, benchmarks: Path, note: str | None = None) -> dict[str, Any]:
+Report = Callable[[str], object]
+
+
+def _say_nothing(line: str) -> None:
+    """A report to nobody."""
+
+
+def publish(
+    source: Path, out: Path, benchmarks: Path, note: str | None = None, report: Report = _say_nothing
+) -> dict[str, Any]:
     """Measure weights with the paper's protocol and write them, with the scores on their card.
 
     Args:
@@ -32,6 +42,7 @@ def publish(source: Path, out: Path, benchmarks: Path, note: str | None = None) 
         out: File to write, .safetensors.
         benchmarks: Folder that holds Set5 and Set14, laid out as `data.sets.find_set` says.
         note: A sentence for the card.
+        report: Called with a line for each score, as soon as it is known.
 
     Returns:
         The card.
@@ -40,23 +51,23 @@ def publish(source: Path, out: Path, benchmarks: Path, note: str | None = None) 
         WeightsError: The weights cannot be read, or `out` cannot be written.
         DataError: A benchmark set is missing.
     """
+    if not os.access(out.parent, os.W_OK):
+        raise WeightsError(f"{out}: cannot be written, {out.parent} is no folder or closed to you")
     model = weights.load(source)
     card = dict(weights.card(source) or {})
     halved = deepcopy(model).half().float()
-    stored, dtype, set5 = model, torch.float32, measure(model, benchmarks, "Set5")
+    stored, dtype, set5 = model, torch.float32, measure(model, benchmarks, "Set5", report)
     with suppress(WeightsError):  # float16 may overflow
-        half = measure(halved, benchmarks, "Set5")
+        half = measure(halved, benchmarks, "Set5", lambda line: report(f"{line}, in float16"))
         if all(abs(set5[name].psnr - half[name].psnr) < HARMLESS for name in set5):
             stored, dtype, set5 = halved, torch.float16, half
-    degraded = {}
+    scores = set5 | measure(stored, benchmarks, "Set14", report)
     if isinstance(stored, ESC) and card.get("recipe") in REAL:
-        scale = stored.config.scale
-        pairs = degraded_set(benchmarks, "Set5", scale)
-        degraded["Set5 degraded"] = evaluate(stored, pairs, scale, Protocol.of(stored))
+        scores |= _measure_degraded(stored, benchmarks, "Set5", report)
     card["stored_as"] = str(dtype).removeprefix("torch.")
     card["benchmarks"] = {
         name: {"psnr_y": round(found.psnr, 3), "ssim_y": round(found.ssim, 4)}
-        for name, found in (set5 | measure(stored, benchmarks, "Set14") | degraded).items()
+        for name, found in scores.items()
     }
     if note:
         card["note"] = note
@@ -64,14 +75,15 @@ def publish(source: Path, out: Path, benchmarks: Path, note: str | None = None) 
     return card
 
 
-def measure(model: ESC | ESCLTE, benchmarks: Path, name: str) -> dict[str, Scores]:
+def measure(
+    model: ESC | ESCLTE, benchmarks: Path, name: str, report: Report = _say_nothing
+) -> dict[str, Scores]:
     """Mean scores on a set, on Y, border = scale; by the set's name, for ESC+LTE with each scale added."""
-    scales = (model.config.scale,) if isinstance(model, ESC) else (2, 3, 4)
-    protocol = Protocol.of(model)
     found = {}
-    for scale in scales:
+    for scale in (model.config.scale,) if isinstance(model, ESC) else (2, 3, 4):
         label = name if isinstance(model, ESC) else f"{name} x{scale}"
-        found[label] = evaluate(model, find_set(benchmarks / name, scale).pairs(), scale, protocol)
+        pairs = find_set(benchmarks / name, scale).pairs()
+        found[label] = _scores(model, pairs, scale, label, report)
     return found
 
 
@@ -79,3 +91,16 @@ def degraded_set(benchmarks: Path, name: str, scale: int) -> Iterator[Pair]:
     """The pictures of a set with LR that is degraded like that of `REAL`, the same every time."""
     pictures = (Tile(pair.name, pair.hr) for pair in find_set(benchmarks / name, scale).pairs())
     return degraded_pairs(pictures, Degradation(scale=scale))
+
+
+def _measure_degraded(model: ESC, benchmarks: Path, name: str, report: Report) -> dict[str, Scores]:
+    """As `measure`, on `degraded_set`."""
+    label, scale = f"{name} degraded", model.config.scale
+    return {label: _scores(model, degraded_set(benchmarks, name, scale), scale, label, report)}
+
+
+def _scores(model: ESC | ESCLTE, pairs: Iterable[Pair], scale: int, label: str, report: Report) -> Scores:
+    """Mean scores by the paper's protocol, reported under a label."""
+    found = evaluate(model, pairs, scale, Protocol.of(model))
+    report(f"{label}: {found.psnr:.3f} dB, SSIM {found.ssim:.4f}")
+    return found
