@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 import safetensors.torch
 import torch
+from torch.testing import assert_close
 from typer.testing import CliRunner, Result
 
 from esc_sr import weights
@@ -92,10 +93,6 @@ def test_a_deeper_network_starts_as_the_one_it_comes_from(tmp_path: Path, decomp
     deeper.load_state_dict(deeper.state_dict() | weights.starting_weights(path, deeper.config))
     lr = torch.rand(1, 3, 9, 11)
     assert torch.equal(deeper(lr), model(lr))
-    lte = LTEConfig(deeper.config, hidden=8, mlp=(8,))
-    encoder = ESCLTE(lte)
-    encoder.load_state_dict(encoder.state_dict() | weights.starting_weights(path, lte))
-    assert torch.equal(encoder.encoder.features(lr), model.features(lr))
     with pytest.raises(WeightsError, match="n_blocks 2 and not 1"):
         weights.starting_weights(path, replace(config, n_blocks=1))
 
@@ -113,13 +110,35 @@ def test_a_deeper_lte_starts_as_the_one_it_comes_from(tmp_path: Path) -> None:
         weights.starting_weights(path, other)
 
 
+@pytest.mark.parametrize("decomposed", [False, True])
+def test_an_encoder_goes_from_esc_to_lte_and_back(tmp_path: Path, decomposed: bool) -> None:
+    config = ESCConfig(**TINY, scale=3, decomposed=decomposed)
+    model, path = ESC(config), tmp_path / "esc.safetensors"
+    weights.save(model, path)
+    lte = ESCLTE(LTEConfig(replace(config, scale=2, n_blocks=3), hidden=8, mlp=(8,)))
+    start = weights.starting_weights(path, lte.config)
+    assert all(name.startswith("encoder.") for name in start)
+    lte.load_state_dict(lte.state_dict() | start)
+    lr = torch.rand(1, 3, 9, 11)
+    shallow = lte.encoder.head(2 * lr - 1), model.head(lr)
+    assert_close(*(f[:, :, 1:-1, 1:-1] for f in shallow))
+    weights.save(lte, path)
+    back = ESC(replace(config, scale=4, n_blocks=3))
+    start = weights.starting_weights(path, back.config)
+    back.load_state_dict(back.state_dict() | start)
+    assert_close(back.features(lr), model.features(lr))
+    assert not any(name.startswith(("upsampler.", "decoder.")) for name in start)
+
+
 def test_only_pixelshuffledirect_goes_to_another_scale(tmp_path: Path) -> None:
     config = ESCConfig(**TINY, scale=4, ffn_norm=True, skip="conv", upsampler="realesrgan")
     weights.save(ESC(config), tmp_path / "real.safetensors")
     with pytest.raises(WeightsError, match="only the upsampler pixelshuffledirect"):
         weights.convert(tmp_path / "real.safetensors", tmp_path / "x2.safetensors", scale=2)
     torch.save({"model": {"sd": golden("lte_esc_tiny_s3.7").state}}, tmp_path / "lte.pth")
-    with pytest.raises(WeightsError, match=r"is ESC\+LTE of 16 channels, 2 blocks; .* cannot start from it"):
+    with pytest.raises(WeightsError, match=r"is ESC\+LTE of 16 channels, 2 blocks; only the upsampler"):
+        weights.convert(tmp_path / "lte.pth", tmp_path / "x2.safetensors", scale=2)
+    with pytest.raises(WeightsError, match=r"is of another network than esc x2: dim 16 and not 64"):
         weights.starting_weights(tmp_path / "lte.pth", ESCConfig())
 
 

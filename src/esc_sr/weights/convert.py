@@ -97,7 +97,8 @@ def starting_weights(source: str | Path, config: ESCConfig | LTEConfig) -> dict[
 
     Args:
         source: File of any dialect, or bundled name.
-        config: The network to train. ESC+LTE may also start from an ESC of any scale, as its encoder.
+        config: The network to train. ESC+LTE may also start from an ESC of any scale, as its encoder, and
+            ESC from the encoder of an ESC+LTE.
 
     Returns:
         Float32 tensors by our names, to be loaded into a network of these sizes: all of them, or only those
@@ -108,27 +109,42 @@ def starting_weights(source: str | Path, config: ESCConfig | LTEConfig) -> dict[
     """
     path = find(source)
     checkpoint = read(path)
-    theirs = checkpoint.config
-    prefix, wanted = "", config
-    if isinstance(config, LTEConfig) and not isinstance(theirs, LTEConfig):
-        prefix, wanted = "encoder.", replace(config.encoder, scale=theirs.scale)
-    elif isinstance(theirs, LTEConfig) and not isinstance(config, LTEConfig):
-        raise WeightsError(f"{path}: is {describe(theirs)}; {describe(config)} cannot start from it")
-    elif isinstance(config, ESCConfig) and isinstance(theirs, ESCConfig) and theirs.scale != config.scale:
+    if isinstance(checkpoint.config, LTEConfig) is not isinstance(config, LTEConfig):
+        checkpoint = _encoder(checkpoint, config)
+    elif isinstance(config, ESCConfig) and encoder_config(checkpoint.config).scale != config.scale:
         checkpoint = rescale(checkpoint, config.scale, path)
-    there, deep = encoder_config(checkpoint.config).n_blocks, encoder_config(wanted).n_blocks
+    there, deep = encoder_config(checkpoint.config).n_blocks, encoder_config(config).n_blocks
     found = _flat(checkpoint.config) | {"n_blocks": max(there, deep)}
     differ = [
-        f"{key} {found[key]} and not {value}" for key, value in _flat(wanted).items() if found[key] != value
+        f"{key} {found[key]} and not {value}" for key, value in _flat(config).items() if found[key] != value
     ]
     if differ:
         raise WeightsError(f"{path}: is of another network than {describe(config)}: {', '.join(differ)}")
-    state = checkpoint.state | _identity_blocks(wanted, range(there, deep))
-    return {
-        prefix + name: value.float()
-        for name, value in state.items()
-        if not (prefix and name.startswith("upsampler."))
+    state = checkpoint.state | _identity_blocks(config, range(there, deep))
+    return {name: value.float() for name, value in state.items()}
+
+
+def _encoder(checkpoint: Checkpoint, config: ESCConfig | LTEConfig) -> Checkpoint:
+    """The encoder of an ESC as that of ESC+LTE, or the other way round; what follows it is left out.
+
+    ESC sees pictures in 0..1 and ESC+LTE in -1..1: the first convolution is changed to give what it gave,
+    but for the outermost pixels, as both pad with zeros.
+    """
+    wanted, theirs = encoder_config(config), encoder_config(checkpoint.config)
+    outer = {key: getattr(wanted, key) for key in ("scale", "skip", "upsampler", "upsampler_width")}
+    encoder = replace(theirs, **outer)
+    state = {
+        name.removeprefix("encoder."): value
+        for name, value in checkpoint.state.items()
+        if not name.startswith(("upsampler.", "skip.", "decoder."))
     }
+    weight, bias = state["head.weight"].float(), state["head.bias"].float()
+    if isinstance(config, ESCConfig):
+        state |= {"head.weight": weight * 2, "head.bias": bias - weight.sum((1, 2, 3))}
+        return replace(checkpoint, config=encoder, state=state)
+    state |= {"head.weight": weight / 2, "head.bias": bias + weight.sum((1, 2, 3)) / 2}
+    named = {f"encoder.{name}": value for name, value in state.items()}
+    return replace(checkpoint, config=replace(config, encoder=encoder), state=named)
 
 
 def _flat(config: ESCConfig | LTEConfig) -> dict[str, Any]:
