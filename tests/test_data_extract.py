@@ -92,3 +92,23 @@ def test_nothing_is_overwritten_and_mistakes_show_first(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match=r"a\.jpg and .*a\.png would both become a_001\.png"):
         extract([root], tmp_path / "out")
     assert not (tmp_path / "out").exists()
+
+
+def test_a_broken_run_goes_on(tmp_path: Path) -> None:
+    root = write(tmp_path / "in", a=noise(70, 50), b=noise(70, 50, 1), c=noise(9, 9))
+    out = tmp_path / "out"
+    size = "--side", 48, "--step", 24
+    assert run(root, out, *size).exit_code == 0
+    whole = {entry.name: entry.read() for entry in find_pictures(out)}
+    (out / "b_004.png").unlink()
+    (out / "c_001.png").unlink()
+    made = (out / "a_001.png").stat().st_mtime_ns
+    assert "exists already" in run(root, out, *size).output
+    assert run(root, out, *size, "--skip-existing").output == f"5 tiles in {out}\n"
+    again = {entry.name: entry.read() for entry in find_pictures(out)}
+    assert again.keys() == whole.keys() and all((again[name] == whole[name]).all() for name in whole)
+    assert (out / "a_001.png").stat().st_mtime_ns == made
+    assert run(root, out, *size, "--skip-existing").output == f"0 tiles in {out}\n"
+    assert run(root, tmp_path / "new", *size, "--skip-existing").output == f"9 tiles in {tmp_path / 'new'}\n"
+    with pytest.raises(UsageError, match="--skip-existing needs a folder"):
+        extract([root], tmp_path / "out.tar", skip_existing=True)

@@ -14,13 +14,22 @@ def extract(
     out: Annotated[Path, typer.Argument(metavar="OUT", help="New folder, or .tar shard, for the tiles.")],
     side: Annotated[int, typer.Option(help="Of a tile, px.")] = 480,
     step: Annotated[int, typer.Option(help="From one tile to the next, px.")] = 240,
+    skip_existing: Annotated[
+        bool,
+        typer.Option(
+            "--skip-existing",
+            help="Go on with a broken run: leave out pictures that have their tiles in OUT.",
+        ),
+    ] = False,
 ) -> None:
     """Cut pictures into overlapping tiles, PNG, from which training reads crops faster.
 
     The last tiles end at the edge; smaller pictures are kept whole. What cannot be read is named at the end,
     and the exit code is 1.
     """
-    tiles, faults = cut(inputs, out, side=side, step=step, progress=counter("cut"))
+    tiles, faults = cut(
+        inputs, out, side=side, step=step, skip_existing=skip_existing, progress=counter("cut")
+    )
     for fault in faults:
         note(f"error: {fault}")
     print(f"{tiles} tiles in {out}" + (f"; {len(faults)} pictures left out" if faults else ""))

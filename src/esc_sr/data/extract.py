@@ -4,6 +4,7 @@ import tarfile
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from itertools import product
 from pathlib import Path, PurePath
 from typing import NamedTuple
 
@@ -20,7 +21,13 @@ class Extracted(NamedTuple):
 
 
 def extract(
-    inputs: Sequence[Path], out: Path, *, side: int = 480, step: int = 240, progress: Progress = no_progress
+    inputs: Sequence[Path],
+    out: Path,
+    *,
+    side: int = 480,
+    step: int = 240,
+    skip_existing: bool = False,
+    progress: Progress = no_progress,
 ) -> Extracted:
     """Cut pictures into tiles, PNG of 8-bit RGB, called after picture and number: a/b.jpg gives a/b_001.png.
 
@@ -34,33 +41,35 @@ def extract(
             whole.
         side: of a tile, px.
         step: from one tile to the next, px.
+        skip_existing: go on in a folder of tiles: pictures whose tiles are all there are left out.
         progress: called with (pictures done, pictures in all).
 
     Raises:
-        UsageError: `out` holds something, or cannot be made; side or step is below 1; inputs or pictures
-            have the same name.
+        UsageError: `out` holds something, or is a shard with `skip_existing`, or cannot be made; side or step
+            is below 1; inputs or pictures have the same name.
         DataError: an input is missing, or holds no picture.
         ImageError: a tile cannot be written.
     """
     if min(side, step) < 1:
         raise UsageError(f"--side {side} --step {step}: both must be at least 1")
     stems = _plan(inputs)
-    with _destination(out) as (folder, keep):
+    with _destination(out, skip_existing) as (folder, keep):
 
         def cut(entry: Entry) -> list[Path] | str:
             try:
+                height, width = entry.read_size()
+                corners = list(product(corners_along(height, side, step), corners_along(width, side, step)))
+                paths = [folder / f"{stems[entry]}_{number:03}.png" for number in range(1, len(corners) + 1)]
+                if skip_existing and all(path.exists() for path in paths):
+                    return []
                 pixels = entry.read()
             except ImageError as error:
                 return str(error)
-            corners = [
-                (top, left)
-                for top in corners_along(pixels.shape[0], side, step)
-                for left in corners_along(pixels.shape[1], side, step)
-            ]
-            paths = [folder / f"{stems[entry]}_{number:03}.png" for number in range(1, len(corners) + 1)]
             paths[0].parent.mkdir(parents=True, exist_ok=True)
             for path, (top, left) in zip(paths, corners, strict=True):
-                write_image(Picture(pixels[top : top + side, left : left + side]), path)
+                write_image(
+                    Picture(pixels[top : top + side, left : left + side]), path, overwrite=skip_existing
+                )
             return paths
 
         count, faults = 0, []
@@ -96,9 +105,11 @@ def _plan(inputs: Sequence[Path]) -> dict[Entry, str]:
 
 
 @contextmanager
-def _destination(out: Path) -> Iterator[tuple[Path, Callable[[list[Path]], None]]]:
-    """Where tiles are written to, and what is done with them then."""
-    if out.exists() and not (out.is_dir() and not any(out.iterdir())):
+def _destination(out: Path, go_on: bool) -> Iterator[tuple[Path, Callable[[list[Path]], None]]]:
+    """Where tiles are written to, and what is done with them then; a folder may hold some to go on from."""
+    if go_on and out.suffix == ".tar":
+        raise UsageError(f"{out}: a shard appears when it is whole; --skip-existing needs a folder")
+    if not (go_on and out.is_dir()) and out.exists() and not (out.is_dir() and not any(out.iterdir())):
         raise UsageError(f"{out}: exists already; name a new folder or .tar shard, or remove it")
     try:
         if out.suffix != ".tar":
