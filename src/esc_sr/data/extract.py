@@ -109,7 +109,8 @@ def _destination(out: Path, go_on: bool) -> Iterator[tuple[Path, Callable[[list[
     """Where tiles are written to, and what is done with them then; a folder may hold some to go on from."""
     if go_on and out.suffix == ".tar":
         raise UsageError(f"{out}: a shard appears when it is whole; --skip-existing needs a folder")
-    if not (go_on and out.is_dir()) and out.exists() and not (out.is_dir() and not any(out.iterdir())):
+    free = out.is_dir() and (go_on or not any(out.iterdir()))
+    if out.exists() and not free:
         raise UsageError(f"{out}: exists already; name a new folder or .tar shard, or remove it")
     try:
         if out.suffix != ".tar":
