@@ -112,3 +112,13 @@ def test_a_broken_run_goes_on(tmp_path: Path) -> None:
     assert run(root, tmp_path / "new", *size, "--skip-existing").output == f"9 tiles in {tmp_path / 'new'}\n"
     with pytest.raises(UsageError, match="--skip-existing needs a folder"):
         extract([root], tmp_path / "out.tar", skip_existing=True)
+
+
+def test_going_on_never_replaces_an_input(tmp_path: Path) -> None:
+    root = write(tmp_path / "in", a=noise(9, 9), a_001=noise(9, 9, 1))
+    other = write(tmp_path / "other", a=noise(9, 9))
+    before = (root / "a_001.png").read_bytes()
+    for inputs, out in (([root], root), ([root], root / "tiles"), ([root, other], tmp_path)):
+        with pytest.raises(UsageError, match="is not apart from .*needs a folder of tiles only"):
+            extract(inputs, out, skip_existing=True)
+    assert (root / "a_001.png").read_bytes() == before

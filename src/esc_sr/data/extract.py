@@ -45,13 +45,15 @@ def extract(
         progress: called with (pictures done, pictures in all).
 
     Raises:
-        UsageError: `out` holds something, or is a shard with `skip_existing`, or cannot be made; side or step
-            is below 1; inputs or pictures have the same name.
+        UsageError: `out` holds something, or is a shard or not apart from the inputs with `skip_existing`, or
+            cannot be made; side or step is below 1; inputs or pictures have the same name.
         DataError: an input is missing, or holds no picture.
         ImageError: a tile cannot be written.
     """
     if min(side, step) < 1:
         raise UsageError(f"--side {side} --step {step}: both must be at least 1")
+    if skip_existing:
+        _keep_apart(inputs, out)
     stems = _plan(inputs)
     with _destination(out, skip_existing) as (folder, keep):
 
@@ -87,6 +89,15 @@ def corners_along(length: int, side: int, step: int) -> list[int]:
     """Where tiles begin along a side of a picture; the last is flush with its end."""
     last = max(length - side, 0)
     return [*range(0, last, step), last]
+
+
+def _keep_apart(inputs: Sequence[Path], out: Path) -> None:
+    """Refuse a folder that holds inputs or lies in one: tiles would be cut again, or replace a picture."""
+    there = out.resolve()
+    for root in inputs:
+        place = root.resolve()
+        if there.is_relative_to(place) or place.is_relative_to(there):
+            raise UsageError(f"{out}: is not apart from {root}; --skip-existing needs a folder of tiles only")
 
 
 def _plan(inputs: Sequence[Path]) -> dict[Entry, str]:
