@@ -83,6 +83,22 @@ def test_pictures_and_a_sheet_are_kept(here: Path) -> None:
     assert sheet.shape[0] > 2 * 3 * 48 and sheet.shape[1] > 3 * 3 * 52
 
 
+def test_files_of_one_name_are_told_apart(here: Path) -> None:
+    Path("run").mkdir()
+    torch.manual_seed(1)
+    weights.save(ESC(ESCConfig(**TINY)), "run/tiny.safetensors")
+    names = ["tiny.safetensors", "./run/tiny.safetensors"]
+    wanted = [argument for name in (*names, names[0]) for argument in ("-n", name)]
+    result = evaluate(*wanted, "--data", "Set5", "--save", "out", "--json", "o.json")
+    assert result.exit_code == 0
+    rows = json.loads(Path("o.json").read_text())["rows"]
+    assert [row["model"] for row in rows] == names
+    assert rows[0]["psnr_y"] != rows[1]["psnr_y"]
+    folders = ("tiny.safetensors", "_run_tiny.safetensors")
+    first, second = (read_image(f"out/Set5_x2/{folder}/a.png").pixels for folder in folders)
+    assert not np.array_equal(first, second)
+
+
 def test_any_scale_of_an_lte_network(here: Path) -> None:
     weights.save(ESCLTE(LTEConfig(ESCConfig(**TINY), 16, (16,))), "lte.safetensors")
     options = ("-n", "lte.safetensors", "-s", "2", "-s", "6", "--data", "Set5", "--channels", "rgb")

@@ -18,7 +18,7 @@ from rich.table import Table
 from esc_sr import record
 from esc_sr.data.sets import BenchmarkSet, find_set, paired_set
 from esc_sr.errors import DataError, UsageError
-from esc_sr.evaluate.run import Row, find_method, run
+from esc_sr.evaluate.run import Row, find_methods, run
 from esc_sr.evaluate.scores import Protocol
 from esc_sr.evaluate.sheet import Gallery
 from esc_sr.network import ESCLTE
@@ -73,9 +73,7 @@ def evaluate(
         torch.set_num_threads(threads)
     scales = scale or [2]
     place = pick_device(device)
-    methods = {
-        factor: [find_method(name, factor, place) for name in model or ["esc-light"]] for factor in scales
-    }
+    methods = {factor: find_methods(model or ["esc-light"], factor, place) for factor in scales}
     networks = [method.network for found in methods.values() for method in found]
     lte = next((network for network in networks if isinstance(network, ESCLTE)), None)
     changes = {"padding": padding} if padding else {}

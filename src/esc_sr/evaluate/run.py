@@ -1,6 +1,7 @@
 """Methods on benchmark sets: rows of scores, kept as they come, beside the paper's."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -48,6 +49,15 @@ def find_method(name: str, scale: int, device: str | torch.device = "cpu") -> Me
         return Method(BICUBIC, None, None)
     network = weights.load(name, device, scale=scale)
     return Method(Path(name).stem if Path(name).is_file() else name, variant(network.config), network)
+
+
+def find_methods(names: Iterable[str], scale: int, device: str | torch.device = "cpu") -> list[Method]:
+    """Load each of several once, as `find_method` does; files of one name are told apart by their paths."""
+    found = {name: find_method(name, scale, device) for name in names}
+    taken = Counter(method.name for method in found.values())
+    return [
+        method._replace(name=name) if taken[method.name] > 1 else method for name, method in found.items()
+    ]
 
 
 class Result(NamedTuple):

@@ -52,7 +52,7 @@ class Gallery:
         panels = [Panel(BICUBIC, bicubic(sample.lr, self.scale))] if BICUBIC not in results else []
         for name, (pixels, scores) in results.items():
             rounded = np.clip(np.rint(pixels), 0, 255).astype(np.uint8)
-            self._write(rounded, Path(re.sub(r"[^\w.-]", "_", name), f"{sample.name}.png"))
+            self._write(rounded, Path(re.sub(r"[^\w.-]", "_", name).lstrip("."), f"{sample.name}.png"))
             words = [f"{value:.2f} {_UNITS[key]}" for key, value in scores.items() if key in _UNITS]
             panels.append(Panel(" ".join([name, *words]), rounded))
         if sample.hr is not None:
