@@ -4,9 +4,10 @@ from collections.abc import Iterable, Iterator
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
-from esc_sr.data.degrade import Degradation, degrade
+from esc_sr.data.degrade import Degradation, degrade, sharpen
 from esc_sr.data.pairs import Pair, turn
 from esc_sr.data.pool import PairPool, crop_pairs
 from esc_sr.data.tiles import Source, Tile
@@ -61,11 +62,21 @@ def degraded_pairs(tiles: Iterable[Tile], settings: Degradation) -> Iterator[Pai
         height, width = (side - side % settings.scale for side in tile.pixels.shape[:2])
         hr = tile.pixels[:height, :width]
         generator = torch.Generator().manual_seed(number)
-        lr = degrade(_to_network(torch.from_numpy(hr[None]), torch.device("cpu")), settings, generator)[0]
-        pixels = (lr * 255).round().to(torch.uint8).permute(1, 2, 0).contiguous()
-        yield Pair(tile.name, pixels.numpy(), hr)
+        lr = degrade(_to_network(torch.from_numpy(hr[None]), torch.device("cpu")), settings, generator)
+        yield Pair(tile.name, _to_pixels(lr), hr)
+
+
+def sharpened_hr(pair: Pair) -> Pair:
+    """Replace HR by what the real-world losses compare with (Supp. 6.3)."""
+    hr = sharpen(_to_network(torch.from_numpy(pair.hr[None]), torch.device("cpu")))
+    return pair._replace(hr=_to_pixels(hr))
 
 
 def _to_network(pixels: Tensor, device: torch.device) -> Tensor:
     """(B, H, W, 3), 0..255 -> (B, 3, H, W) float32, 0..1."""
     return pixels.to(device).permute(0, 3, 1, 2).contiguous().float() / 255
+
+
+def _to_pixels(picture: Tensor) -> NDArray[np.uint8]:
+    """(1, 3, H, W), 0..1 -> (H, W, 3) uint8."""
+    return (picture[0] * 255).round().to(torch.uint8).permute(1, 2, 0).contiguous().numpy()

@@ -11,7 +11,7 @@ import torch
 
 from esc_sr import weights
 from esc_sr.data.degrade import Degradation
-from esc_sr.data.degraded import degraded_pairs
+from esc_sr.data.degraded import degraded_pairs, sharpened_hr
 from esc_sr.data.pairs import Pair
 from esc_sr.data.sets import find_set
 from esc_sr.data.tiles import Tile
@@ -38,7 +38,8 @@ def publish(
 
     Args:
         source: Weights, for example `ema.safetensors` of a run. ESC+LTE is measured at x2, x3 and x4, a
-            network of the recipes `REAL` also on LR that is made as in training.
+            network of the recipes `REAL` also on LR that is made as in training, against HR as it is and
+            against HR sharpened as in the loss.
         out: File to write, .safetensors.
         benchmarks: Folder that holds Set5 and Set14, laid out as `data.sets.find_set` says.
         note: A sentence for the card.
@@ -95,8 +96,10 @@ def degraded_set(benchmarks: Path, name: str, scale: int) -> Iterator[Pair]:
 
 def _measure_degraded(model: ESC, benchmarks: Path, name: str, report: Report) -> dict[str, Scores]:
     """As `measure`, on `degraded_set`."""
-    label, scale = f"{name} degraded", model.config.scale
-    return {label: _scores(model, degraded_set(benchmarks, name, scale), scale, label, report)}
+    scale = model.config.scale
+    plain = list(degraded_set(benchmarks, name, scale))
+    labels = {f"{name} degraded": plain, f"{name} degraded, HR sharpened": map(sharpened_hr, plain)}
+    return {label: _scores(model, pairs, scale, label, report) for label, pairs in labels.items()}
 
 
 def _scores(model: ESC | ESCLTE, pairs: Iterable[Pair], scale: int, label: str, report: Report) -> Scores:
