@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from esc_sr.data.degrade import Degradation
 from esc_sr.data.degrade import degrade as degrade_batch
+from esc_sr.data.degraded import to_pixels
 from esc_sr.data.tiles import find_pictures, to_rgb8
 from esc_sr.errors import ImageError, UsageError
 from esc_sr.image import Picture, read_image, write_image
@@ -44,7 +45,7 @@ def degrade(
         hr = hr[:height, :width]
         generator = torch.Generator().manual_seed(seed)  # a picture's samples do not depend on the others
         x = torch.from_numpy(hr.copy()).permute(2, 0, 1)[None].float() / 255
-        samples = [_to_pixels(degrade_batch(x, settings, generator)) for _ in range(count)]
+        samples = [to_pixels(degrade_batch(x, settings, generator)) for _ in range(count)]
         for number, sample in enumerate(samples):
             target = _target(output, source, number)
             write_image(Picture(sample), target, overwrite=overwrite)
@@ -84,12 +85,6 @@ def _plan(inputs: list[Path], output: Path, count: int, sheet: bool, overwrite: 
 
 def _target(output: Path, source: Path, number: int) -> Path:
     return output / f"{source.stem}_{number}.png"
-
-
-def _to_pixels(x: torch.Tensor) -> Pixels:
-    """(1, 3, H, W), 0..1 -> (H, W, 3), 0..255."""
-    pixels: Pixels = (x[0] * 255).round().to(torch.uint8).permute(1, 2, 0).contiguous().numpy()
-    return pixels
 
 
 def _row(hr: Pixels, samples: list[Pixels], scale: int) -> Pixels:

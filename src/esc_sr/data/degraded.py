@@ -63,13 +63,13 @@ def degraded_pairs(tiles: Iterable[Tile], settings: Degradation) -> Iterator[Pai
         hr = tile.pixels[:height, :width]
         generator = torch.Generator().manual_seed(number)
         lr = degrade(_to_network(torch.from_numpy(hr[None]), torch.device("cpu")), settings, generator)
-        yield Pair(tile.name, _to_pixels(lr), hr)
+        yield Pair(tile.name, to_pixels(lr), hr)
 
 
 def sharpened_hr(pair: Pair) -> Pair:
     """Replace HR by what the real-world losses compare with (Supp. 6.3)."""
     hr = sharpen(_to_network(torch.from_numpy(pair.hr[None]), torch.device("cpu")))
-    return pair._replace(hr=_to_pixels(hr))
+    return pair._replace(hr=to_pixels(hr))
 
 
 def _to_network(pixels: Tensor, device: torch.device) -> Tensor:
@@ -77,6 +77,6 @@ def _to_network(pixels: Tensor, device: torch.device) -> Tensor:
     return pixels.to(device).permute(0, 3, 1, 2).contiguous().float() / 255
 
 
-def _to_pixels(picture: Tensor) -> NDArray[np.uint8]:
+def to_pixels(picture: Tensor) -> NDArray[np.uint8]:
     """(1, 3, H, W), 0..1 -> (H, W, 3) uint8."""
     return (picture[0] * 255).round().to(torch.uint8).permute(1, 2, 0).contiguous().numpy()
