@@ -14,6 +14,7 @@ ONE_OF_EACH = (
     "esc_tiny_x4_ln",
     "esc_fp_tiny_x2",
     "esc_real_tiny_x4",
+    "esc_realm_tiny_x2_nearest_conv",
     "lte_esc_tiny_s3.7",
 )
 
