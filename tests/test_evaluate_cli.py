@@ -99,6 +99,22 @@ def test_files_of_one_name_are_told_apart(here: Path) -> None:
     assert not np.array_equal(first, second)
 
 
+def test_paths_that_clean_up_to_one_name_keep_their_own_pictures(
+    here: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for number, folder in enumerate(("run", "work/run")):
+        Path(folder).mkdir(parents=True)
+        torch.manual_seed(number)
+        weights.save(ESC(ESCConfig(**TINY)), f"{folder}/tiny.safetensors")
+    monkeypatch.chdir(here / "work")
+    names = ("-n", "./run/tiny.safetensors", "-n", "../run/tiny.safetensors")
+    assert evaluate(*names, "--data", "../Set5", "--save", "out").exit_code == 0
+    kept = sorted(Path("out/Set5_x2").glob("*/a.png"))
+    assert len(kept) == 2
+    first, second = (read_image(path).pixels for path in kept)
+    assert not np.array_equal(first, second)
+
+
 def test_any_scale_of_an_lte_network(here: Path) -> None:
     weights.save(ESCLTE(LTEConfig(ESCConfig(**TINY), 16, (16,))), "lte.safetensors")
     options = ("-n", "lte.safetensors", "-s", "2", "-s", "6", "--data", "Set5", "--channels", "rgb")

@@ -42,6 +42,7 @@ class Gallery:
         self.folder = folder / f"{set_name}_x{scale}"
         self.scale = scale
         self._strips: list[NDArray[np.uint8]] = []
+        self._folders: dict[str, str] = {}
 
     def add(self, sample: Sample, results: Mapping[str, Result]) -> None:
         """Write what the methods, by name, made of a picture, and add it to the sheet.
@@ -52,7 +53,7 @@ class Gallery:
         panels = [Panel(BICUBIC, bicubic(sample.lr, self.scale))] if BICUBIC not in results else []
         for name, (pixels, scores) in results.items():
             rounded = np.clip(np.rint(pixels), 0, 255).astype(np.uint8)
-            self._write(rounded, Path(re.sub(r"[^\w.-]", "_", name).lstrip("."), f"{sample.name}.png"))
+            self._write(rounded, Path(self._folder_of(name), f"{sample.name}.png"))
             words = [f"{value:.2f} {_UNITS[key]}" for key, value in scores.items() if key in _UNITS]
             panels.append(Panel(" ".join([name, *words]), rounded))
         if sample.hr is not None:
@@ -60,6 +61,15 @@ class Gallery:
         self._strips.append(
             strip([panels[0]._replace(label=f"{sample.name}, {panels[0].label}"), *panels[1:]])
         )
+
+    def _folder_of(self, method: str) -> str:
+        """A name for a method's folder that no other method has."""
+        if method not in self._folders:
+            folder = re.sub(r"[^\w.-]", "_", method).lstrip(".")
+            while folder in self._folders.values():
+                folder += "_"
+            self._folders[method] = folder
+        return self._folders[method]
 
     def finish(self) -> None:
         """Write the sheet.
