@@ -9,6 +9,7 @@ from torch import Tensor
 from esc_sr.data.degrade import Degradation, Order, add_gaussian, add_poisson, degrade, draw_factor, sharpen
 from esc_sr.data.kernels import Blur
 from esc_sr.errors import UsageError
+from esc_sr.resize import resize
 
 NOTHING = Order(
     blur_prob=0.0, resize=(0.0, 0.0, 1.0), gaussian=1.0, gaussian_sigma=(0.0, 0.0), jpeg_quality=None
@@ -40,6 +41,7 @@ def test_published_values() -> None:
     assert (settings.first.gaussian_sigma, settings.second.gaussian_sigma) == ((1, 30), (1, 25))
     assert (settings.first.poisson_scale, settings.second.poisson_scale) == ((0.05, 3), (0.05, 2.5))
     assert (settings.first.blur_prob, settings.second.blur_prob, settings.final_sinc) == (1, 0.8, 0.8)
+    assert settings.clean == 0
 
 
 def test_nothing_switched_on_changes_nothing() -> None:
@@ -105,6 +107,17 @@ def test_pictures_of_a_batch_are_degraded_differently() -> None:
     one = pictures(1).expand(2, -1, -1, -1)
     first, second = degrade(one, replace(NONE, first=BLUR), seeded())
     assert not torch.equal(first, second)
+
+
+def test_clean_pictures_are_reduced_by_bicubic_only_and_the_others_stay_as_they_were() -> None:
+    x = pictures(24, 16, 16)
+    reduced = resize(sharpen(x), (4, 4)).clamp(0, 1)
+    published = degrade(x, Degradation(), seeded())
+    mixed = degrade(x, Degradation(clean=0.5), seeded())
+    is_clean = (mixed - reduced).abs().amax((1, 2, 3)) < 0.51 / 255
+    assert 6 <= is_clean.sum() <= 18
+    torch.testing.assert_close(mixed[~is_clean], published[~is_clean], rtol=0, atol=0)
+    torch.testing.assert_close(degrade(x, Degradation(clean=1), seeded()), reduced, rtol=0, atol=0.51 / 255)
 
 
 def test_gaussian_noise_has_its_deviation_and_colour() -> None:
@@ -187,6 +200,8 @@ def test_a_degradation_that_cannot_work_is_refused() -> None:
         Degradation(final_sinc=2)
     with pytest.raises(UsageError, match="final_sizes=.*: must be two odd"):
         Degradation(final_sizes=(8, 21))
+    with pytest.raises(UsageError, match="clean=-0.1: must be from 0 to 1"):
+        Degradation(clean=-0.1)
     for shape in ((1, 3, 16, 18), (1, 1, 16, 16), (3, 16, 16)):
         with pytest.raises(UsageError, match="multiples of 4"):
             degrade(torch.zeros(shape), Degradation(), seeded())

@@ -10,10 +10,12 @@ from typer.testing import CliRunner, Result
 
 from esc_sr import weights
 from esc_sr.cli.train import app
+from esc_sr.data.degrade import sharpen
+from esc_sr.data.pool import PairPool
 from esc_sr.data.tiles import find_pictures
 from esc_sr.errors import DataError, UsageError
-from esc_sr.resize import downscale
-from esc_sr.train.feed import cache_bytes, default_workers, open_crops
+from esc_sr.resize import downscale, resize
+from esc_sr.train.feed import cache_bytes, default_workers, open_crops, stream
 from esc_sr.train.recipes import Recipe, arbitrary, classic, override, real_mse
 
 CPU = torch.device("cpu")
@@ -85,6 +87,19 @@ def test_other_recipes_do_not_depend_on_the_cache(roots: list[Path], recipe: Rec
         torch.testing.assert_close(
             crop(recipe, roots, [], 0, number), crop(recipe, roots, [], 10**9, number), rtol=0, atol=0
         )
+
+
+@pytest.mark.parametrize("clean", [0.0, 1.0])
+def test_a_recipe_decides_how_many_pictures_stay_clean(roots: list[Path], clean: float) -> None:
+    recipe = override(real_mse(), ["patch=16", "context=16", "batch=4", f"clean={clean}"])
+    listed = [find_pictures(root) for root in roots]
+    crops = open_crops(
+        recipe, listed, scale=2, mix=None, lr=(), cache=10**9, progress=lambda done, total: None
+    )
+    batches = stream(crops, recipe, scale=2, pool=PairPool(4), device=CPU, start=0, share=(0, 1), workers=0)
+    lr, hr = next(batches)
+    difference = (lr - resize(sharpen(hr), (16, 16)).clamp(0, 1)).abs().amax((1, 2, 3))
+    assert ((difference < 0.51 / 255) == bool(clean)).all()
 
 
 def test_a_cache_is_an_amount_for_each_process() -> None:

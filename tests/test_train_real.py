@@ -57,7 +57,7 @@ def vgg(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def stage1(pictures: Path, tmp_path: Path) -> Path:
-    result = train("real-mse", "--data", pictures, "--out", tmp_path / "mse")
+    result = train("real-mse", "--data", pictures, "--out", tmp_path / "mse", "--set", "clean=0.5")
     assert result.exit_code == 0, result.exception
     return tmp_path / "mse" / "ema.safetensors"
 
@@ -83,6 +83,7 @@ def test_stage_2_goes_on_from_stage_1(pictures: Path, stage1: Path, vgg: Path, t
     for path, recipe, loss_weights in ((stage1, "real-mse", None), (out, "real-gan", [1, 1, 0.1])):
         card = weights.card(path if path.is_file() else path / "ema.safetensors") or {}
         assert (card["recipe"], card["loss_weights"], card["scale"]) == (recipe, loss_weights, 4)
+        assert card["clean"] == (0.5 if recipe == "real-mse" else 0)
     assert (card["perceptual_layers"], card["started_from"]) == (["conv1_2"], "ema.safetensors")
     before, after = (weights.load(path).state_dict() for path in (stage1, out / "ema.safetensors"))
     moved = max(float((after[name] - before[name]).abs().max()) for name in before)
@@ -129,6 +130,7 @@ def test_what_a_recipe_lacks_is_said_before_any_work(
         (UsageError, "three numbers", train("real-gan", *common, "--set", "weights=1,2")),
         (UsageError, "must be at least 4", train("real-gan", *common, "--patch", 3)),
         (UsageError, "at least the patch of 8", train("real-mse", *common, "--set", "context=7")),
+        (UsageError, "clean=1.5: must be from 0 to 1", train("real-mse", *common, "--set", "clean=1.5")),
         (UsageError, "--data and --out", train("real-mse", "--data", pictures)),
         (
             WeightsError,

@@ -19,6 +19,7 @@ from esc_sr.data.kernels import (
     uniform,
 )
 from esc_sr.errors import UsageError
+from esc_sr.resize import resize
 
 MODES = ("area", "bilinear", "bicubic")
 _GREY = (0.2989, 0.587, 0.114)
@@ -93,6 +94,7 @@ class Degradation:
         second: The second pass, on what the first left, towards LR.
         final_sinc: Probability that a picture ends with a sinc filter.
         final_sizes: Least and greatest side of that filter, px; odd.
+        clean: Probability that a picture is reduced by MATLAB's bicubic and nothing else; published as 0.
 
     Raises:
         UsageError: A value is out of range.
@@ -111,6 +113,7 @@ class Degradation:
     )
     final_sinc: float = 0.8
     final_sizes: tuple[int, int] = (7, 21)
+    clean: float = 0.0
 
     def __post_init__(self) -> None:
         """Refuse values that no picture can be degraded with."""
@@ -124,6 +127,7 @@ class Degradation:
                     3 <= low <= high and low % 2 == high % 2 == 1,
                     "two odd numbers from 3, in rising order",
                 ),
+                "clean": (0 <= self.clean <= 1, "from 0 to 1"),
             },
         )
 
@@ -134,7 +138,8 @@ def degrade(hr: Tensor, settings: Degradation, generator: torch.Generator) -> Te
 
     Kernels, strength and colour of the noise, and quality are drawn for each picture. What gives all of them
     one size, or costs time, is drawn for the batch, as in the published code: factors and modes of resizing,
-    the kind of noise, whether the second pass blurs, and whether the sinc filter or JPEG comes last.
+    the kind of noise, whether the second pass blurs, and whether the sinc filter or JPEG comes last. Which
+    pictures are left clean is drawn last, so that it changes nothing in the others.
 
     Args:
         hr: (B, 3, H, W) RGB, 0..1; sides are multiples of the scale.
@@ -154,9 +159,7 @@ def degrade(hr: Tensor, settings: Degradation, generator: torch.Generator) -> Te
         )
     height, width = hr.shape[2] // settings.scale, hr.shape[3] // settings.scale
     with torch.autocast(hr.device.type, enabled=False):
-        x = hr.float()
-        if settings.sharpen:
-            x = sharpen(x)
+        x = source = sharpen(hr.float()) if settings.sharpen else hr.float()
         x = _blur_resize_noise(x, settings.first, hr.shape[2:], generator)
         x = _compress(x, settings.first, generator)
         x = _blur_resize_noise(x, settings.second, (height, width), generator)
@@ -167,6 +170,9 @@ def degrade(hr: Tensor, settings: Degradation, generator: torch.Generator) -> Te
         x = filter_each(_resize(x, (height, width), generator), kernels)
         if not sinc_last:
             x = _compress(x, settings.second, generator)
+        if settings.clean:
+            is_clean = chance(settings.clean, len(x), generator)
+            x = torch.where(_each(is_clean, x).bool(), resize(source, (height, width)), x)
         return (x * 255).round().clamp(0, 255) / 255
 
 

@@ -99,7 +99,7 @@ def stream(
         return given
     return degrade_batches(
         given,
-        Degradation(scale=scale),
+        Degradation(scale=scale, clean=recipe.clean),
         patch=recipe.patch,
         pool=pool,
         device=device,

@@ -37,6 +37,7 @@ class Recipe:
         queries: of `arbitrary` only: points per crop at which colours are compared.
         context: of `REAL` only: side of the LR pictures that crops are cut out of after degradation, px.
         pool: of `REAL` only: pairs of earlier batches kept to mix degradations.
+        clean: of `REAL` only: probability that an LR picture is reduced by bicubic and nothing else.
         weights: of `real-gan` only: what `loss`, perceptual and adversarial loss count.
         clip: largest norm of the network's gradient, longer ones are shortened; 0 for any.
         accumulate: parts that a batch is worked through in, to save memory; the step is the same.
@@ -61,6 +62,7 @@ class Recipe:
     queries: int = 0
     context: int = 0
     pool: int = 0
+    clean: float = 0.0
     weights: tuple[float, ...] = ()
     clip: float = 0.0
 
@@ -96,6 +98,7 @@ class Recipe:
                 f"at least the patch of {self.patch}",
             ),
             "pool": (self.name not in REAL or self.pool >= 1, "at least 1"),
+            "clean": (0 <= self.clean <= 1, "from 0 to 1"),
             "weights": (
                 self.name != "real-gan"
                 or (len(self.weights) == 3 and all(0 <= weight < float("inf") for weight in self.weights)),

@@ -146,6 +146,7 @@ def run(
             "recipe": recipe.name,
             "loss": recipe.loss,
             "loss_weights": list(recipe.weights) or None,
+            "clean": recipe.clean if recipe.name in REAL else None,
             "perceptual_layers": list(perceptual.layers) if perceptual else None,
             "model": model,
             "scale": list(recipe.scales) or scale,
