@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from esc_sr.data.degrade import Degradation
 from esc_sr.data.degrade import degrade as degrade_batch
-from esc_sr.data.degraded import to_pixels
+from esc_sr.data.degraded import to_network, to_pixels
 from esc_sr.data.tiles import find_pictures, to_rgb8
 from esc_sr.errors import ImageError, UsageError
 from esc_sr.image import Picture, read_image, write_image
@@ -44,7 +44,7 @@ def degrade(
             raise ImageError(f"{source}: {hr.shape[1]} x {hr.shape[0]} px, a side must be at least {scale}")
         hr = hr[:height, :width]
         generator = torch.Generator().manual_seed(seed)  # a picture's samples do not depend on the others
-        x = torch.from_numpy(hr.copy()).permute(2, 0, 1)[None].float() / 255
+        x = to_network(torch.from_numpy(hr[None].copy()), torch.device("cpu"))
         samples = [to_pixels(degrade_batch(x, settings, generator)) for _ in range(count)]
         for number, sample in enumerate(samples):
             target = _target(output, source, number)

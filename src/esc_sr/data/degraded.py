@@ -51,7 +51,7 @@ def degrade_batches(
     for step, (pixels,) in enumerate(crops, start):
         (mixed,) = np.random.SeedSequence((seed, step, rank)).generate_state(1, np.uint64)
         generator = torch.Generator(device).manual_seed(int(mixed))
-        hr = _to_network(pixels, device)
+        hr = to_network(pixels, device)
         lr = degrade(hr, settings, generator)
         yield pool.exchange(*crop_pairs(lr, hr, patch, generator), generator)
 
@@ -62,17 +62,17 @@ def degraded_pairs(tiles: Iterable[Tile], settings: Degradation) -> Iterator[Pai
         height, width = (side - side % settings.scale for side in tile.pixels.shape[:2])
         hr = tile.pixels[:height, :width]
         generator = torch.Generator().manual_seed(number)
-        lr = degrade(_to_network(torch.from_numpy(hr[None]), torch.device("cpu")), settings, generator)
+        lr = degrade(to_network(torch.from_numpy(hr[None]), torch.device("cpu")), settings, generator)
         yield Pair(tile.name, to_pixels(lr), hr)
 
 
 def sharpened_hr(pair: Pair) -> Pair:
     """Replace HR by what the real-world losses compare with (Supp. 6.3)."""
-    hr = sharpen(_to_network(torch.from_numpy(pair.hr[None]), torch.device("cpu")))
+    hr = sharpen(to_network(torch.from_numpy(pair.hr[None]), torch.device("cpu")))
     return pair._replace(hr=to_pixels(hr))
 
 
-def _to_network(pixels: Tensor, device: torch.device) -> Tensor:
+def to_network(pixels: Tensor, device: torch.device) -> Tensor:
     """(B, H, W, 3), 0..255 -> (B, 3, H, W) float32, 0..1."""
     return pixels.to(device).permute(0, 3, 1, 2).contiguous().float() / 255
 
