@@ -70,7 +70,7 @@ def test_weights_are_light(name: str) -> None:
 def test_weights_are_better_than_bicubic_on_every_picture(data_dir: Path, name: str) -> None:
     model = weights.load(name)
     scales = (model.config.scale,) if isinstance(model, ESC) else (3,)
-    sets = ("Set5", "Set14") if name in ("esc-light-x3", "esc-light-x4") else ("Set5",)
+    sets = ("Set5", "Set14") if name == "esc-light-x4" else ("Set5",)
     for scale, benchmark in product(scales, sets):
         pairs = find_set(data_dir / benchmark, scale).pairs()
         if name not in MEASURED_AGAIN:
