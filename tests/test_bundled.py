@@ -35,7 +35,6 @@ def card(name: str) -> dict[str, Any]:
 
 
 REAL_WORLD = [name for name in NAMES if card(name)["recipe"] in REAL]
-CLASSIC = [name for name in NAMES if name not in REAL_WORLD]
 
 
 def test_what_is_bundled() -> None:
@@ -66,7 +65,7 @@ def test_weights_are_light(name: str) -> None:
     assert next(weights.load(name).parameters()).dtype == torch.float32
 
 
-@pytest.mark.parametrize("name", CLASSIC)
+@pytest.mark.parametrize("name", NAMES)
 def test_weights_are_better_than_bicubic_on_every_picture(data_dir: Path, name: str) -> None:
     model = weights.load(name)
     scales = (model.config.scale,) if isinstance(model, ESC) else (3,)
@@ -83,7 +82,7 @@ def test_weights_are_better_than_bicubic_on_every_picture(data_dir: Path, name: 
                 assert psnr >= least_on_set5(name, scale)
 
 
-@pytest.mark.parametrize("name", CLASSIC)
+@pytest.mark.parametrize("name", NAMES)
 def test_cards_promise_enough_on_set5(name: str) -> None:
     model, scores = weights.load(name), card(name)["benchmarks"]
     if isinstance(model, ESC):
@@ -94,7 +93,9 @@ def test_cards_promise_enough_on_set5(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", REAL_WORLD)
-def test_real_world_weights_are_better_than_bicubic_on_degraded_pictures(data_dir: Path, name: str) -> None:
+def test_real_world_weights_are_better_than_bicubic_on_degraded_pictures_too(
+    data_dir: Path, name: str
+) -> None:
     model, scores = weights.load(name), card(name)["benchmarks"]
     assert isinstance(model, ESC)
     scale = model.config.scale
