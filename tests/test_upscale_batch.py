@@ -1,6 +1,7 @@
 """Many pictures at once: what overlaps, what does not, and whose fault is whose."""
 
 import os
+import signal
 import threading
 from collections.abc import Callable
 from contextlib import closing
@@ -16,7 +17,7 @@ from esc_sr.network import ESC, ESCConfig
 from esc_sr.upscale import batch
 from esc_sr.upscale.batch import Choices, Standing, run
 from esc_sr.upscale.engine import Upscaler
-from esc_sr.upscale.files import Existing, Job, Outcome, read_source, write_result
+from esc_sr.upscale.files import Existing, Job, Outcome, claim_target, read_source, write_result
 from esc_sr.upscale.sizes import Size
 from pictures import noise
 
@@ -90,6 +91,23 @@ def test_the_next_is_read_and_the_last_written_while_one_is_computed(
     expected = np.kron(noise(5, 8, 3), np.ones((2, 2, 1), np.uint8))
     for job in jobs:
         np.testing.assert_array_equal(read_image(job.target).pixels, expected)
+
+
+@pytest.mark.skipif(signal.getsignal(signal.SIGINT) is signal.SIG_IGN, reason="Ctrl-C is ignored here")
+def test_ctrl_c_leaves_no_claim_that_nobody_holds(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def claiming(job: Job) -> Claim:
+        claim = claim_target(job)
+        if job.source.stem == "1":
+            os.kill(os.getpid(), signal.SIGINT)
+        return claim
+
+    monkeypatch.setattr(batch, "claim_target", claiming)
+    outcomes: list[Outcome] = []
+    jobs = jobs_in(tmp_path, 3)
+    with pytest.raises(KeyboardInterrupt):
+        run(jobs, Upscaler(Repeat(), scale=2), outcomes.append)
+    assert os.listdir(tmp_path / "out") == ["0.png"]
+    assert [outcome.source for outcome in outcomes] == [jobs[0].source]
 
 
 def test_a_large_picture_has_the_memory_to_itself(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

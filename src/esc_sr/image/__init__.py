@@ -8,6 +8,7 @@ import pyvips
 
 from esc_sr.image.alpha import fill_transparent, keep_flat
 from esc_sr.image.claim import Claim
+from esc_sr.image.native import interrupt_later
 from esc_sr.image.picture import ANIMATED, FORMATS, MAX_SIDE, Animation, Picture, format_of
 from esc_sr.image.read import (
     MAX_PIXELS,
@@ -37,6 +38,7 @@ __all__ = [
     "decode_size",
     "fill_transparent",
     "format_of",
+    "interrupt_later",
     "keep_flat",
     "read_animation",
     "read_image",

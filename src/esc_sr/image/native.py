@@ -1,4 +1,4 @@
-"""Calls into libvips: what it says of a failure, and Ctrl-C while it works."""
+"""Calls into libvips, what it says of a failure, and Ctrl-C where it has to wait."""
 
 import signal
 import threading
@@ -6,6 +6,21 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 import pyvips
+
+
+@contextmanager
+def interrupt_later() -> Iterator[None]:
+    """Let Ctrl-C take effect when the block is done."""
+    heard: list[object] = []
+    main = threading.current_thread() is threading.main_thread()  # only there are signals handled
+    before = signal.signal(signal.SIGINT, lambda *about: heard.append(about)) if main else None
+    try:
+        yield
+    finally:
+        if main:
+            signal.signal(signal.SIGINT, before or signal.SIG_DFL)
+        if heard:
+            signal.raise_signal(signal.SIGINT)
 
 
 @contextmanager
@@ -19,23 +34,16 @@ def libvips() -> Iterator[None]:
         pyvips.Error: Of any failure, also of one that pyvips cannot report because the text is not UTF-8.
         MemoryError: libvips had too little of it.
     """
-    heard: list[object] = []
-    main = threading.current_thread() is threading.main_thread()  # only there are signals handled
-    before = signal.signal(signal.SIGINT, lambda *about: heard.append(about)) if main else None
-    try:
-        yield
-    except UnicodeDecodeError as error:
-        pyvips.vips_lib.vips_error_clear()  # pyvips leaves the text, which would spoil the next report
-        raise pyvips.Error("damaged", "") from error
-    except pyvips.Error as error:
-        if "out of memory" in str(error):
-            raise MemoryError(str(error)) from error
-        raise
-    finally:
-        if main:
-            signal.signal(signal.SIGINT, before or signal.SIG_DFL)
-        if heard:
-            signal.raise_signal(signal.SIGINT)
+    with interrupt_later():
+        try:
+            yield
+        except UnicodeDecodeError as error:
+            pyvips.vips_lib.vips_error_clear()  # pyvips leaves the text, which would spoil the next report
+            raise pyvips.Error("damaged", "") from error
+        except pyvips.Error as error:
+            if "out of memory" in str(error):
+                raise MemoryError(str(error)) from error
+            raise
 
 
 def reason(error: Exception) -> str:

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 from esc_sr.errors import EscError
-from esc_sr.image import Animation, Claim, Encoding, read_shape
+from esc_sr.image import Animation, Claim, Encoding, interrupt_later, read_shape
 from esc_sr.upscale import Progress
 from esc_sr.upscale.files import (
     CLAIMED,
@@ -98,7 +98,8 @@ class _Task:
     def compute(self, upscaler: "Upscaler", progress: Progress) -> None:
         with self._stage() as going:
             if going:
-                self.claim = claim_target(self.job)
+                with interrupt_later():  # a claim that nobody holds is not given up
+                    self.claim = claim_target(self.job)
         with self._stage() as going:  # whoever had it before may be done
             if going and self.picture is not None:
                 self.picture = enlarge(self.job, self.picture, upscaler, progress)

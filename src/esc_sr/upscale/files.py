@@ -6,7 +6,7 @@ Needs no torch, so that mistakes on the command line show before it is imported.
 import os
 import warnings
 from collections.abc import Callable, Sequence
-from contextlib import closing
+from contextlib import ExitStack, closing
 from dataclasses import replace
 from functools import cache, partial
 from pathlib import Path
@@ -21,6 +21,7 @@ from esc_sr.image import (
     Claim,
     Encoding,
     format_of,
+    interrupt_later,
     read_animation,
     read_image,
     write_image,
@@ -179,7 +180,9 @@ def upscale_file(
         WeightsError: The network gives values that are not finite.
     """
     source = read_source(job, allow_large, notify)
-    with closing(claim_target(job)) as claim:
+    with ExitStack() as at_last:
+        with interrupt_later():  # a claim that nobody holds is not given up
+            claim = at_last.enter_context(closing(claim_target(job)))
         result = enlarge(job, source, upscaler)
         write_result(job, result, claim, overwrite, encoding, notify)
     (width, height), (width_after, height_after) = size_of(source), size_of(result)
