@@ -93,12 +93,11 @@ def test_the_next_is_read_and_the_last_written_while_one_is_computed(
         np.testing.assert_array_equal(read_image(job.target).pixels, expected)
 
 
-@pytest.mark.skipif(signal.getsignal(signal.SIGINT) is signal.SIG_IGN, reason="Ctrl-C is ignored here")
 def test_ctrl_c_leaves_no_claim_that_nobody_holds(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def claiming(job: Job) -> Claim:
         claim = claim_target(job)
         if job.source.stem == "1":
-            os.kill(os.getpid(), signal.SIGINT)
+            signal.raise_signal(signal.SIGINT)
         return claim
 
     monkeypatch.setattr(batch, "claim_target", claiming)

@@ -1,5 +1,7 @@
 """Picture files in and out of the engine: the plan, and one file at a time."""
 
+import os
+import signal
 from pathlib import Path
 
 import numpy as np
@@ -8,9 +10,10 @@ import torch
 from torch import Tensor, nn
 
 from esc_sr.errors import ImageError, UsageError, WeightsError
-from esc_sr.image import Picture, read_image, write_image
+from esc_sr.image import Claim, Picture, read_image, write_image
+from esc_sr.upscale import files
 from esc_sr.upscale.engine import Upscaler
-from esc_sr.upscale.files import Job, plan, upscale_file
+from esc_sr.upscale.files import Job, claim_target, plan, upscale_file
 from esc_sr.upscale.names import Names
 from esc_sr.upscale.sizes import Size
 
@@ -145,6 +148,21 @@ def test_upscale_file_keeps_an_existing_output(tmp_path: Path, upscaler: Upscale
     assert b.read_bytes() == before
     upscale_file(Job(a, b), upscaler, overwrite=True)
     assert read_image(b).pixels.shape == (8, 12, 3)
+
+
+def test_ctrl_c_leaves_no_claim_that_nobody_holds(
+    tmp_path: Path, upscaler: Upscaler, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def claiming(job: Job) -> Claim:
+        claim = claim_target(job)
+        signal.raise_signal(signal.SIGINT)
+        return claim
+
+    monkeypatch.setattr(files, "claim_target", claiming)
+    (a,) = pictures(tmp_path, "a.png")
+    with pytest.raises(KeyboardInterrupt):
+        upscale_file(Job(a, tmp_path / "b.png"), upscaler)
+    assert os.listdir(tmp_path) == ["a.png"]
 
 
 def test_upscale_file_names_the_picture_that_the_network_cannot_do(tmp_path: Path) -> None:
