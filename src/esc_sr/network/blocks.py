@@ -11,14 +11,22 @@ LargeKernels = tuple[Tensor, ...]  # one full kernel, or its channel and spatial
 
 
 class LayerNorm2d(nn.LayerNorm):
-    """Layer normalisation over the channels of (B, C, H, W), eps 1e-6."""
+    """Layer normalisation over the channels of (B, C, H, W), eps 1e-6.
+
+    Under autocast on a CPU it computes in float32: in bfloat16 torch adds up the gradients of weight and bias
+    in bfloat16 there, which makes them wrong by more than half.
+    """
 
     def __init__(self, dim: int) -> None:
         super().__init__(dim, eps=1e-6)
 
     def forward(self, x: Tensor) -> Tensor:
         """Normalise each pixel of (B, C, H, W)."""
-        return super().forward(x.permute(0, 2, 3, 1)).permute(0, 3, 1, 2)
+        pixels = x.permute(0, 2, 3, 1)
+        if x.device.type == "cpu" and torch.is_autocast_enabled("cpu"):
+            with torch.autocast("cpu", enabled=False):
+                return super().forward(pixels.float()).to(x.dtype).permute(0, 3, 1, 2)
+        return super().forward(pixels).permute(0, 3, 1, 2)
 
 
 class ConvFFN(nn.Module):
