@@ -1,7 +1,7 @@
 """Self-attention inside windows with relative position bias, on three backends (Sec. 3.3, Table 1).
 
 naive   writes out every score; the reference, and what papers count FLOPs with
-sdpa    torch's fused attention; on a CPU, gradients recompute the scores one window at a time
+sdpa    torch's fused attention; on a CPU, gradients recompute the scores chunk by chunk
 flex    torch's flex attention, compiled on first use; reads the bias table inside the kernel
 auto    flex on CUDA where it compiles, otherwise sdpa
 """
@@ -28,9 +28,7 @@ def position_bias(table: Tensor, window: int) -> Tensor:
     Returns:
         (heads, n, n) with n = window^2: the bias between query (row) and key (column).
     """
-    side = 2 * window - 1
-    offsets = table.reshape(-1, side, side).unfold(1, window, 1).unfold(2, window, 1)  # (heads, w, w, w, w)
-    return offsets.flip(1, 2).reshape(-1, window**2, window**2)  # (heads, n, n)
+    return _reversed_bias(table, window).flip(1)
 
 
 def attend(q: Tensor, k: Tensor, v: Tensor, table: Tensor, window: int, backend: str = "auto") -> Tensor:
@@ -55,7 +53,7 @@ def attend(q: Tensor, k: Tensor, v: Tensor, table: Tensor, window: int, backend:
     if backend == "naive":
         return _naive(q, k, v, position_bias(table, window).to(q.dtype))
     if backend == "sdpa":
-        return _sdpa(q, k, v, position_bias(table, window).to(q.dtype))
+        return _sdpa(q, k, v, table, window)
     if backend == "flex":
         return _flex(q, k, v, table.to(q.dtype), window)
     raise ValueError(f"attention backend {backend!r} is none of {', '.join(BACKENDS)}")
@@ -79,63 +77,91 @@ def _naive(q: Tensor, k: Tensor, v: Tensor, bias: Tensor) -> Tensor:
     return scores.softmax(-1) @ v
 
 
-def _sdpa(q: Tensor, k: Tensor, v: Tensor, bias: Tensor) -> Tensor:
-    needs_gradient = torch.is_grad_enabled() and any(t.requires_grad for t in (q, k, v, bias))
+def _sdpa(q: Tensor, k: Tensor, v: Tensor, table: Tensor, window: int) -> Tensor:
+    needs_gradient = torch.is_grad_enabled() and any(t.requires_grad for t in (q, k, v, table))
     if needs_gradient and q.device.type == "cpu" and not torch.compiler.is_compiling():
-        out: Tensor = _RecomputedAttention.apply(q, k, v, bias)
-        return out
-    return F.scaled_dot_product_attention(q, k, v, attn_mask=bias[None])
+        return _ChunkedAttention.apply(q, k, v, table, window)
+    return F.scaled_dot_product_attention(q, k, v, attn_mask=position_bias(table, window).to(q.dtype)[None])
 
 
-class _RecomputedAttention(torch.autograd.Function):
-    """Attention one window and head at a time, whose backward computes the weights anew.
+class _ChunkedAttention(torch.autograd.Function):
+    """Attention on a CPU with a gradient for the table; the backward computes the scores again.
 
-    torch's CPU kernel has no gradient for the bias and would fall back to writing out all scores.
-    Everything (n, n) lives in two buffers that stay in the cache.
+    torch's fused CPU kernel has no gradient for the bias and would fall back to writing out all scores. Here
+    it computes the forward. The backward takes one head of all windows at a time, and of that a chunk of
+    queries whose scores stay in the cache. Queries are in reverse order, as `_reversed_bias` has them.
     """
 
     @staticmethod
-    def forward(ctx: Any, q: Tensor, k: Tensor, v: Tensor, bias: Tensor) -> Tensor:
-        ctx.save_for_backward(q, k, v, bias)
-        working = torch.promote_types(q.dtype, torch.float32)
-        q_, k_, v_, bias_ = (t.to(working) for t in (q, k, v, bias))
-        out, scores, weights = torch.empty_like(q_), torch.empty_like(bias_[0]), torch.empty_like(bias_[0])
-        for w in range(q.shape[0]):
-            for h in range(q.shape[1]):
-                _weights(q_[w, h], k_[w, h], bias_[h], scores, weights)
-                torch.mm(weights, v_[w, h], out=out[w, h])
-        return out.to(q.dtype)
+    def forward(ctx: Any, q: Tensor, k: Tensor, v: Tensor, table: Tensor, window: int) -> Tensor:
+        q, k, v = q.flip(2).contiguous(), k.contiguous(), v.contiguous()  # the kernel takes no other layout
+        bias = _reversed_bias(table, window).to(q.dtype)[None]
+        out, lse = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu(q, k, v, attn_mask=bias)
+        ctx.save_for_backward(q, k, v, table, out, lse)
+        ctx.window = window
+        return out.flip(2)
 
     @staticmethod
     @torch.autograd.function.once_differentiable
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, ...]:
-        dtype = ctx.saved_tensors[0].dtype
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
+        dtype, table = ctx.saved_tensors[0].dtype, ctx.saved_tensors[3]
         working = torch.promote_types(dtype, torch.float32)
-        q, k, v, bias, grad = (t.to(working).contiguous() for t in (*ctx.saved_tensors, grad))
+        q, k, v, _, out, lse = (t.to(working).contiguous() for t in ctx.saved_tensors)
+        grad = grad.flip(2).to(working)
         scale = q.shape[-1] ** -0.5
-        grad_q = torch.empty_like(q)
-        grad_k, grad_v = (
-            torch.empty_like(t.transpose(2, 3), memory_format=torch.contiguous_format) for t in (k, v)
-        )
-        grad_bias = torch.zeros_like(bias)
-        scores, weights = torch.empty_like(bias[0]), torch.empty_like(bias[0])
-        for w in range(q.shape[0]):
-            for h in range(q.shape[1]):
-                _weights(q[w, h], k[w, h], bias[h], scores, weights)
-                torch.mm(grad[w, h].T, weights, out=grad_v[w, h])
-                torch.mm(grad[w, h], v[w, h].T, out=scores).mul_(weights)
-                scores.addcmul_(weights, scores.sum(-1, keepdim=True), value=-1)  # now the scores' gradient
-                grad_bias[h] += scores
-                torch.mm(scores, k[w, h], out=grad_q[w, h]).mul_(scale)
-                torch.mm(q[w, h].T, scores, out=grad_k[w, h]).mul_(scale)
-        grads = (grad_q, grad_k.transpose(2, 3), grad_v.transpose(2, 3), grad_bias)
-        return tuple(g.to(dtype) for g in grads)
+        q = q * scale
+        bias = _reversed_bias(table.to(working), ctx.window)
+        one = torch.ones_like(lse)[..., None]
+        # with lse and grad . out as one more dimension, one product each gives log weights and grad v^T - D
+        q_lse, k_one = torch.cat((q, -lse[..., None]), -1), torch.cat((k, one), -1).transpose(2, 3).contiguous()
+        grad_d = torch.cat((grad, -(grad * out).sum(-1, keepdim=True)), -1)
+        v_one = torch.cat((v, one), -1).transpose(2, 3).contiguous()
+        q_t, grad_t = q.transpose(2, 3).contiguous(), grad.transpose(2, 3).contiguous()
+        grad_q, grad_k, grad_v = torch.empty_like(q), torch.zeros_like(q_t), torch.zeros_like(q_t)
+        grad_bias = torch.empty_like(bias)
+        windows, heads, n, _ = q.shape
+        size = _chunk(windows, n)
+        weights, scores = q.new_empty(2, windows, size, n)
+        for h in range(heads):
+            keys, grad_keys, grad_values = k[:, h].contiguous(), *q.new_zeros(2, windows, q.shape[-1], n)
+            for first in range(0, n, size):
+                part = slice(first, first + size)
+                torch.bmm(q_lse[:, h, part], k_one[:, h], out=weights).add_(bias[h, part]).exp_()
+                torch.bmm(grad_d[:, h, part], v_one[:, h], out=scores).mul_(weights)  # now their gradient
+                torch.sum(scores, 0, out=grad_bias[h, part])
+                grad_q[:, h, part] = torch.bmm(scores, keys)
+                grad_keys.baddbmm_(q_t[:, h, :, part], scores)
+                grad_values.baddbmm_(grad_t[:, h, :, part], weights)
+            grad_k[:, h], grad_v[:, h] = grad_keys, grad_values
+        grads = (grad_q.mul_(scale).flip(2), grad_k.transpose(2, 3), grad_v.transpose(2, 3))
+        grad_table = _table_gradient(grad_bias, ctx.window).to(table.dtype)
+        return *(g.to(dtype) for g in grads), grad_table, None
 
 
-def _weights(q: Tensor, k: Tensor, bias: Tensor, scores: Tensor, weights: Tensor) -> None:
-    """Write softmax(q k^T / sqrt(d) + bias) of one window and head, (n, n), into `weights`."""
-    torch.addmm(bias, q, k.T, alpha=q.shape[-1] ** -0.5, out=scores)
-    torch.softmax(scores, -1, out=weights)
+def _chunk(windows: int, n: int) -> int:
+    """Queries worked through at a time, which divide the n of a window: some 64, fewer of many windows."""
+    size = min(max(2**20 // max(windows * n, 1), 8), 64, n)
+    return next(size for size in range(size, 0, -1) if n % size == 0)
+
+
+def _reversed_bias(table: Tensor, window: int) -> Tensor:
+    """`position_bias` with the queries in reverse order, which needs no large flip: (heads, n, n)."""
+    side = 2 * window - 1
+    offsets = table.reshape(-1, side, side).unfold(1, window, 1).unfold(2, window, 1)  # (heads, w, w, w, w)
+    return offsets.reshape(-1, window**2, window**2)
+
+
+def _table_gradient(grad: Tensor, window: int) -> Tensor:
+    """The gradient of `_reversed_bias`: (heads, n, n) to (heads, (2 window - 1)^2)."""
+    heads, side = grad.shape[0], 2 * window - 1
+    grad = grad.view(heads, window, window, window, window)
+    rows = grad.new_zeros(heads, window, side, window)
+    for top in range(window):
+        rows[:, :, top : top + window] += grad[:, top]
+    table = grad.new_zeros(heads, side, side)
+    for left in range(window):
+        table[:, :, left : left + window] += rows[:, left]
+    return table.view(heads, -1)
 
 
 @functools.cache
