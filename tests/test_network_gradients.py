@@ -21,7 +21,7 @@ def test_bf16_gives_every_parameter_its_gradient(name: str) -> None:
     network = ESC(replace(preset(name, 2), n_blocks=2))
     for layer in network.modules():
         if type(layer) is ConvAttn:  # starts with zeros, which would hide what is before it
-            torch.nn.init.normal_(layer.estimator[-1].weight, std=0.02)
+            torch.nn.init.normal_(next(layer.estimator[-1].parameters()), std=0.02)
     picture = torch.from_numpy(read_image(EXAMPLE).pixels).permute(2, 0, 1).float() / 255
     hr = torch.stack([picture[:, 100 * n : 100 * n + 128, 150 * n : 150 * n + 128] for n in range(2)])
     lr = resize(hr, (64, 64))

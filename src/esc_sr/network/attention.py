@@ -113,7 +113,10 @@ class _ChunkedAttention(torch.autograd.Function):
         bias = _reversed_bias(table.to(working), ctx.window)
         one = torch.ones_like(lse)[..., None]
         # with lse and grad . out as one more dimension, one product each gives log weights and grad v^T - D
-        q_lse, k_one = torch.cat((q, -lse[..., None]), -1), torch.cat((k, one), -1).transpose(2, 3).contiguous()
+        q_lse, k_one = (
+            torch.cat((q, -lse[..., None]), -1),
+            torch.cat((k, one), -1).transpose(2, 3).contiguous(),
+        )
         grad_d = torch.cat((grad, -(grad * out).sum(-1, keepdim=True)), -1)
         v_one = torch.cat((v, one), -1).transpose(2, 3).contiguous()
         q_t, grad_t = q.transpose(2, 3).contiguous(), grad.transpose(2, 3).contiguous()
@@ -123,7 +126,8 @@ class _ChunkedAttention(torch.autograd.Function):
         size = _chunk(windows, n)
         weights, scores = q.new_empty(2, windows, size, n)
         for h in range(heads):
-            keys, grad_keys, grad_values = k[:, h].contiguous(), *q.new_zeros(2, windows, q.shape[-1], n)
+            keys = k[:, h].contiguous()
+            grad_keys, grad_values = torch.zeros_like(q_t[:, h]), torch.zeros_like(q_t[:, h])
             for first in range(0, n, size):
                 part = slice(first, first + size)
                 torch.bmm(q_lse[:, h, part], k_one[:, h], out=weights).add_(bias[h, part]).exp_()
