@@ -1,6 +1,6 @@
 """LR/HR pairs of the real-world recipes: crops, degraded in batches and mixed over time (Supp. 6.3)."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 
 import numpy as np
 import torch
@@ -10,6 +10,7 @@ from torch import Tensor
 from esc_sr.data.degrade import Degradation, degrade, sharpen
 from esc_sr.data.pairs import Pair, turn
 from esc_sr.data.pool import PairPool, crop_pairs
+from esc_sr.data.smooth import draw_smooth
 from esc_sr.data.tiles import Source, Tile
 
 
@@ -30,6 +31,8 @@ def degrade_batches(
     seed: int,
     start: int = 0,
     rank: int = 0,
+    flat: float = 0.0,
+    teach: Callable[[Tensor, Tensor], Tensor] | None = None,
 ) -> Iterator[tuple[Tensor, Tensor]]:
     """Degrade batches of HR crops where training is done, and mix them with earlier ones.
 
@@ -43,17 +46,32 @@ def degrade_batches(
         seed: with step and rank, the source of all randomness.
         start: the step of the first batch.
         rank: of this process.
+        flat: probability that a crop is drawn by `draw_smooth` instead.
+        teach: gives the target for LR and sharpened HR, both (batch, 3, height, width).
 
     Yields:
         lr (batch, 3, patch, patch) and hr (batch, 3, scale*patch, scale*patch), float32, 0..1; hr is not
-        sharpened.
+        sharpened, or it is what `teach` gave.
     """
     for step, (pixels,) in enumerate(crops, start):
         (mixed,) = np.random.SeedSequence((seed, step, rank)).generate_state(1, np.uint64)
         generator = torch.Generator(device).manual_seed(int(mixed))
         hr = to_network(pixels, device)
         lr = degrade(hr, settings, generator)
-        yield pool.exchange(*crop_pairs(lr, hr, patch, generator), generator)
+        target = teach(lr, sharpen(hr)) if teach else hr
+        lr, hr = pool.exchange(*crop_pairs(lr, target, patch, generator), generator)
+        yield _flatten_some(lr, hr, flat, np.random.default_rng((seed, step, rank))) if flat else (lr, hr)
+
+
+def _flatten_some(
+    lr: Tensor, hr: Tensor, share: float, generator: np.random.Generator
+) -> tuple[Tensor, Tensor]:
+    """A batch, some pairs of which are replaced by smooth ones."""
+    lr, hr = lr.clone(), hr.clone()
+    for place in np.flatnonzero(generator.random(len(lr)) < share):
+        low, high = draw_smooth(generator, lr.shape[2], hr.shape[2] // lr.shape[2])
+        lr[place], hr[place] = torch.from_numpy(low), torch.from_numpy(high)
+    return lr, hr
 
 
 def degraded_pairs(tiles: Iterable[Tile], settings: Degradation) -> Iterator[Pair]:

@@ -8,6 +8,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from esc_sr.data.smooth import draw_smooth
 from esc_sr.data.tiles import Source, Tile
 from esc_sr.resize import downscale
 
@@ -29,7 +30,7 @@ def make_pairs(tiles: Iterable[Tile], scale: int) -> Iterator[Pair]:
 
 
 def cut_pair(
-    pair: tuple[Source, Source], generator: np.random.Generator, *, scale: int, patch: int
+    pair: tuple[Source, Source], generator: np.random.Generator, *, scale: int, patch: int, flat: float = 0.0
 ) -> tuple[Tensor, Tensor]:
     """Take a crop of a pair at a random place, in one of the 8 flips and rotations (Supp. 6.1).
 
@@ -38,16 +39,20 @@ def cut_pair(
         generator: source of all randomness.
         scale: HR pixels per LR pixel along a side.
         patch: side of the LR crop, px.
+        flat: probability that it is drawn by `draw_smooth` instead.
 
     Returns:
         lr (3, patch, patch) and hr (3, scale*patch, scale*patch), float32, 0..1.
     """
+    if flat and generator.random() < flat:
+        lr, hr = map(torch.from_numpy, draw_smooth(generator, patch, scale))
+        return lr, hr
     low, high = pair
     top, left = (int(generator.integers(side - patch + 1)) for side in low.size)
     symmetry = int(generator.integers(8))
-    lr = low.crop(top, left, patch, patch)
-    hr = high.crop(scale * top, scale * left, scale * patch, scale * patch)
-    return to_network(turn(lr, symmetry)), to_network(turn(hr, symmetry))
+    small = low.crop(top, left, patch, patch)
+    large = high.crop(scale * top, scale * left, scale * patch, scale * patch)
+    return to_network(turn(small, symmetry)), to_network(turn(large, symmetry))
 
 
 def turn(pixels: NDArray[np.uint8], symmetry: int) -> NDArray[np.uint8]:

@@ -1,0 +1,54 @@
+"""Flat and smooth crops that are drawn."""
+
+import numpy as np
+import torch
+
+from esc_sr.data.degrade import Degradation
+from esc_sr.data.degraded import degrade_batches
+from esc_sr.data.pool import PairPool
+from esc_sr.data.smooth import draw_smooth
+from esc_sr.resize import resize
+
+
+def test_both_sizes_show_the_same() -> None:
+    flat = saturated = 0
+    for seed in range(60):
+        lr, hr = draw_smooth(np.random.default_rng(seed), 24, 3)
+        assert lr.shape == (3, 24, 24) and hr.shape == (3, 72, 72)
+        assert lr.min() >= 0 and hr.max() <= 1
+        assert np.abs(lr * 255 - np.rint(lr * 255)).max() < 1e-3
+        enlarged = resize(torch.from_numpy(lr)[None], (72, 72))[0].numpy()
+        assert np.abs(enlarged - hr).max() < 6 / 255
+        steps = max(np.abs(np.diff(hr, axis=axis)).max() for axis in (1, 2))
+        assert steps < 0.02
+        flat += steps == 0
+        saturated += bool(np.isin(lr[:, 0, 0], (0, 1)).any())
+    assert 20 < flat < 45
+    assert saturated > 15
+
+
+def test_one_generator_gives_one_picture() -> None:
+    one, two = (draw_smooth(np.random.default_rng(5), 16, 2) for _ in range(2))
+    assert all(np.array_equal(a, b) for a, b in zip(one, two, strict=True))
+
+
+def test_degraded_batches_hold_clean_smooth_crops() -> None:
+    pixels = torch.randint(0, 256, (4, 64, 64, 3), dtype=torch.uint8)
+    shares = {}
+    for flat in (0.0, 0.5):
+        given = iter([(pixels,)] * 6)
+        batches = degrade_batches(
+            given,
+            Degradation(scale=4),
+            patch=12,
+            pool=PairPool(4),
+            device=torch.device("cpu"),
+            seed=1,
+            flat=flat,
+        )
+        smooth = [
+            hr.diff(dim=2).abs().amax() < 0.02 for _, hr in ((lr, x) for lr, b in batches for x in b[:, None])
+        ]
+        shares[flat] = float(np.mean([bool(x) for x in smooth]))
+    assert shares[0.0] == 0
+    assert 0.2 < shares[0.5] < 0.8
