@@ -8,6 +8,8 @@ import torch
 import typer
 
 from esc_sr.errors import UsageError
+from esc_sr.network import encoder_config
+from esc_sr.presets import preset
 from esc_sr.train import recipes
 from esc_sr.train.keeper import Habits
 from esc_sr.train.run import run
@@ -65,6 +67,18 @@ def _add_recipe(recipe: recipes.Recipe, network: str, scales: str, scale_default
         start: Annotated[
             Path | None, typer.Option("--from", help="Weights to start from, of any scale or fewer blocks.")
         ] = None,
+        anneal: Annotated[
+            Path | None,
+            typer.Option(
+                metavar="RUN", help="Copy that run, going on or not, with a learning rate that falls to 0."
+            ),
+        ] = None,
+        teacher: Annotated[
+            str | None, typer.Option(help="Bundled name or file of a network to learn from in place of HR.")
+        ] = None,
+        teacher_cache: Annotated[
+            Path | None, typer.Option(help="Folder for the teacher's pictures; by default OUT/teacher.")
+        ] = None,
         vgg: Annotated[
             Path | None, typer.Option(help="VGG19's weights, torchvision's file; real-gan needs them.")
         ] = None,
@@ -74,6 +88,9 @@ def _add_recipe(recipe: recipes.Recipe, network: str, scales: str, scale_default
         batch: Annotated[int | None, typer.Option(help="Crops per step.")] = None,
         patch: Annotated[int | None, typer.Option(help="Side of an LR crop, px.")] = None,
         seed: Annotated[int | None, typer.Option(help="Of the initial weights and the crops.")] = None,
+        small: Annotated[
+            bool, typer.Option("--small", help="Values for one or two CPU cores, not the paper's.")
+        ] = False,
         settings: Annotated[
             list[str] | None, typer.Option("--set", help="key=value of the recipe; may be repeated.")
         ] = None,
@@ -105,7 +122,11 @@ def _add_recipe(recipe: recipes.Recipe, network: str, scales: str, scale_default
     ) -> None:
         shortcuts = {"batch": batch, "patch": patch, "seed": seed}
         given = [f"{key}={value}" for key, value in shortcuts.items() if value is not None]
-        resolved = recipes.override(recipe, [*given, *(settings or [])], config)
+        given += settings or []
+        if anneal and (small or config):
+            raise UsageError("--anneal: the recipe is that of the run; change it with --set")
+        base = recipes.small(recipe, encoder_config(preset(model, scale)).window) if small else recipe
+        resolved = base if anneal else recipes.override(base, given, config)
         if print_config:
             print(recipes.to_toml(resolved), end="")
             return
@@ -131,6 +152,10 @@ def _add_recipe(recipe: recipes.Recipe, network: str, scales: str, scale_default
             budget=budget,
             resume=resume,
             start=start,
+            anneal=anneal,
+            settings=given,
+            teacher=teacher,
+            teacher_cache=teacher_cache,
             vgg=vgg,
             device=device,
             habits=Habits(

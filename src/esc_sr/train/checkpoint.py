@@ -38,6 +38,7 @@ class State:
         best: the highest PSNR of the validations so far, dB.
         started_from: name of the weights file that the run began with, if any.
         vgg: digest of the weights of the perceptual loss, if there is one.
+        teacher: digest of the teacher, if there is one.
     """
 
     model: nn.Module
@@ -54,16 +55,18 @@ class State:
     best: float | None = None
     started_from: str | None = None
     vgg: str | None = None
+    teacher: str | None = None
 
 
 _COUNTERS = ("iteration", "elapsed", "skipped", "hardware", "scores", "best", "started_from")
 _PARTS = ("model", "ema", "objective", "optimizer", "pool")
-_CONTENT = {*_PARTS, "scaler", "vgg", "recipe", "budget", "config", *_COUNTERS}
+_CONTENT = {*_PARTS, "scaler", "vgg", "teacher", "recipe", "budget", "config", *_COUNTERS}
 _ADDED = {
     "objective": {},
     "pool": PairPool().state_dict(),
     "scaler": {},
     "vgg": None,
+    "teacher": None,
     "best": None,
 }  # what older checkpoints do without
 _DEFAULTS = {entry.name: entry.default for entry in fields(Recipe) if entry.default is not MISSING}
@@ -79,6 +82,7 @@ def save(state: State, recipe: Recipe, budget: Budget, config: Mapping[str, Any]
         **{name: getattr(state, name).state_dict() for name in _PARTS},
         "scaler": state.scaler.state_dict(),
         "vgg": state.vgg,
+        "teacher": state.teacher,
         **{name: getattr(state, name) for name in _COUNTERS},
         "recipe": asdict(recipe),
         "budget": asdict(budget),
@@ -107,7 +111,9 @@ def load(out: Path) -> dict[str, Any]:
     """
     path = next((path for path in (out / "last.pt", out / "previous.pt") if path.exists()), None)
     if path is None:
-        raise UsageError(f"{out}: no last.pt to go on from; leave --resume out to start a run")
+        raise UsageError(
+            f"{out}: no last.pt to go on from; give the --out of a run that has saved, or start one"
+        )
     try:
         if not zipfile.is_zipfile(path):
             raise EOFError("cut off, or another kind of file")
@@ -119,6 +125,14 @@ def load(out: Path) -> dict[str, Any]:
     if not isinstance(content, dict) or not _CONTENT <= content.keys():
         raise WeightsError(f"{path}: not a checkpoint of a training run; give the --out of one")
     return content
+
+
+def recipe_of(content: Mapping[str, Any]) -> Recipe:
+    """The recipe of a loaded checkpoint; fields that it does not know have their defaults."""
+    saved: dict[str, Any] = {
+        key: tuple(value) if isinstance(value, list) else value for key, value in content["recipe"].items()
+    }
+    return Recipe(**saved)
 
 
 def restore(state: State, content: Mapping[str, Any], recipe: Recipe, config: Mapping[str, Any]) -> None:
@@ -137,6 +151,10 @@ def restore(state: State, content: Mapping[str, Any], recipe: Recipe, config: Ma
     if content["vgg"] not in (None, state.vgg):  # None in older checkpoints too
         raise UsageError(
             "resume with another --vgg: its weights are not those of the run so far; keep its file"
+        )
+    if content["teacher"] != state.teacher:
+        raise UsageError(
+            "resume with another --teacher than the run so far; keep it, or start anew with --from"
         )
     try:
         for name in _PARTS:

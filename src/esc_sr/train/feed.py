@@ -19,7 +19,10 @@ from esc_sr.data.sources import Held, Reduced, hold, measure, measure_pairs
 from esc_sr.data.tiles import Entry, Progress, Source, find_pictures
 from esc_sr.errors import DataError, UsageError
 from esc_sr.train.recipes import REAL, Recipe
+from esc_sr.train.teacher import Teacher
 from esc_sr.upscale.memory import free_memory, parse_memory
+
+SourcePair = tuple[Source, Source]
 
 CACHE_PART = 0.5
 """Of the memory that is free, what decoded pictures may take unless the user says otherwise."""
@@ -78,6 +81,7 @@ def stream(
     start: int,
     share: tuple[int, int],
     workers: int,
+    teacher: Teacher | None = None,
 ) -> Iterator[Batch]:
     """The batches of a run from a step on, as `data.crops.batches` has them; for `REAL`, degraded.
 
@@ -90,11 +94,14 @@ def stream(
         start: the step of the first batch.
         share: rank of this process, and how many there are.
         workers: processes that read ahead.
+        teacher: gives the target, where LR is not the same every time.
 
     Raises:
         UsageError: the batch cannot be divided by the number of processes.
     """
     given = batches(crops, recipe.batch, start, share=share, workers=workers)
+    if recipe.name == "arbitrary" and teacher:
+        return teacher.colours(given)
     if recipe.name not in REAL:
         return given
     return degrade_batches(
@@ -106,6 +113,8 @@ def stream(
         seed=recipe.seed,
         start=start,
         rank=share[0],
+        flat=recipe.flat,
+        teach=teacher.answer if teacher else None,
     )
 
 
@@ -127,7 +136,7 @@ def default_workers(crops: Crops[Any], device: torch.device) -> int:
     return min(_WORKERS, os.cpu_count() or 1)
 
 
-def _in_memory(picture: Source | tuple[Source, Source]) -> bool:
+def _in_memory(picture: Source | SourcePair) -> bool:
     """Whether no crop of a picture, or of a pair, has to be decoded."""
     return all(isinstance(side, Held) for side in (picture if isinstance(picture, tuple) else (picture,)))
 
@@ -135,16 +144,14 @@ def _in_memory(picture: Source | tuple[Source, Source]) -> bool:
 def _cut(recipe: Recipe, scale: int) -> Callable[[Any, np.random.Generator], Batch]:
     """How a recipe takes a crop of a picture, or of a pair."""
     if recipe.name == "classic":
-        return partial(cut_pair, scale=scale, patch=recipe.patch)
+        return partial(cut_pair, scale=scale, patch=recipe.patch, flat=recipe.flat)
     if recipe.name in REAL:
         return partial(cut_hr, side=scale * recipe.context)
     scales = recipe.scales[0], recipe.scales[1]
     return partial(cut_queries, patch=recipe.patch, scales=scales, queries=recipe.queries)
 
 
-def _made_pairs(
-    hr: Sequence[Source], scale: int, cache: int, progress: Progress
-) -> list[tuple[Source, Source]]:
+def _made_pairs(hr: Sequence[Source], scale: int, cache: int, progress: Progress) -> list[SourcePair]:
     """Pairs (LR, HR) whose LR is made: once if both fit into memory, else for each crop."""
     held = hold(hr, cache * scale**2 // (scale**2 + 1), progress)
     fits = sum(isinstance(source, Held) for source in held)
@@ -159,7 +166,7 @@ def _stored_pairs(
     scale: int,
     cache: int,
     progress: Progress,
-) -> list[tuple[Source, Source]]:
+) -> list[SourcePair]:
     """Pairs (LR, HR) of files."""
     if recipe.name != "classic":
         raise UsageError(f"--lr {lr[0]}: the recipe {recipe.name} makes its own LR; leave it out")

@@ -52,6 +52,8 @@ class Adversarial(nn.Module):
         discriminator: nn.Module | None = None,
         weights: Sequence[float] = (1.0, 1.0, 0.1),
         loss: str = "l1",
+        *,
+        sharpened: bool = True,
     ) -> None:
         """Take the parts.
 
@@ -60,12 +62,14 @@ class Adversarial(nn.Module):
             discriminator: pictures to logits; by default the published one.
             weights: what distance, perceptual and adversarial loss count; the defaults are the paper's.
             loss: the distance, one of `LOSSES`.
+            sharpened: whether distance and features compare with HR sharpened, as published.
         """
         super().__init__()
         self.discriminator = discriminator or UNetDiscriminator()
         self.compare = perceptual.forward  # a function: the frozen network is no part of the state
         self.weights = tuple(weights)
         self.loss = loss
+        self.sharpened = sharpened
 
     def forward(self, found: Tensor, wanted: Tensor) -> dict[str, Tensor]:
         """Judge what the network made.
@@ -77,7 +81,7 @@ class Adversarial(nn.Module):
         Returns:
             Scalars: distance, perceptual and adversarial, weighted, for the network; and discriminator.
         """
-        target = sharpen(wanted)
+        target = sharpen(wanted) if self.sharpened else wanted
         self.discriminator.requires_grad_(False)
         losses = {
             self.loss: LOSSES[self.loss](found, target),

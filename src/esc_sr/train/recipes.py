@@ -13,6 +13,7 @@ import torch.nn.functional as F
 from esc_sr.errors import UsageError
 
 LOSSES = {"l1": F.l1_loss, "mse": F.mse_loss}
+OPTIMIZERS = ("adamw", "muon")
 REAL = ("real-mse", "real-gan")
 
 
@@ -27,7 +28,10 @@ class Recipe:
         warmup: steps over which the learning rate rises in a straight line from 0.
         milestones: steps of the full schedule at which the learning rate is multiplied by `gamma`.
         gamma: see `milestones`.
-        lr: learning rate after warm-up.
+        decay: share of the run, at its end, over which the learning rate falls in a straight line to 0.
+        optimizer: adamw; or muon, which moves the matrices inside the network, and AdamW the rest.
+        lr: learning rate after warm-up, of AdamW.
+        muon_lr: the same of Muon.
         betas: of AdamW.
         weight_decay: of AdamW.
         ema: decay per step of the averaged weights, which are the ones to keep.
@@ -38,6 +42,8 @@ class Recipe:
         context: of `REAL` only: side of the LR pictures that crops are cut out of after degradation, px.
         pool: of `REAL` only: pairs of earlier batches kept to mix degradations.
         clean: of `REAL` only: probability that an LR picture is reduced by bicubic and nothing else.
+        flat: probability that a crop is flat or smooth and drawn, not of a picture; not for `arbitrary`.
+        teacher_share: what the teacher's picture counts in the target, the rest is HR; where there is one.
         weights: of `real-gan` only: what `loss`, perceptual and adversarial loss count.
         clip: largest norm of the network's gradient, longer ones are shortened; 0 for any.
         accumulate: parts that a batch is worked through in, to save memory; the step is the same.
@@ -63,6 +69,11 @@ class Recipe:
     context: int = 0
     pool: int = 0
     clean: float = 0.0
+    flat: float = 0.0
+    teacher_share: float = 1.0
+    decay: float = 0.0
+    optimizer: str = "adamw"
+    muon_lr: float = 2e-3
     weights: tuple[float, ...] = ()
     clip: float = 0.0
 
@@ -74,7 +85,10 @@ class Recipe:
             "warmup": (0 <= self.warmup <= self.iterations, "from 0 to iterations"),
             "milestones": (list(self.milestones) == sorted(self.milestones), "in rising order"),
             "gamma": (0 < self.gamma <= 1, "above 0, at most 1"),
+            "decay": (0 <= self.decay <= 1, "from 0 to 1"),
+            "optimizer": (self.optimizer in OPTIMIZERS, f"one of {', '.join(OPTIMIZERS)}"),
             "lr": (0 < self.lr < float("inf"), "above 0"),
+            "muon_lr": (0 < self.muon_lr < float("inf"), "above 0"),
             "betas": (all(0 <= beta < 1 for beta in self.betas), "two numbers from 0 to below 1"),
             "weight_decay": (0 <= self.weight_decay < float("inf"), "0 or more"),
             "ema": (0 <= self.ema < 1, "from 0 to below 1"),
@@ -99,6 +113,8 @@ class Recipe:
             ),
             "pool": (self.name not in REAL or self.pool >= 1, "at least 1"),
             "clean": (0 <= self.clean <= 1, "from 0 to 1"),
+            "flat": (0 <= self.flat <= (self.name != "arbitrary"), "from 0 to 1, and 0 for arbitrary"),
+            "teacher_share": (0 <= self.teacher_share <= 1, "from 0 to 1"),
             "weights": (
                 self.name != "real-gan"
                 or (len(self.weights) == 3 and all(0 <= weight < float("inf") for weight in self.weights)),
@@ -189,6 +205,41 @@ def real_gan() -> Recipe:
         betas=(0.9, 0.99),
         weights=(1.0, 1.0, 0.1),
     )
+
+
+def small(recipe: Recipe, window: int) -> Recipe:
+    """What moves most on one or two CPU cores, in place of the paper's values.
+
+    Muon, few crops of two windows' width, a rate that is constant and then falls to 0, some smooth crops;
+    docs/recipes.md has the trials.
+
+    Args:
+        recipe: any but real-gan, whose losses need the paper's rate.
+        window: side of the network's attention window, px.
+
+    Raises:
+        UsageError: the recipe is real-gan.
+    """
+    if recipe.name == "real-gan":
+        raise UsageError("--small: real-gan has no such values; use it with real-mse, classic or arbitrary")
+    short = replace(
+        recipe,
+        loss="mse" if recipe.name == "classic" else recipe.loss,
+        warmup=recipe.iterations // 100,
+        milestones=(),
+        decay=0.4,
+        optimizer="muon",
+        lr=1.5e-4,
+        muon_lr=1.5e-3,
+        betas=(0.9, 0.99),
+        ema=0.999,
+        batch=3,
+        patch=max(64, 2 * window),
+        flat=0.0 if recipe.name == "arbitrary" else 0.1,
+    )
+    if recipe.name in REAL:
+        return replace(short, context=max(80, short.patch), pool=60, clean=0.2)
+    return short
 
 
 def override(recipe: Recipe, settings: Sequence[str], config: Path | None = None) -> Recipe:

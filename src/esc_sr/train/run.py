@@ -19,13 +19,17 @@ from esc_sr.errors import DataError, DeviceError, UsageError
 from esc_sr.network import ESC, ESCLTE, ESCConfig, LTEConfig, encoder_config
 from esc_sr.presets import preset
 from esc_sr.train import checkpoint, feed, loop
+from esc_sr.train.anneal import annealed
 from esc_sr.train.keeper import Habits, Report, find_board
 from esc_sr.train.losses import Adversarial, Distance
+from esc_sr.train.optimizer import build_optimizer
 from esc_sr.train.perceptual import SMALLEST, PerceptualLoss
 from esc_sr.train.recipes import REAL, Recipe
 from esc_sr.train.schedule import Budget
+from esc_sr.train.teacher import Teacher
 from esc_sr.train.team import Team, own_device
 from esc_sr.upscale.device import describe
+from esc_sr.upscale.memory import keep_freed_memory
 
 
 def _say_nothing(record: Mapping[str, Any]) -> None:
@@ -48,6 +52,10 @@ def run(
     budget: Budget | None = None,
     resume: bool = False,
     start: Path | None = None,
+    anneal: Path | None = None,
+    settings: Sequence[str] = (),
+    teacher: str | None = None,
+    teacher_cache: Path | None = None,
     vgg: Path | None = None,
     device: str = "cpu",
     habits: Habits = Habits(),
@@ -77,6 +85,11 @@ def run(
         resume: go on from `out/last.pt`.
         start: weights to start from; those of another scale or fewer blocks are adapted. The recipe real-gan
             needs some.
+        anneal: folder of another run, stopped or going on. A copy of it is trained with a learning rate that
+            falls from where it is to 0 over `budget`; that run stays as it is.
+        settings: of `recipes.override`, for the recipe of `anneal`, which counts in the place of `recipe`.
+        teacher: bundled name or file of a network whose pictures are the target, as `teacher_share` says.
+        teacher_cache: where its pictures are kept; by default `teacher` in `anneal` or `out`.
         vgg: VGG19's weights, for the recipe real-gan, which needs them.
         device: as torch names it; of several processes, "cuda" gives each a GPU of its own.
         habits: what the run does beside training.
@@ -94,6 +107,9 @@ def run(
         DeviceError: no such device; or another process has ended.
         WeightsError: `start`, `vgg` or the checkpoint cannot be used.
     """
+    content = _saved(out, resume, start, anneal)
+    if anneal and content is not None:
+        recipe, budget = annealed(recipe.name, content, settings, budget, resume)
     config = _config(recipe, model, scale, blocks)
     team = Team.here()
     _check_shares(recipe, team)
@@ -102,9 +118,13 @@ def run(
     if habits.tensorboard:
         find_board()
     place = _device(own_device(device))
-    perceptual = _perceptual(recipe, start is not None or resume, vgg, report)
-    content = _open_folder(out, resume, start)
-    state = _new_state(recipe, config, start, perceptual, place)
+    if place.type == "cpu":
+        keep_freed_memory()
+    perceptual = _perceptual(recipe, start is not None or content is not None, vgg, report)
+    master = Teacher(teacher, recipe, scale, place) if teacher else None
+    if not resume:
+        _make_folder(out)
+    state = _new_state(recipe, config, start, perceptual, master, place)
     state.scaler = torch.amp.GradScaler(place.type, enabled=habits.precision == "fp16")
     if content is not None:
         checkpoint.restore(state, content, recipe, asdict(config))
@@ -119,6 +139,7 @@ def run(
     shared = set(everything) & set(held_out)
     if shared:
         raise DataError(f"{val}: {len(shared)} held-out pictures are training data too; keep them apart")
+    _warn_of_small_crops(recipe, config, report)
     crops = feed.open_crops(
         recipe,
         roots,
@@ -128,6 +149,12 @@ def run(
         cache=feed.cache_bytes(cache, team.local_size),
         progress=_progress(report, "training"),
     )
+    if master and recipe.name == "classic":
+        cache_folder = teacher_cache or (anneal or out) / "teacher"
+        share = team.rank, team.size
+        crops.pictures = master.targets(
+            crops.pictures, cache_folder, _progress(report, "the teacher's"), share
+        )
     batches = feed.stream(
         crops,
         recipe,
@@ -137,6 +164,7 @@ def run(
         start=state.iteration,
         share=(team.rank, team.size),
         workers=feed.default_workers(crops, place) if workers is None else workers,
+        teacher=master,
     )
     tiles = load_tiles(held_out, 16 * scale, _progress(report, "held-out")) if team.leads else []
     pairs = _pairs(recipe, tiles, scale)
@@ -145,8 +173,11 @@ def run(
         card = {
             "recipe": recipe.name,
             "loss": recipe.loss,
+            "optimizer": recipe.optimizer,
+            "teacher": master.card if master else None,
             "loss_weights": list(recipe.weights) or None,
             "clean": recipe.clean if recipe.name in REAL else None,
+            "flat": recipe.flat or None,
             "perceptual_layers": list(perceptual.layers) if perceptual else None,
             "model": model,
             "scale": list(recipe.scales) or scale,
@@ -181,6 +212,14 @@ def run(
             report=report,
             team=team,
         )
+
+
+def _warn_of_small_crops(recipe: Recipe, config: ESCConfig | LTEConfig, report: Report) -> None:
+    """Say what crops of less than two windows' width lead to."""
+    least = 2 * encoder_config(config).window
+    if recipe.patch < least:
+        text = f"patch={recipe.patch}: in crops below two windows ({least} px) nothing is learnt across the"
+        report({"event": "note", "text": f"{text} edges of windows, which then show in pictures"})
 
 
 def _labels(roots: Sequence[Path]) -> list[str]:
@@ -228,19 +267,24 @@ def _device(name: str) -> torch.device:
     return device
 
 
-def _open_folder(out: Path, resume: bool, start: Path | None) -> dict[str, Any] | None:
-    """Make the folder of the run, or read the checkpoint in it."""
-    if resume and start:
-        raise UsageError("--resume and --from exclude each other: a resumed run has its weights already")
+def _saved(out: Path, resume: bool, start: Path | None, anneal: Path | None) -> dict[str, Any] | None:
+    """The checkpoint to go on from: that of the run itself, or of the one to be annealed."""
+    if start and (resume or anneal):
+        other = "--resume" if resume else "--anneal"
+        raise UsageError(f"{other} and --from exclude each other: such a run has its weights already")
     if resume:
         return checkpoint.load(out)
+    return checkpoint.load(anneal) if anneal else None
+
+
+def _make_folder(out: Path) -> None:
+    """Make the folder of a new run."""
     try:
         out.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise UsageError(f"{out}: cannot be made ({error.strerror}); give another --out") from error
     if (out / "last.pt").exists():
         raise UsageError(f"{out}: holds a run already; go on with --resume, or give another --out")
-    return None
 
 
 def _perceptual(recipe: Recipe, started: bool, vgg: Path | None, report: Report) -> PerceptualLoss | None:
@@ -264,6 +308,7 @@ def _new_state(
     config: ESCConfig | LTEConfig,
     start: Path | None,
     perceptual: PerceptualLoss | None,
+    teacher: Teacher | None,
     device: torch.device,
 ) -> checkpoint.State:
     """A run before its first step."""
@@ -272,28 +317,24 @@ def _new_state(
         torch.manual_seed(recipe.seed)
         model = ESCLTE(config) if isinstance(config, LTEConfig) else ESC(config)
         if perceptual:
-            objective = Adversarial(perceptual.to(device), weights=recipe.weights, loss=recipe.loss)
+            objective = Adversarial(
+                perceptual.to(device), weights=recipe.weights, loss=recipe.loss, sharpened=teacher is None
+            )
         else:
-            objective = Distance(recipe.loss, sharpened=recipe.name in REAL)
+            objective = Distance(recipe.loss, sharpened=recipe.name in REAL and teacher is None)
     if start:
         model.load_state_dict(model.state_dict() | weights.starting_weights(start, config))
     model.to(device)
     objective.to(device)
-    optimizer = torch.optim.AdamW(
-        [*model.parameters(), *objective.parameters()],
-        lr=recipe.lr,
-        betas=recipe.betas,
-        weight_decay=recipe.weight_decay,
-        fused=True,
-    )
     return checkpoint.State(
         model,
         deepcopy(model).requires_grad_(False).eval(),
         objective,
-        optimizer,
+        build_optimizer(model, objective, recipe),
         PairPool(recipe.pool),
         started_from=start.name if start else None,
         vgg=perceptual.digest() if perceptual else None,
+        teacher=teacher.digest if teacher else None,
     )
 
 

@@ -11,10 +11,19 @@ _SHORT_WARMUP = 0.02
 
 @dataclass(frozen=True)
 class Budget:
-    """When a run ends: after a number of steps or of minutes; exactly one is set."""
+    """When a run ends: after a number of steps or of minutes; exactly one is set.
+
+    Attributes:
+        iterations: its length in steps.
+        minutes: its length in time.
+        first_iteration: steps that were taken before it began, in the run that it is a copy of.
+        first_elapsed: seconds that these took.
+    """
 
     iterations: int | None = None
     minutes: float | None = None
+    first_iteration: int = 0
+    first_elapsed: float = 0.0
 
     def __post_init__(self) -> None:
         """Refuse none, both, and nothing to do."""
@@ -27,28 +36,29 @@ class Budget:
     def progress(self, iteration: int, elapsed: float) -> float:
         """Share of the run that is done, 0..1, after `iteration` steps and `elapsed` seconds of training."""
         if self.iterations is not None:
-            return min(iteration / self.iterations, 1.0)
+            return min((iteration - self.first_iteration) / self.iterations, 1.0)
         assert self.minutes is not None
-        return min(elapsed / (60 * self.minutes), 1.0)
+        return min((elapsed - self.first_elapsed) / (60 * self.minutes), 1.0)
 
     def remaining(self, iteration: int, elapsed: float) -> float:
         """Seconds left at the mean speed so far."""
         done = self.progress(iteration, elapsed)
-        return elapsed * (1 - done) / done if done else float("nan")
+        return (elapsed - self.first_elapsed) * (1 - done) / done if done else float("nan")
 
 
 def learning_rate(recipe: Recipe, budget: Budget, progress: float) -> float:
     """Learning rate of the step that is taken when `progress` (0..1) of the run is done.
 
-    Milestones stand at the same fractions of the run as in the recipe, and so does the end of the
-    warm-up; but a run shorter than the recipe spends at most 2 % on it.
+    Milestones stand at the same fractions of the run as in the recipe, and so do the end of the warm-up and
+    the beginning of the decay; but a run shorter than the recipe spends at most 2 % on warming up.
     """
     warmup = recipe.warmup / recipe.iterations
     if budget.iterations is None or budget.iterations < recipe.iterations:
         warmup = min(warmup, _SHORT_WARMUP)
     rise = min(progress / warmup, 1.0) if warmup else 1.0
     passed = bisect_right(recipe.milestones, progress * recipe.iterations)
-    return recipe.lr * rise * recipe.gamma**passed
+    fall = min((1 - progress) / recipe.decay, 1.0) if recipe.decay else 1.0
+    return recipe.lr * rise * recipe.gamma**passed * fall
 
 
 def ema_decay(recipe: Recipe, iteration: int) -> float:

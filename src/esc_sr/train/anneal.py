@@ -1,0 +1,47 @@
+"""A copy of a run whose learning rate falls to 0, which is how a run of constant rate is harvested."""
+
+from collections.abc import Sequence
+from dataclasses import asdict, replace
+from typing import Any
+
+from esc_sr.errors import UsageError
+from esc_sr.train import checkpoint
+from esc_sr.train.recipes import Recipe, override
+from esc_sr.train.schedule import Budget, learning_rate
+
+
+def annealed(
+    name: str, content: dict[str, Any], settings: Sequence[str], budget: Budget | None, resume: bool
+) -> tuple[Recipe, Budget]:
+    """Give recipe and budget of the copy.
+
+    Args:
+        name: of the recipe that is asked for.
+        content: checkpoint of the run, whose recipe becomes that of the copy; or, to resume, of the copy.
+        settings: what else is to change, as of `recipes.override`.
+        budget: length of the copy; to resume, None keeps it.
+        resume: whether `content` is of the copy.
+
+    Raises:
+        UsageError: the run is of another recipe, or its rate is 0 already, or no length is given.
+    """
+    saved, before = checkpoint.recipe_of(content), Budget(**content["budget"])
+    if saved.name != name:
+        raise UsageError(f"--anneal: that run is of the recipe {saved.name}; use esc-sr train {saved.name}")
+    if resume:
+        if budget is None:
+            return saved, before
+        return saved, replace(
+            budget, first_iteration=before.first_iteration, first_elapsed=before.first_elapsed
+        )
+    if budget is None:
+        raise UsageError("--anneal: say how long, with --minutes or --iterations")
+    iteration, elapsed = content["iteration"], content["elapsed"]
+    lr = learning_rate(saved, before, before.progress(iteration, elapsed))
+    if lr <= 0:
+        raise UsageError("--anneal: the learning rate of that run is 0 already; give one of constant rate")
+    muon_lr = saved.muon_lr * lr / saved.lr
+    falling = replace(saved, lr=lr, muon_lr=muon_lr, warmup=0, milestones=(), decay=1.0)
+    recipe = override(falling, settings)
+    content["recipe"] = asdict(recipe)
+    return recipe, replace(budget, first_iteration=iteration, first_elapsed=elapsed)

@@ -1,0 +1,200 @@
+"""A trained network that gives the target: for fixed LR once, kept on disk; for drawn LR in every step."""
+
+import hashlib
+import os
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from esc_sr import weights
+from esc_sr.data.crops import Batch
+from esc_sr.data.tiles import Progress, Source
+from esc_sr.errors import DataError, UsageError
+from esc_sr.network import ESCLTE
+from esc_sr.resize import resize
+from esc_sr.train.recipes import REAL, Recipe
+from esc_sr.upscale.engine import Upscaler
+from esc_sr.weights.checkpoint import describe
+
+
+@dataclass(frozen=True)
+class Taught:
+    """What a teacher makes of an LR picture, mixed with the HR picture, as the source of target crops.
+
+    Attributes:
+        hr: the HR picture, whose name it has.
+        file: an array (H, W, 3) uint8 on disk, .npy: the teacher's picture.
+        size: its height and width, px; HR may be a little larger.
+        share: what the teacher's picture counts; the rest is HR.
+    """
+
+    hr: Source
+    file: Path
+    size: tuple[int, int]
+    share: float
+
+    @property
+    def name(self) -> str:
+        """Of the HR picture."""
+        return self.hr.name
+
+    def read(self) -> NDArray[np.uint8]:
+        """The whole picture."""
+        return self.crop(0, 0, *self.size)
+
+    def crop(self, top: int, left: int, height: int, width: int) -> NDArray[np.uint8]:
+        """A part of it."""
+        taught: NDArray[np.uint8] = np.load(self.file, mmap_mode="r")
+        part = taught[top : top + height, left : left + width]
+        if self.share == 1:
+            return np.asarray(part)
+        hr = self.hr.crop(top, left, height, width)
+        return np.rint(self.share * part + (1 - self.share) * hr.astype(np.float32)).astype(np.uint8)
+
+
+class Teacher:
+    """A network that gives the target of a recipe.
+
+    Attributes:
+        name: of its weights.
+        network: what it is, in words.
+        digest: SHA-256 of its weights.
+    """
+
+    def __init__(self, name: str, recipe: Recipe, scale: int, device: torch.device) -> None:
+        """Load it.
+
+        Args:
+            name: a bundled name or a checkpoint file.
+            recipe: gives the kind of target and `teacher_share`.
+            scale: of the network that learns.
+            device: where it works.
+
+        Raises:
+            WeightsError: there are no such weights, or they are damaged or of no known network.
+            UsageError: the network does not give pictures of the scale; for the recipe arbitrary, of any.
+        """
+        self.name, self._scale, self._share = Path(name).name, scale, recipe.teacher_share
+        wanted = scale if weights.bundled_scales(name) and recipe.name != "arbitrary" else None
+        self._network = weights.load(name, device, scale=wanted).requires_grad_(False)
+        self.network = describe(self._network.config)
+        self._own = None if isinstance(self._network, ESCLTE) else self._network.config.scale
+        if recipe.name == "arbitrary" and self._own is not None:
+            raise UsageError(f"--teacher {name}: is {self.network}; the recipe arbitrary learns from ESC+LTE")
+        times = 1 if self._own is None or recipe.name == "arbitrary" else self._own / scale
+        if times != 1 and (recipe.name not in REAL or times != int(times)):
+            more = " or of a multiple of it" if recipe.name in REAL else ""
+            raise UsageError(f"--teacher {name}: is {self.network}; give one of x{scale}{more}")
+        digest = hashlib.sha256(self.network.encode())
+        for key, value in sorted(self._network.state_dict().items()):
+            digest.update(key.encode() + value.cpu().contiguous().numpy().tobytes())
+        self.digest = digest.hexdigest()
+
+    @property
+    def card(self) -> dict[str, Any]:
+        """What is told of it on the card of its pupil."""
+        facts = {"name": self.name, "network": self.network, "sha256": self.digest, "share": self._share}
+        return facts
+
+    def targets(
+        self,
+        pairs: Sequence[tuple[Source, Source]],
+        cache: Path,
+        progress: Progress,
+        share: tuple[int, int] = (0, 1),
+    ) -> list[tuple[Source, Source]]:
+        """Put its pictures in the place of HR, computing those that are not in the cache yet.
+
+        A file of the cache is named by weights and LR picture, and is there whole or not at all.
+
+        Args:
+            pairs: LR and HR.
+            cache: folder, made if missing.
+            progress: called with (pictures done, pictures in all).
+            share: rank of this process, and how many there are, which begin at different pictures.
+
+        Returns:
+            LR and target.
+
+        Raises:
+            DataError: a picture cannot be read, or the folder cannot be written to.
+        """
+        upscaler = Upscaler(self._network, self._scale, notify=lambda text: None)
+        folder = cache / self.digest[:16]
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise DataError(
+                f"{folder}: cannot be made ({error.strerror}); give another --teacher-cache"
+            ) from error
+
+        def teach(number: int) -> tuple[Source, Source]:
+            low, high = pairs[number]
+            lr = low.read()
+            file = folder / f"{hashlib.sha256(repr(lr.shape).encode() + lr.tobytes()).hexdigest()[:32]}.npy"
+            size = lr.shape[0] * self._scale, lr.shape[1] * self._scale
+            if not _is_whole(file, (*size, 3)):
+                _write(upscaler.upscale(np.ascontiguousarray(lr)), file)
+            return low, Taught(high, file, size, self._share)
+
+        first = len(pairs) * share[0] // share[1]
+        order = [*range(first, len(pairs)), *range(first)]
+        found = {}
+        for done, number in enumerate(order, 1):
+            found[number] = teach(number)
+            progress(done, len(order))
+        return [found[number] for number in range(len(pairs))]
+
+    @torch.no_grad()
+    def answer(self, lr: Tensor, hr: Tensor) -> Tensor:
+        """The target for LR pictures that are there once.
+
+        Args:
+            lr: (B, 3, h, w), 0..1.
+            hr: (B, 3, s h, s w), 0..1: what the target is without a teacher.
+
+        Returns:
+            (B, 3, s h, s w), 0..1, in whole levels of 255.
+        """
+        size = hr.shape[2], hr.shape[3]
+        sr = self._network(lr, size) if isinstance(self._network, ESCLTE) else self._network(lr)
+        sr = (sr if sr.shape == hr.shape else resize(sr, size)).clamp(0, 1)
+        return torch.round(torch.lerp(hr, sr, self._share) * 255) / 255
+
+    def colours(self, batches: Iterator[Batch]) -> Iterator[Batch]:
+        """Batches of `cut_queries` with its colours, mixed with those of HR, in the place of the latter."""
+        assert isinstance(self._network, ESCLTE)
+        for lr, coord, cell, colours in batches:
+            with torch.no_grad():
+                given = (part.to(next(self._network.parameters()).device) for part in (lr, coord, cell))
+                taught = self._network.query(*given).clamp(-1, 1)
+            yield lr, coord, cell, torch.lerp(colours.to(taught.device), taught, self._share)
+
+
+def _is_whole(file: Path, shape: tuple[int, ...]) -> bool:
+    """Whether a picture is in the cache; one that a crash of the machine cut short is not."""
+    try:
+        return np.load(file, mmap_mode="r").shape == shape
+    except (OSError, ValueError, EOFError):
+        return False
+
+
+def _write(picture: NDArray[np.uint8], file: Path) -> None:
+    """Write a picture whole or not at all."""
+    part = file.with_name(f".{file.name}.{os.getpid()}.part")
+    try:
+        with open(part, "wb") as target:
+            np.save(target, picture)
+        part.replace(file)
+    except OSError as error:
+        part.unlink(missing_ok=True)
+        raise DataError(
+            f"{file.parent}: cannot be written ({error.strerror or error}); what is there is whole and will "
+            "be used: make room, or give another --teacher-cache"
+        ) from error
