@@ -70,7 +70,7 @@ def test_one_picture_is_written_beside_the_input(here: Path, tiny: Path) -> None
     picture("photo.png")
     result = Result("upscale", "photo.png", "-n", tiny, "--device", "cpu")
     assert result.code == 0
-    assert re.fullmatch(r"esc-sr: 24 x 20 in one piece, about 1 MiB of \d+\.\d GiB\n", result.err)
+    assert re.fullmatch(r"esc-sr: 24 x 20 in one piece, about 2 MiB of \d+\.\d GiB\n", result.err)
     words = "photo.png 24x20 -> photo_2x.png 48x40, tiny.safetensors x2, cpu, fp32, "
     assert result.out.startswith(words) and result.out.endswith(" s\n")
     np.testing.assert_array_equal(read_image("photo_2x.png").pixels, esc_sr.upscale("photo.png", tiny))

@@ -18,6 +18,7 @@ from esc_sr.presets import PRESETS, preset
 from esc_sr.upscale import memory, unheard
 from esc_sr.upscale import plan as plan_module
 from esc_sr.upscale.engine import Upscaler, upscale
+from esc_sr.upscale.frame import FRAME
 from esc_sr.upscale.memory import file_map, free_memory, parse_memory, show_memory
 from esc_sr.upscale.plan import MemoryPlan, Task, plan_memory
 
@@ -105,7 +106,7 @@ def test_the_line_that_tells_a_plan(monkeypatch: pytest.MonkeyPatch) -> None:
     assert told[0].startswith("30 x 20 in one piece, about ") and told[0].endswith(" of 2.1 GiB")
     monkeypatch.setattr(plan_module, "BAND_PIXELS", 2**12)
     Upscaler(tiny(), max_memory="1GiB", report=told.append).upscale(noise(450, 40))
-    assert told[1].startswith("40 x 450 in 2 bands of 408 rows, ") and told[1].endswith(" of 1.0 GiB")
+    assert told[1].startswith("40 x 450 in 2 bands of 336 rows, ") and told[1].endswith(" of 1.0 GiB")
 
 
 def test_too_little_of_everything_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -146,7 +147,7 @@ def test_maps_in_a_file_give_the_same_and_leave_nothing(
         expected = Upscaler(network, precision=precision).upscale(lr)
         assert np.abs(sr.astype(int) - expected).max() <= (1 if precision == "fp32" else 3)
     assert f"in {tmp_path}" in told[0]
-    assert (1, 16, 600, 30) in made
+    assert (1, 16, 600 + 2 * FRAME, 30 + 2 * FRAME) in made
     assert os.listdir(tmp_path) == []
 
 
@@ -177,8 +178,8 @@ def test_a_disk_that_fills_up_means_tiles(monkeypatch: pytest.MonkeyPatch) -> No
 def test_self_ensemble_in_bands_is_that_in_one_piece() -> None:
     lr = torch.rand(2, 3, 90, 34, generator=torch.Generator().manual_seed(0))
     network = tiny()
-    whole = upscale(lr, network, self_ensemble=True)
-    runner = Upscaler(network, self_ensemble=True)._runner(2)
+    whole = Upscaler(network, self_ensemble=True, frame=0).upscale(lr)
+    runner = Upscaler(network, self_ensemble=True, frame=0)._runner(2)
     banded, told = torch.empty_like(whole), list[float]()
     plan = replace(runner._plan(lr, (180, 68), 0, "fp32") or pytest.fail(), rows=8)
 
@@ -213,8 +214,8 @@ def test_out_of_memory_halves_the_bands(monkeypatch: pytest.MonkeyPatch) -> None
     lr, network = noise(450, 40), Crowded(200).eval()
     told: list[str] = []
     sr = Upscaler(network, report=told.append).upscale(lr)
-    assert network.tried == [408, 204, 102]
-    assert ["one piece" in line or "bands of" in line for line in told] == [True] * 3
+    assert network.tried == [336, 168]
+    assert ["one piece" in line or "bands of" in line for line in told] == [True] * 2
     plain = tiny()
     plain.load_state_dict(network.state_dict())
     assert np.abs(sr.astype(int) - upscale(lr, plain)).max() <= 1
@@ -224,7 +225,7 @@ def test_out_of_memory_to_the_end_is_one_line() -> None:
     network = Crowded(0).eval()
     with pytest.raises(DeviceError, match="not enough memory"):
         upscale(noise(60, 31), network)
-    assert network.tried == [64, 32, 16, 8]
+    assert network.tried == [72, 36, 18, 9, 8]
 
 
 def test_other_errors_are_not_tried_again() -> None:

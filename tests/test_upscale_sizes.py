@@ -21,6 +21,7 @@ from esc_sr.network import ESC, ESCLTE, ESCConfig, LTEConfig
 from esc_sr.resize import resize
 from esc_sr.upscale import engine
 from esc_sr.upscale.engine import Upscaler, upscale
+from esc_sr.upscale.frame import FRAME, framed
 from esc_sr.upscale.sizes import Size, wish
 from esc_sr.weights import bundled_scales, save
 
@@ -166,8 +167,17 @@ def test_arbitrary_scale_network_gives_any_size_at_once(scale: float) -> None:
     lr, size = torch.rand(1, 3, 9, 14), (round(9 * scale), round(14 * scale))
     with torch.no_grad():
         expected = lte()(lr, size).clamp(0, 1)
-    torch.testing.assert_close(Upscaler(lte(), scale, report=told.append).upscale(lr), expected)
+    torch.testing.assert_close(Upscaler(lte(), scale, report=told.append, frame=0).upscale(lr), expected)
     assert len(told) == 1 and "reduced" not in told[0]
+
+
+@pytest.mark.parametrize("scale", [1, 2, 3])
+def test_arbitrary_scale_network_sees_a_frame(scale: int) -> None:
+    lr, border = torch.rand(1, 3, 9, 14), FRAME * scale
+    size = (9 * scale + 2 * border, 14 * scale + 2 * border)
+    with torch.no_grad():
+        expected = lte()(framed(lr), size).clamp(0, 1)[:, :, border:-border, border:-border]
+    torch.testing.assert_close(Upscaler(lte(), scale).upscale(lr), expected, atol=1e-5, rtol=0)
 
 
 def test_arbitrary_scale_network_hits_a_width() -> None:

@@ -97,7 +97,8 @@ def predict(model: nn.Module, lr: NDArray[np.uint8], scale: int, protocol: Proto
     height, width = lr.shape[:2]
     if protocol.padding == "image":
         lr = np.pad(lr, ((0, -height % _PAD), (0, -width % _PAD), (0, 0)), mode="reflect")
-    upscaler = Upscaler(model, scale, precision=protocol.precision, self_ensemble=protocol.self_ensemble)
+    ensemble = protocol.self_ensemble
+    upscaler = Upscaler(model, scale, precision=protocol.precision, self_ensemble=ensemble, frame=0)
     batch = torch.from_numpy(np.ascontiguousarray(lr)).permute(2, 0, 1).unsqueeze(0).float() / 255
     sr = upscaler.upscale(batch)[0, :, : height * scale, : width * scale] * 255
     sr = sr.round().to(torch.uint8) if protocol.rounded else sr

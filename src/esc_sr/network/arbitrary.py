@@ -135,13 +135,16 @@ class ESCLTE(nn.Module):
         """
         return join(self.bands(lr, size, default_bands(lr)), size[0])
 
-    def bands(self, lr: Tensor, size: tuple[int, int], bands: Bands | None) -> Iterator[tuple[int, Tensor]]:
-        """Enlarge pictures to any size, band by band; arguments as in `forward`, and one more.
+    def bands(
+        self, lr: Tensor, size: tuple[int, int], bands: Bands | None, frame: int = 0
+    ) -> Iterator[tuple[int, Tensor]]:
+        """Enlarge pictures to any size, band by band; arguments as in `forward`, and two more.
 
         Args:
             lr: As there.
             size: As there.
             bands: How, if no gradient is recorded; None makes it one band.
+            frame: Pixels on each side of the pictures that are seen but not enlarged.
 
         Yields:
             The first row of a band of the result, and the band (B, 3, h, target width), from top to bottom.
@@ -152,27 +155,31 @@ class ESCLTE(nn.Module):
         rows = height if bands is None else max(bands.rows * height // lr.shape[2], 1)
         for top in range(0, height, rows):
             bottom = min(top + rows, height)
-            band = self._rows(x, f, size, top, bottom) * 0.5 + 0.5
+            band = self._rows(x, f, size, top, bottom, frame) * 0.5 + 0.5
             if bands is not None:
                 bands.done(self.encoder.passes * (bottom - top) * lr.shape[2] / height)
             yield top, band
 
-    def _rows(self, lr: Tensor, features: Tensor, size: tuple[int, int], top: int, bottom: int) -> Tensor:
+    def _rows(
+        self, lr: Tensor, features: Tensor, size: tuple[int, int], top: int, bottom: int, frame: int
+    ) -> Tensor:
         """Decode rows `top` to `bottom` of the target, (B, 3, bottom - top, width), in chunks of queries.
 
         The rows of the input that they depend on are taken for a picture of their own, with its coordinates.
         """
-        (height, width), (lr_height, lr_width) = size, lr.shape[2:]
-        first = max(top * lr_height // height - self.reach, 0)
-        last = min(-(-bottom * lr_height // height) + self.reach, lr_height)
+        (height, width), (all_rows, columns) = size, lr.shape[2:]
+        lr_height, lr_width = all_rows - 2 * frame, columns - 2 * frame
+        first = max(top * lr_height // height + frame - self.reach, 0)
+        last = min(-(-bottom * lr_height // height) + frame + self.reach, all_rows)
         lr = lr[:, :, first:last]
         maps = self.decoder.maps(features[:, :, first:last].to(lr.device))
-        y = (torch.arange(top, bottom, dtype=torch.float64) + 0.5) * lr_height / height - first  # in pixels
-        x = (torch.arange(width, dtype=torch.float64) + 0.5) / width
-        points = torch.stack(torch.meshgrid(y / (last - first) * 2 - 1, x * 2 - 1, indexing="ij"), -1)
+        y = (torch.arange(top, bottom, dtype=torch.float64) + 0.5) * lr_height / height  # in pixels
+        x = (torch.arange(width, dtype=torch.float64) + 0.5) * lr_width / width
+        y, x = (y + frame - first) / (last - first), (x + frame) / columns
+        points = torch.stack(torch.meshgrid(y * 2 - 1, x * 2 - 1, indexing="ij"), -1)
         cell = lr.new_tensor([2 / height, 2 / width])
         growth = lr.new_tensor([height / lr_height, width / lr_width]) / self.config.trained_scale
-        cell = cell * growth.clamp(min=1) * lr.new_tensor([lr_height / (last - first), 1])
+        cell = cell * growth.clamp(min=1) * lr.new_tensor([lr_height / (last - first), lr_width / columns])
         chunks = []
         for chunk in points.view(-1, 2).to(lr.dtype).to(lr.device).split(QUERIES):
             coord = chunk.expand(len(lr), -1, -1)

@@ -18,6 +18,7 @@ from esc_sr.network import ESCLTE
 from esc_sr.resize import resize
 from esc_sr.upscale import DEFAULT_MODEL, DEFAULT_SCALE, Progress, unheard
 from esc_sr.upscale.device import pick_device
+from esc_sr.upscale.frame import FRAME
 from esc_sr.upscale.memory import enough_memory, parse_memory
 from esc_sr.upscale.pillow import from_pillow, is_pillow, to_pillow
 from esc_sr.upscale.runner import PRECISIONS, Runner, Sides
@@ -128,8 +129,9 @@ class Upscaler:
         max_memory: str | int | None = None,
         notify: Callable[[str], object] = warnings.warn,
         report: Callable[[str], object] | None = None,
+        frame: int = FRAME,
     ) -> None:
-        """Load the network; the arguments are those of `upscale`, and two more.
+        """Load the network; the arguments are those of `upscale`, and three more.
 
         Args:
             model: As there.
@@ -142,6 +144,8 @@ class Upscaler:
             report: Is told how a picture is worked through, whenever that changes, such as
                 "2000 x 1500 in 47 bands of 32 rows, about 1.9 GiB of 15.0 GiB" and
                 "esc-light x3, then reduced to x2.5".
+            frame: Mirrored pixels around a picture, which keep the zero padding of our networks out of it;
+                multiples of 4. With 0 its edges are as papers measure them.
 
         Raises:
             UsageError: No such precision, device, size or amount, or the model does not give the size.
@@ -152,6 +156,7 @@ class Upscaler:
             raise UsageError(f"no precision is called {precision!r}; use {', '.join(PRECISIONS)}")
         self.precision = precision
         self.self_ensemble = self_ensemble
+        self._frame = frame
         self._model, self._stays = model, device == "auto"
         self._name = type(model).__name__ if isinstance(model, nn.Module) else Path(model).name
         self._budget = None if max_memory is None else parse_memory(max_memory)
@@ -336,6 +341,7 @@ class Upscaler:
             parameter.dtype,
             self.precision,
             self.self_ensemble,
+            self._frame,
             self._budget,
             self._tell,
             lambda plan: self._tell_change("plan", plan),

@@ -37,12 +37,14 @@ class Task(NamedTuple):
         held: Bytes of picture and result that lie in main memory as long as the network runs.
         map_bytes: Of a number in the maps: 4, or 2 in half precision.
         turned: Whether it is worked through lying on its side, too.
+        frame: Pixels on each side of the shape that are not of the picture.
     """
 
     shape: torch.Size
     held: int
     map_bytes: int
     turned: bool = False
+    frame: int = 0
 
 
 @dataclass(frozen=True)
@@ -59,6 +61,7 @@ class MemoryPlan:
         budget: Bytes that it may take.
         in_file: Bytes of maps in a temporary file; 0 if they lie in memory.
         tile: Side of a tile in pixels, where only an approximate result is possible; else 0.
+        frame: Pixels on each side of height and width that are not of the picture.
     """
 
     height: int
@@ -70,6 +73,12 @@ class MemoryPlan:
     budget: int = field(compare=False)
     in_file: int = 0
     tile: int = 0
+    frame: int = 0
+
+    @property
+    def sides(self) -> str:
+        """Width and height of the picture alone."""
+        return f"{self.width - 2 * self.frame} x {self.height - 2 * self.frame}"
 
     def bands(self, width: int, device: torch.device, done: Callable[[float], object]) -> Bands:
         """What the network has to know of it, for a picture of that width: lying down, bands are lower."""
@@ -88,7 +97,7 @@ class MemoryPlan:
         how = f"blended tiles of {self.tile} x {self.tile}, approximately" if self.tile else how
         amount = f"about {show_memory(self.need)} of {show_memory(self.budget)}"
         disk = f", {show_memory(self.in_file)} in {scratch_folder()}" if self.in_file else ""
-        return f"{self.width} x {self.height} in {how}, {amount}{disk}"
+        return f"{self.sides} in {how}, {amount}{disk}"
 
 
 def plan_memory(
@@ -121,20 +130,23 @@ def plan_memory(
     usual = (BAND_PIXELS if device.type == "cpu" else GPU_PIXELS) * 64 * fold**2 // (config.dim * width)
     lowest = config.window * fold
     tall = min(max(usual // lowest, 1), -(-height // lowest)) * lowest
-    for in_file in (False, True):
-        fixed = held + decoder + (0 if in_file else maps)
+    for outside in (False, True):
+        fixed = held + decoder + (0 if outside else maps)
         rows = min(tall, (budget - fixed) // row // lowest * lowest)
-        if rows > 0 and maps * in_file <= disk:
+        if rows > 0 and maps * outside <= disk:
             need = fixed + row * rows
-            return MemoryPlan(height, width, rows, lowest, fold, need, budget, maps * in_file)
+            in_file = maps * outside
+            return MemoryPlan(height, width, rows, lowest, fold, need, budget, in_file, frame=task.frame)
     if isinstance(network, ESC):
         for tile in range(LARGEST_TILE * lowest, 2 * OVERLAP * lowest - 1, -lowest):
             need = held + _tile_need(config, task, tile)
             if need <= budget:
-                return MemoryPlan(height, width, lowest, lowest, fold, need, budget, tile=tile)
+                return MemoryPlan(
+                    height, width, lowest, lowest, fold, need, budget, tile=tile, frame=task.frame
+                )
     least = held + decoder + row * lowest
     raise DeviceError(
-        f"{width} x {height} takes {show_memory(least + maps)}, or {show_memory(least)} and a file of "
+        f"{width - 2 * task.frame} x {height - 2 * task.frame} takes {show_memory(least + maps)}, or {show_memory(least)} and a file of "
         f"{show_memory(maps)}; allowed are {show_memory(budget)}, free in {scratch_folder()} are "
         f"{show_memory(disk)}; allow more memory, or set TMPDIR to a larger disk"
     )

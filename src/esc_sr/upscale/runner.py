@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from esc_sr.errors import WeightsError
 from esc_sr.network import ESC, ESCLTE
 from esc_sr.upscale import Progress
+from esc_sr.upscale.frame import framed, unframed
 from esc_sr.upscale.memory import DiskFullError, keep_no_freed_memory
 from esc_sr.upscale.plan import MemoryPlan, Task, plan_memory
 from esc_sr.upscale.tiles import map_rows, tiled
@@ -38,6 +39,7 @@ class Runner(NamedTuple):
         dtype: Of its parameters.
         precision: One of `PRECISIONS`.
         self_ensemble: Mean over the eight flips and rotations.
+        frame: Pixels around a picture for one of our networks, 0 for none.
         budget: Bytes that a picture may take; None is a safe part of what is free.
         notify: Is told when the precision did not suffice.
         report: Is told each plan.
@@ -49,6 +51,7 @@ class Runner(NamedTuple):
     dtype: torch.dtype
     precision: str
     self_ensemble: bool
+    frame: int
     budget: int | None
     notify: Callable[[str], object]
     report: Callable[[MemoryPlan], object]
@@ -56,6 +59,7 @@ class Runner(NamedTuple):
     def run(self, lr: Tensor, size: Sides, held: int, write: Write, progress: Progress) -> None:
         """Enlarge pictures (B, 3, H, W) in 0..1 to a size that the network gives.
 
+        One of our networks sees them in a frame (`frame.framed`), of which nothing is left in the result.
         Bands may be written again from the first row on.
 
         Where half precision overflows, the whole picture is done again in float32: what overflowed has
@@ -74,6 +78,12 @@ class Runner(NamedTuple):
             DeviceError: Neither memory nor disk suffices.
         """
         precision = self.precision
+        if self.frame and isinstance(self.model, ESC | ESCLTE):
+            lr = framed(lr, self.frame)
+        if self.frame and isinstance(self.model, ESC):
+            scale = self.model.config.scale
+            write = unframed(write, size, scale * self.frame)
+            size = scale * lr.shape[2], scale * lr.shape[3]
         plan = self._plan(lr, size, held, precision)
         while True:
             try:
@@ -104,13 +114,13 @@ class Runner(NamedTuple):
         if self.self_ensemble:
             held += 4 * lr.shape[0] * 3 * size[0] * size[1]  # the sum
         width = min(self.dtype.itemsize, PRECISIONS[precision].itemsize)
-        task = Task(lr.shape, held, width, self.self_ensemble)
+        task = Task(lr.shape, held, width, self.self_ensemble, self.frame)
         plan = plan_memory(self.model, task, self.device, self.budget, disk)
         self.report(plan)
         if plan.tile:
             keep_no_freed_memory()
             self.notify(
-                f"{plan.width} x {plan.height}: too little memory and disk for the exact result; "
+                f"{plan.sides}: too little memory and disk for the exact result; "
                 "done in blended tiles, approximately"
             )
         return plan
@@ -183,7 +193,7 @@ class Runner(NamedTuple):
 
         bands = plan.bands(width, self.device, done)
         if isinstance(model, ESCLTE):
-            yield from model.bands(lr, size, bands)
+            yield from model.bands(lr, size, bands, self.frame)
         elif plan.tile:
             yield from tiled(model, lr, plan.tile, bands)
         else:
