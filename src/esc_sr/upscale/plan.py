@@ -144,10 +144,10 @@ def plan_memory(
                 return MemoryPlan(
                     height, width, lowest, lowest, fold, need, budget, tile=tile, frame=task.frame
                 )
-    least = held + decoder + row * lowest
+    least, frame = held + decoder + row * lowest, 2 * task.frame
     raise DeviceError(
-        f"{width - 2 * task.frame} x {height - 2 * task.frame} takes {show_memory(least + maps)}, or {show_memory(least)} and a file of "
-        f"{show_memory(maps)}; allowed are {show_memory(budget)}, free in {scratch_folder()} are "
+        f"{width - frame} x {height - frame} takes {show_memory(least + maps)}, or {show_memory(least)} and a "
+        f"file of {show_memory(maps)}; allowed are {show_memory(budget)}, free in {scratch_folder()} are "
         f"{show_memory(disk)}; allow more memory, or set TMPDIR to a larger disk"
     )
 
