@@ -11,7 +11,7 @@ import torch
 from torch.testing import assert_close
 from typer.testing import CliRunner, Result
 
-from esc_sr import weights
+from esc_sr import native, weights
 from esc_sr.cli.main import app
 from esc_sr.errors import UsageError, WeightsError
 from esc_sr.network import ESC, ESCLTE, ESCConfig, LTEConfig
@@ -213,6 +213,17 @@ def test_info_and_convert_commands(published: Path) -> None:
     failed = esc_sr("convert", published, out)
     assert failed.exit_code == 2
     assert failed.stderr.count("\n") == 1 and "exists" in failed.stderr
+
+
+def test_info_tells_about_the_machine(monkeypatch: pytest.MonkeyPatch) -> None:
+    facts = json.loads(esc_sr("info", "--system", "--json").stdout)
+    assert facts["torch"] == torch.__version__ and facts["threads"] == torch.get_num_threads()
+    assert facts["native"] == native.describe() and "cpu" in facts["devices"]
+    monkeypatch.setenv("ESC_SR_NATIVE", "off")
+    assert "off, by ESC_SR_NATIVE" in esc_sr("info", "--system").stdout
+    for arguments in (("info",), ("info", "a.pth", "--system")):
+        failed = esc_sr(*arguments)
+        assert failed.exit_code == 2 and "either FILE or --system" in failed.stderr
 
 
 def test_models_command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 
-from esc_sr import __version__
+from esc_sr import __version__, native
 from esc_sr.errors import UsageError
 from esc_sr.upscale.device import describe
 
@@ -25,6 +25,7 @@ def environment(device: torch.device) -> dict[str, Any]:
         "esc_sr": __version__,
         "threads": torch.get_num_threads(),
         "cpu_capability": torch.backends.cpu.get_cpu_capability(),
+        "native": native.describe(),
         "tf32_matmul": torch.backends.cuda.matmul.allow_tf32,
         "tf32_cudnn": torch.backends.cudnn.allow_tf32,
         "cudnn_benchmark": torch.backends.cudnn.benchmark,

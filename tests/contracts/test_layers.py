@@ -14,6 +14,7 @@ MODULES = sorted(SOURCE.rglob("*.py"))
 
 ORDER = (
     "errors",
+    "native",
     "network",
     "presets",
     "paper",
@@ -82,11 +83,13 @@ def test_the_network_is_torch_only() -> None:
             assert package in {"torch", "esc_sr"} or package in sys.stdlib_module_names, (
                 f"{path.name}: {name}"
             )
-            assert not name.startswith("esc_sr.") or name.startswith("esc_sr.network"), f"{path.name}: {name}"
+            own = name.startswith(("esc_sr.network", "esc_sr.native"))  # kernels, which need torch only
+            assert not name.startswith("esc_sr.") or own, f"{path.name}: {name}"
         assert not re.search(r"\b(print|open)\(|pathlib", path.read_text()), path.name
 
 
 def test_files_stay_small() -> None:
-    files = [*MODULES, *(ROOT / "tests").rglob("*.py"), *(ROOT / "scripts").glob("*.py")]
+    kernels = [*SOURCE.rglob("*.cpp"), *SOURCE.rglob("*.h")]
+    files = [*MODULES, *kernels, *(ROOT / "tests").rglob("*.py"), *(ROOT / "scripts").glob("*.py")]
     too_long = {path.name: n for path in files if (n := len(path.read_text().splitlines())) > 400}
     assert too_long == {}

@@ -21,7 +21,7 @@ _LATER = {
     "check-data": "List training pictures that are unreadable, too small, unpaired or there twice.",
     "extract": "Cut large training pictures into overlapping tiles.",
     "degrade": "Make low-resolution samples by the real-world degradation, to look at.",
-    "info": "Tell what a checkpoint file is.",
+    "info": "Tell what a checkpoint file is, or what esc-sr finds on this machine.",
     "convert": "Convert a checkpoint file to another dialect.",
     "models": "List the bundled weights.",
 }

@@ -1,4 +1,4 @@
-"""`esc-sr info`, `esc-sr convert` and `esc-sr models`: what weights are, and under which names."""
+"""`esc-sr info`, `esc-sr convert` and `esc-sr models`: what weights are, their names; what is here."""
 
 import hashlib
 import json
@@ -7,13 +7,17 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any
 
+import torch
 import typer
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
 from esc_sr import weights
+from esc_sr.errors import UsageError
 from esc_sr.network import LTEConfig
+from esc_sr.record import environment
+from esc_sr.upscale import device as place
 from esc_sr.weights.checkpoint import build, describe, read, variant
 
 
@@ -25,14 +29,48 @@ class Names(StrEnum):
 
 
 def info(
-    file: Annotated[str, typer.Argument(metavar="FILE", help="Checkpoint file, or bundled name.")],
+    file: Annotated[
+        str | None, typer.Argument(metavar="[FILE]", help="Checkpoint file, or bundled name.")
+    ] = None,
+    system: Annotated[bool, typer.Option("--system", help="Tell about this machine instead.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON document.")] = False,
 ) -> None:
-    """Tell what a checkpoint file is."""
+    """Tell what a checkpoint file is, or what esc-sr finds on this machine."""
+    if system == (file is not None):
+        raise UsageError("pass either FILE or --system")
+    _show(_system() if file is None else _about(file), as_json)
+
+
+def _show(facts: dict[str, Any], as_json: bool) -> None:
+    """Print facts as a table without those that are None, or as JSON."""
+    if as_json:
+        print(json.dumps(facts, indent=2))
+        return
+    table = Table(show_header=False, box=None)
+    for key, value in facts.items():
+        if value is not None:
+            table.add_row(key, Text(_plain(value)))
+    Console().print(table)
+
+
+def _system() -> dict[str, Any]:
+    """Versions, processor, threads, compiled kernels and devices of this machine."""
+    found = environment(torch.device("cpu"))
+    devices = {"cpu": found["device_name"]}
+    if (accelerator := torch.accelerator.current_accelerator(check_available=True)) is not None:
+        for number in range(torch.accelerator.device_count()):
+            device = torch.device(accelerator.type, number)
+            devices[str(device)] = place.describe(device) if device.type == "cuda" else device.type
+    keys = ("esc_sr", "torch", "python", "platform", "cpu_capability", "threads", "native")
+    return {key: found[key] for key in keys} | {"devices": devices}
+
+
+def _about(file: str) -> dict[str, Any]:
+    """What a checkpoint file is."""
     path = weights.find(file)
     checkpoint = read(path)
     config = checkpoint.config
-    facts = {
+    return {
         "file": str(path),
         "network": describe(config),
         "preset": variant(config),
@@ -44,14 +82,6 @@ def info(
         "sizes": asdict(config),
         "card": checkpoint.card,
     }
-    if as_json:
-        print(json.dumps(facts, indent=2))
-        return
-    table = Table(show_header=False, box=None)
-    for key, value in facts.items():
-        if value is not None:
-            table.add_row(key, Text(_plain(value)))
-    Console().print(table)
 
 
 def convert(

@@ -1,0 +1,355 @@
+// Window attention with relative position bias, softmax(q k^T / sqrt(d) + bias) v, and its gradients.
+//
+// A vector holds the scores of kLanes queries with one key: sums over keys stay in their lanes, and the bias of
+// neighbouring queries lies side by side in the table turned around. Scores are to the base 2. Everything is done
+// for kQueries queries and kKeys keys at a time, which stay in the nearest cache.
+#pragma once
+
+#include "levels.h"
+#include "vectors.h"
+
+namespace {
+
+constexpr int64_t kQueries = kVectors * kLanes;
+constexpr int64_t kKeys = kTile * kTiles;
+constexpr float kLog2e = 1.44269504f;
+
+ESC_INLINE int64_t up(int64_t n, int64_t to) { return (n + to - 1) / to * to; }
+ESC_INLINE int64_t least(int64_t a, int64_t b) { return a < b ? a : b; }
+ESC_INLINE float* at(const View& x, int64_t window, int64_t head) {
+    return x.data + window * x.window + head * x.head;
+}
+
+// Where the biases of the queries in one vector lie: a run for each row of the window that they are in. The bias of
+// lane l with key (r, c) is table[run[i] + l - key], key = r * (2 side - 1) + c.
+struct Lanes {
+    int64_t runs;
+    int64_t run[kLanes];
+    Ints inside[kLanes];
+};
+
+// Sizes, and one thread's memory cut into pieces; with base null it only counts.
+struct Work {
+    int64_t side, n, span, width, chunked, padded, keys, used = 0;
+    float *table, *grad_table, *k, *v, *q, *g, *q_rows, *g_rows, *sums, *p, *ds, *grad_k, *grad_v;
+    int32_t* key;  // r * (2 side - 1) + c of each key
+    Lanes lanes[kVectors];
+
+    Work(const Attention& a, bool backward, float* base)
+        : side(a.side), n(side * side), span(2 * side - 1), width(a.width), chunked(up(width, kChunk)),
+          padded(up(width, kLanes)), keys(up(n, kTile)) {
+        const auto take = [&](int64_t floats) {
+            float* piece = base ? base + used : nullptr;
+            used += up(floats, 16);
+            return piece;
+        };
+        const int64_t turned = span * span + 2 * kLanes;
+        table = take(turned);
+        k = take(keys * chunked), v = take(keys * chunked);
+        q = take(chunked * kQueries), sums = take(chunked * kQueries);
+        p = take(kKeys * kQueries);
+        key = reinterpret_cast<int32_t*>(take(keys));
+        if (!backward) return;
+        grad_table = take(turned);
+        g = take(chunked * kQueries), q_rows = take(padded * kQueries), g_rows = take(padded * kQueries);
+        ds = take(kKeys * kQueries);
+        grad_k = take(keys * padded), grad_v = take(keys * padded);
+    }
+
+    void number_keys() {
+        for (int64_t i = 0; i < keys; i++) key[i] = i < n ? int32_t(i / side * span + i % side) : 0;
+    }
+
+    void turn_table(const float* from) {
+        const int64_t size = span * span;
+        for (int64_t i = 0; i < kLanes; i++) table[i] = table[kLanes + size + i] = 0;
+        for (int64_t i = 0; i < size; i++) table[kLanes + i] = from[size - 1 - i] * kLog2e;
+    }
+
+    void find_lanes(int64_t first) {
+        for (int64_t v = 0; v < kVectors; v++) {
+            Lanes& x = lanes[v];
+            x.runs = 0;
+            for (int64_t l = 0; l < kLanes; l++) {
+                const int64_t query = first + v * kLanes + l, i = least(query, n - 1) / side, j = least(query, n - 1) % side;
+                if (l == 0 || (j == 0 && query < n)) {
+                    x.inside[x.runs] = Ints{};
+                    x.run[x.runs++] = kLanes + 2 * side * (side - 1) + i * span + j - l;
+                }
+                if (query < n) x.inside[x.runs - 1][l] = -1;
+            }
+        }
+    }
+};
+
+ESC_INLINE Vec bias(const Work& w, const Lanes& lanes, int64_t key) {
+    Vec x = load(w.table + lanes.run[0] - key);
+    for (int64_t i = 1; i < lanes.runs; i++) x = lanes.inside[i] ? load(w.table + lanes.run[i] - key) : x;
+    return x;
+}
+
+// (keys, width) to tiles of kTile keys, (width, kTile) each; what is not there is 0.
+void pack_tiles(const Work& w, const View& x, const float* from, float* to) {
+    for (int64_t first = 0; first < w.keys; first += kTile, to += kTile * w.chunked)
+        for (int64_t d = 0; d < w.chunked; d++)
+            for (int64_t i = 0; i < kTile; i++)
+                to[d * kTile + i] =
+                    first + i < w.n && d < w.width ? from[(first + i) * x.pixel + d * x.width] : 0.f;
+}
+
+// kQueries of (queries, width) to (width, kQueries), and to rows (kQueries, padded) where wanted.
+void pack_queries(const Work& w, const View& x, const float* from, int64_t first, float scale, float* to, float* rows) {
+    const int64_t count = least(kQueries, w.n - first);
+    from += first * x.pixel;
+    if (count < kQueries) memset(to, 0, sizeof(float) * kQueries * w.chunked);
+    for (int64_t d = 0; d < w.width; d++)
+        for (int64_t l = 0; l < count; l++) to[d * kQueries + l] = from[l * x.pixel + d * x.width] * scale;
+    if (!rows) return;
+    memset(rows, 0, sizeof(float) * kQueries * w.padded);
+    for (int64_t l = 0; l < count; l++)
+        for (int64_t d = 0; d < w.width; d++) rows[l * w.padded + d] = from[l * x.pixel + d * x.width];
+}
+
+// The other way: (width, kQueries) to kQueries of (queries, width).
+void unpack_queries(const Work& w, const View& x, float* to, int64_t first, const float* from) {
+    const int64_t count = least(kQueries, w.n - first);
+    to += first * x.pixel;
+    for (int64_t l = 0; l < count; l++)
+        for (int64_t d = 0; d < w.width; d++) to[l * x.pixel + d * x.width] = from[d * kQueries + l];
+}
+
+// acc += x y^T: x (width, kQueries), y one tile (width, kTile).
+ESC_INLINE void multiply(Vec (&acc)[kTile][kVectors], const float* x, const float* y, int64_t width) {
+    for (int64_t d = 0; d < width; d++, x += kQueries, y += kTile) {
+        Vec in[kVectors];
+#pragma GCC unroll 8
+        for (int v = 0; v < kVectors; v++) in[v] = load(x + v * kLanes);
+#pragma GCC unroll 16
+        for (int i = 0; i < kTile; i++)
+#pragma GCC unroll 8
+            for (int v = 0; v < kVectors; v++) acc[i][v] += in[v] * y[i];
+    }
+}
+
+// sums (width, kQueries) = factor sums + sum over keys of x (keys, kQueries) y (tiles of keys).
+void gather(const Work& w, float* sums, const Vec (&factor)[kVectors], const float* x, const float* y, int64_t keys) {
+    for (int64_t d = 0; d < w.chunked; d += kChunk, sums += kChunk * kQueries, y += kChunk * kTile) {
+        Vec acc[kChunk][kVectors];
+#pragma GCC unroll 16
+        for (int c = 0; c < kChunk; c++)
+#pragma GCC unroll 8
+            for (int v = 0; v < kVectors; v++) acc[c][v] = load(sums + c * kQueries + v * kLanes) * factor[v];
+        const float *in = x, *tile = y;
+        for (int64_t key = 0; key < keys; key += kTile, tile += kTile * w.chunked)
+            for (int i = 0; i < kTile; i++, in += kQueries) {
+                Vec here[kVectors];
+#pragma GCC unroll 8
+                for (int v = 0; v < kVectors; v++) here[v] = load(in + v * kLanes);
+#pragma GCC unroll 16
+                for (int c = 0; c < kChunk; c++)
+#pragma GCC unroll 8
+                    for (int v = 0; v < kVectors; v++) acc[c][v] += here[v] * tile[c * kTile + i];
+            }
+#pragma GCC unroll 16
+        for (int c = 0; c < kChunk; c++)
+#pragma GCC unroll 8
+            for (int v = 0; v < kVectors; v++) store(sums + c * kQueries + v * kLanes, acc[c][v]);
+    }
+}
+
+// sums (keys, padded) += x (keys, kQueries) rows (kQueries, padded).
+void scatter(const Work& w, float* sums, const float* x, const float* rows, int64_t keys) {
+    for (int64_t d = 0; d < w.padded; d += kLanes)
+        for (int64_t v = 0; v < kVectors; v++) {
+            Vec row[kLanes];
+#pragma GCC unroll 16
+            for (int l = 0; l < kLanes; l++) row[l] = load(rows + (v * kLanes + l) * w.padded + d);
+            const float* in = x + v * kLanes;
+            float* out = sums + d;
+            for (int64_t key = 0; key < keys; key++, in += kQueries, out += w.padded) {
+                Vec acc = load(out);
+#pragma GCC unroll 16
+                for (int l = 0; l < kLanes; l++) acc += row[l] * in[l];
+                store(out, acc);
+            }
+        }
+}
+
+// Add the gradients of the scores of keys first <= key < last to those of the biases that were added to them. From
+// one key to the next in a row the biases move by one lane, and so do the sums: each is written when it leaves.
+void gather_biases(const Work& w, int64_t first, int64_t last) {
+    for (int64_t key = first, end; key < last; key = end) {
+        end = least((key / w.side + 1) * w.side, last);
+        for (int64_t v = 0; v < kVectors; v++)
+            for (int64_t i = 0; i < w.lanes[v].runs; i++) {
+                const Ints inside = w.lanes[v].inside[i];
+                const float* in = w.ds + (key - first) * kQueries + v * kLanes;
+                float* out = w.grad_table + w.lanes[v].run[i] - w.key[key];
+                const auto next = [&] { return (Vec)((Ints)load(in) & inside); };
+                Vec sum = load(out) + next();
+                store(out, sum);
+                for (int64_t x = key + 1; x < end; x++) {
+                    in += kQueries, out--;
+                    sum = move_up(sum, *out) + next();
+                    store(out, sum);
+                }
+            }
+    }
+}
+
+void forward_queries(Work& w, int64_t first, float* lse) {
+    Vec top[kVectors], total[kVectors], factor[kVectors];
+    for (int v = 0; v < kVectors; v++) top[v] = splat(-1e30f), total[v] = Vec{};
+    memset(w.sums, 0, sizeof(float) * w.chunked * kQueries);
+    w.find_lanes(first);
+    for (int64_t begin = 0; begin < w.keys; begin += kKeys) {
+        const int64_t keys = least(kKeys, w.keys - begin);
+        Vec high[kVectors];
+        for (int v = 0; v < kVectors; v++) high[v] = top[v];
+        float* p = w.p;
+        for (int64_t key = begin; key < begin + keys; key += kTile, p += kTile * kQueries) {
+            Vec acc[kTile][kVectors];
+#pragma GCC unroll 16
+            for (int i = 0; i < kTile; i++)
+#pragma GCC unroll 8
+                for (int v = 0; v < kVectors; v++) acc[i][v] = bias(w, w.lanes[v], w.key[key + i]);
+            multiply(acc, w.q, w.k + key * w.chunked, w.width);
+#pragma GCC unroll 16
+            for (int i = 0; i < kTile; i++)
+#pragma GCC unroll 8
+                for (int v = 0; v < kVectors; v++) {
+                    if (key + i >= w.n) acc[i][v] = splat(-1e30f);
+                    high[v] = larger(high[v], acc[i][v]);
+                    store(p + i * kQueries + v * kLanes, acc[i][v]);
+                }
+        }
+        for (int v = 0; v < kVectors; v++) {
+            factor[v] = exp2(top[v] - high[v]);
+            total[v] *= factor[v];
+            top[v] = high[v];
+        }
+        p = w.p;
+#pragma GCC unroll 4
+        for (int64_t i = 0; i < keys; i++, p += kQueries)
+#pragma GCC unroll 8
+            for (int v = 0; v < kVectors; v++) {
+                const Vec x = exp2(load(p + v * kLanes) - top[v]);
+                total[v] += x;
+                store(p + v * kLanes, x);
+            }
+        gather(w, w.sums, factor, w.p, w.v + begin * w.chunked, keys);
+    }
+    for (int v = 0; v < kVectors; v++) {
+        for (int64_t d = 0; d < w.width; d++) {
+            float* sum = w.sums + d * kQueries + v * kLanes;
+            store(sum, load(sum) / total[v]);
+        }
+        const Vec all = top[v] + log2(total[v]);
+        for (int64_t l = 0; lse && l < least(kLanes, w.n - first - v * kLanes); l++)
+            lse[first + v * kLanes + l] = all[l];
+    }
+}
+
+void backward_queries(Work& w, const Vec (&lse)[kVectors], const Vec (&delta)[kVectors], int64_t first) {
+    w.find_lanes(first);
+    memset(w.sums, 0, sizeof(float) * w.chunked * kQueries);
+    Vec one[kVectors];
+    for (int v = 0; v < kVectors; v++) one[v] = splat(1);
+    for (int64_t begin = 0; begin < w.n; begin += kKeys) {
+        const int64_t keys = least(kKeys, w.keys - begin), there = least(kKeys, w.n - begin);
+        for (int64_t key = begin; key < begin + keys; key += kTile) {
+            float *p = w.p + (key - begin) * kQueries, *ds = w.ds + (key - begin) * kQueries;
+            Vec acc[kTile][kVectors];
+#pragma GCC unroll 16
+            for (int i = 0; i < kTile; i++)
+#pragma GCC unroll 8
+                for (int v = 0; v < kVectors; v++)
+                    acc[i][v] = key + i < w.n ? bias(w, w.lanes[v], w.key[key + i]) - lse[v] : splat(-1e30f);
+            multiply(acc, w.q, w.k + key * w.chunked, w.width);
+#pragma GCC unroll 16
+            for (int i = 0; i < kTile; i++)
+#pragma GCC unroll 8
+                for (int v = 0; v < kVectors; v++) {
+                    store(p + i * kQueries + v * kLanes, exp2(acc[i][v]));
+                    acc[i][v] = -delta[v];
+                }
+            multiply(acc, w.g, w.v + key * w.chunked, w.width);
+#pragma GCC unroll 16
+            for (int i = 0; i < kTile; i++)
+#pragma GCC unroll 8
+                for (int v = 0; v < kVectors; v++) {
+                    const int64_t x = i * kQueries + v * kLanes;
+                    store(ds + x, load(p + x) * acc[i][v]);
+                }
+        }
+        gather(w, w.sums, one, w.ds, w.k + begin * w.chunked, keys);
+        scatter(w, w.grad_k + begin * w.padded, w.ds, w.q_rows, there);
+        scatter(w, w.grad_v + begin * w.padded, w.p, w.g_rows, there);
+        gather_biases(w, begin, begin + there);
+    }
+}
+
+int64_t attention_scratch(const Attention& a, bool backward) { return Work(a, backward, nullptr).used; }
+
+void attention_forward(const Attention& a, int64_t first, int64_t last, float* scratch) {
+    Work w(a, false, scratch);
+    const float scale = kLog2e / __builtin_sqrtf(float(a.width));
+    w.number_keys();
+    for (int64_t item = first; item < last; item++) {
+        const int64_t window = item % a.windows, head = item / a.windows;
+        if (item == first || window == 0) w.turn_table(a.table + head * w.span * w.span);
+        pack_tiles(w, a.k, at(a.k, window, head), w.k);
+        pack_tiles(w, a.v, at(a.v, window, head), w.v);
+        for (int64_t query = 0; query < w.n; query += kQueries) {
+            pack_queries(w, a.q, at(a.q, window, head), query, scale, w.q, nullptr);
+            forward_queries(w, query, a.lse ? a.lse + (window * a.heads + head) * w.n : nullptr);
+            unpack_queries(w, a.out, at(a.out, window, head), query, w.sums);
+        }
+    }
+}
+
+void attention_backward(const Attention& a, int64_t first, int64_t last, float* scratch, float* grad_table) {
+    Work w(a, true, scratch);
+    const float scale = 1 / __builtin_sqrtf(float(a.width));
+    const int64_t biases = w.span * w.span;
+    w.number_keys();
+    for (int64_t item = first; item < last; item++) {
+        const int64_t window = item % a.windows, head = item / a.windows;
+        if (item == first || window == 0) {
+            w.turn_table(a.table + head * biases);
+            memset(w.grad_table, 0, sizeof(float) * (biases + 2 * kLanes));
+        }
+        pack_tiles(w, a.k, at(a.k, window, head), w.k);
+        pack_tiles(w, a.v, at(a.v, window, head), w.v);
+        memset(w.grad_k, 0, sizeof(float) * w.keys * w.padded);
+        memset(w.grad_v, 0, sizeof(float) * w.keys * w.padded);
+        for (int64_t query = 0; query < w.n; query += kQueries) {
+            Vec lse[kVectors], delta[kVectors];
+            pack_queries(w, a.grad_out, at(a.grad_out, window, head), query, 1, w.g, w.g_rows);
+            pack_queries(w, a.out, at(a.out, window, head), query, 1, w.q, nullptr);
+            for (int v = 0; v < kVectors; v++) {
+                delta[v] = Vec{};
+                for (int64_t d = 0; d < w.width; d++)
+                    delta[v] += load(w.g + d * kQueries + v * kLanes) * load(w.q + d * kQueries + v * kLanes);
+                for (int64_t l = 0; l < kLanes; l++) {
+                    const int64_t x = query + v * kLanes + l;
+                    lse[v][l] = x < w.n ? a.lse[(window * a.heads + head) * w.n + x] : 1e30f;
+                }
+            }
+            pack_queries(w, a.q, at(a.q, window, head), query, scale * kLog2e, w.q, w.q_rows);
+            backward_queries(w, lse, delta, query);
+            for (int64_t i = 0; i < w.width * kQueries; i++) w.sums[i] *= scale;
+            unpack_queries(w, a.grad_q, at(a.grad_q, window, head), query, w.sums);
+        }
+        float *grad_k = at(a.grad_k, window, head), *grad_v = at(a.grad_v, window, head);
+        for (int64_t i = 0; i < w.n; i++)
+            for (int64_t d = 0; d < w.width; d++) {
+                grad_k[i * a.grad_k.pixel + d * a.grad_k.width] = w.grad_k[i * w.padded + d] * scale;
+                grad_v[i * a.grad_v.pixel + d * a.grad_v.width] = w.grad_v[i * w.padded + d];
+            }
+        if (item == last - 1 || window == a.windows - 1)
+            for (int64_t i = 0; i < biases; i++) grad_table[head * biases + i] += w.grad_table[kLanes + biases - 1 - i];
+    }
+}
+
+}  // namespace

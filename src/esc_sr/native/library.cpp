@@ -1,0 +1,93 @@
+// The C interface: which levels this processor has, and work spread over threads.
+#include <stdlib.h>
+#include <string.h>
+
+#include <new>
+#include <system_error>
+#include <thread>
+#include <vector>
+
+#include "levels.h"
+
+namespace {
+
+const Level* const kLevels[] = {&level_generic, &level_avx2, &level_avx512};
+
+// Whether the level was compiled, the processor has its instructions and the system saves its registers.
+bool runs_here(const Level* level) {
+    if (!level->attention_forward) return false;
+#if defined(__x86_64__)
+    if (level == &level_avx2) return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma");
+    if (level == &level_avx512)
+        return __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512dq") &&
+               __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma");
+#endif
+    return level == &level_generic;
+}
+
+const Level* find(const char* name) {
+    for (const Level* level : kLevels)
+        if (!strcmp(level->name, name) && runs_here(level)) return level;
+    return nullptr;
+}
+
+struct Free {
+    void* memory;
+    ~Free() { free(memory); }
+};
+
+// Call work(thread, first, last) on `threads` equal parts of `items`, in threads where the system gives some.
+template <class Work>
+void spread(int threads, int64_t items, const Work& work) {
+    std::vector<std::thread> others;
+    const auto part = [&](int64_t thread) { work(thread, items * thread / threads, items * (thread + 1) / threads); };
+    int started = 1;
+    try {
+        for (others.reserve(threads); started < threads; started++) others.emplace_back(part, started);
+    } catch (const std::system_error&) {
+    } catch (const std::bad_alloc&) {
+    }
+    part(0);
+    for (int thread = started; thread < threads; thread++) part(thread);
+    for (std::thread& other : others) other.join();
+}
+
+int run(const char* name, int threads, const Attention& a, bool backward) {
+    const Level* level = find(name);
+    if (!level) return 1;
+    const int64_t items = a.windows * a.heads, span = 2 * a.side - 1, biases = a.heads * span * span;
+    if (threads > items) threads = int(items > 0 ? items : 1);
+    const int64_t scratch = level->attention_scratch(a, backward), own = (scratch + (backward ? biases : 0) + 15) / 16 * 16;
+    float* memory = static_cast<float*>(aligned_alloc(64, sizeof(float) * own * threads));
+    if (!memory) return 2;
+    const Free guard{memory};
+    spread(threads, items, [&](int64_t thread, int64_t first, int64_t last) {
+        float* mine = memory + thread * own;
+        if (!backward) return level->attention_forward(a, first, last, mine);
+        memset(mine + scratch, 0, sizeof(float) * biases);
+        level->attention_backward(a, first, last, mine, mine + scratch);
+    });
+    if (!backward) return 0;
+    memset(a.grad_table, 0, sizeof(float) * biases);
+    for (int thread = 0; thread < threads; thread++)
+        for (int64_t i = 0; i < biases; i++) a.grad_table[i] += memory[thread * own + scratch + i];
+    return 0;
+}
+
+}  // namespace
+
+#define ESC_EXPORT extern "C" __attribute__((visibility("default")))
+
+// Changes with whatever is passed: Python refuses a library that was made from other sources.
+ESC_EXPORT int esc_sr_interface() { return 1; }
+
+ESC_EXPORT int esc_sr_has_level(const char* name) { return find(name) != nullptr; }
+
+// Both return 0, 1 where there is no such level, 2 where there is no memory.
+ESC_EXPORT int esc_sr_attention_forward(const char* level, int threads, const Attention* a) {
+    return run(level, threads, *a, false);
+}
+
+ESC_EXPORT int esc_sr_attention_backward(const char* level, int threads, const Attention* a) {
+    return run(level, threads, *a, true);
+}

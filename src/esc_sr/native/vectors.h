@@ -1,0 +1,85 @@
+// Vectors of kLanes floats in the notation of GCC and Clang. Included once by each level, after its settings;
+// everything has internal linkage, so that no level's code can stand in for another's.
+#pragma once
+
+#include <stdint.h>
+#include <string.h>
+
+#if defined(__AVX512F__)
+#include <immintrin.h>
+#endif
+
+#define ESC_INLINE __attribute__((always_inline)) inline
+
+namespace {
+
+typedef float Vec __attribute__((vector_size(4 * kLanes)));
+typedef float LooseVec __attribute__((vector_size(4 * kLanes), aligned(4), may_alias));
+typedef int32_t Ints __attribute__((vector_size(4 * kLanes)));
+
+ESC_INLINE Vec load(const float* p) { return *reinterpret_cast<const LooseVec*>(p); }
+ESC_INLINE void store(float* p, Vec x) { *reinterpret_cast<LooseVec*>(p) = x; }
+ESC_INLINE Vec splat(float x) { return x - Vec{}; }
+
+#if defined(__AVX512F__)
+
+ESC_INLINE Vec larger(Vec a, Vec b) { return _mm512_maskz_max_ps(-1, a, b); }
+
+// 2^x = 2^floor(x) 2^r: a polynomial for r in [0, 1), relative error 1.5e-7.
+ESC_INLINE Vec exp2(Vec x) {
+    const Vec r = _mm512_maskz_reduce_ps(-1, x, _MM_FROUND_TO_NEG_INF | _MM_FROUND_NO_EXC);
+    Vec p = r * 0.00187757669f + 0.00898933969f;
+    p = p * r + 0.0558263175f;
+    p = p * r + 0.240153611f;
+    p = p * r + 0.693153083f;
+    p = p * r + 0.99999994f;
+    return _mm512_maskz_scalef_ps(-1, p, x);
+}
+
+#else
+
+ESC_INLINE Vec larger(Vec a, Vec b) { return a > b ? a : b; }
+
+// 2^x = 2^n 2^r for x < 127, n the nearest integer: a polynomial for |r| <= 1/2, relative error 2e-7.
+// Adding 1.5 * 2^23 rounds to integers and leaves n in the lowest bits; below 2^-126 it stays at that.
+ESC_INLINE Vec exp2(Vec x) {
+    const Vec magic = splat(12582912.f);
+    x = x < -126.f ? splat(-126.f) : x;
+    const Vec t = x + magic;
+    const Vec r = x - (t - magic);
+    Vec p = r * 0.00132764725f + 0.00967554096f;
+    p = p * r + 0.0555071309f;
+    p = p * r + 0.240221202f;
+    p = p * r + 0.693146944f;
+    p = p * r + 1.00000012f;
+    Ints n, bits;
+    memcpy(&n, &t, sizeof n);
+    memcpy(&bits, &p, sizeof bits);
+    bits += n << 23;
+    memcpy(&p, &bits, sizeof p);
+    return p;
+}
+
+#endif
+
+// log2(x) for normal x > 0: the exponent and a line, then Newton's steps with exp2.
+ESC_INLINE Vec log2(Vec x) {
+    Ints bits;
+    memcpy(&bits, &x, sizeof bits);
+    Vec y = __builtin_convertvector(bits, Vec) * (1.f / 8388608.f) - 126.957f;
+    for (int i = 0; i < 3; i++) y += (x * exp2(-y) - 1.f) * 1.44269504f;
+    return y;
+}
+
+// Every lane moves up by one; `first` enters at the lowest.
+ESC_INLINE Vec move_up(Vec x, float first) {
+#if defined(__AVX512F__)
+    return (Vec)_mm512_maskz_alignr_epi32(-1, (__m512i)x, (__m512i)splat(first), 15);
+#elif defined(__AVX2__)
+    return __builtin_shufflevector(splat(first), x, 7, 8, 9, 10, 11, 12, 13, 14);
+#else
+    return __builtin_shufflevector(splat(first), x, 3, 4, 5, 6);
+#endif
+}
+
+}  // namespace

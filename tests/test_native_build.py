@@ -1,0 +1,76 @@
+"""The kernels are built where a compiler can, and nothing is left where it cannot."""
+
+import importlib.util
+import os
+import platform
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+
+pytestmark = [
+    pytest.mark.skipif(os.name != "posix", reason="the compilers here are shell scripts"),
+    pytest.mark.skipif(importlib.util.find_spec("setuptools") is None, reason="setuptools is not installed"),
+]
+
+WORKS = 'for last; do [ "$before" = -o ] && echo library > "$last"; before=$last; done; echo "$@" >> log'
+FAILS_AT_A_LEVEL = f'case "$*" in *level_generic.cpp*) exit 1;; esac; {WORKS}'
+FAILS_HALF_LINKED = f'{WORKS}; case "$*" in *-shared*) exit 1;; esac'
+
+
+@pytest.fixture
+def project(tmp_path: Path) -> Path:
+    """setup.py and the sources of the kernels, without what was built from them."""
+    shutil.copy(ROOT / "setup.py", tmp_path)
+    native = Path("src", "esc_sr", "native")
+    shutil.copytree(
+        ROOT / native, tmp_path / native, ignore=shutil.ignore_patterns("_kernels*", "__pycache__")
+    )
+    return tmp_path
+
+
+def build(project: Path, script: str | None) -> str:
+    """Build in place by a compiler that is a shell script, or none; return what was said."""
+    compiler = project / "compiler"
+    compiler.unlink(missing_ok=True)
+    if script is not None:
+        compiler.write_text(f"#!/bin/sh\n{script}\n")
+        compiler.chmod(0o755)
+    names = {"CC": str(compiler), "CXX": str(compiler), "LDSHARED": f"{compiler} -shared"}
+    run = subprocess.run(
+        [sys.executable, "setup.py", "build_ext", "--inplace"],
+        cwd=project,
+        env={**os.environ, **names},
+        capture_output=True,
+        text=True,
+    )
+    assert run.returncode == 0, run.stderr
+    return run.stdout + run.stderr
+
+
+def libraries(project: Path) -> list[Path]:
+    return [path for path in (project / "src").rglob("*") if "_kernels" in path.name]
+
+
+def test_each_level_has_its_own_instructions(project: Path) -> None:
+    build(project, WORKS)
+    (library,) = libraries(project)
+    assert library.read_text() == "library\n"
+    commands = {name: line for line in (project / "log").read_text().splitlines() for name in line.split()}
+    levels = {level: commands[f"src/esc_sr/native/{level}.cpp"] for level in ("level_generic", "library")}
+    assert all("-mavx" not in line for line in levels.values())
+    if platform.machine() == "x86_64":
+        assert "-mavx512f" in commands["src/esc_sr/native/level_avx512.cpp"]
+        assert "-mavx512f" not in commands["src/esc_sr/native/level_avx2.cpp"]
+
+
+@pytest.mark.parametrize("script", [None, "exit 1", FAILS_AT_A_LEVEL, FAILS_HALF_LINKED])
+def test_without_a_working_compiler_nothing_is_left(project: Path, script: str | None) -> None:
+    build(project, WORKS)
+    assert libraries(project)
+    assert "failed" in build(project, script)
+    assert not libraries(project)
