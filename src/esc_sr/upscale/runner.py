@@ -10,10 +10,11 @@ from torch import Tensor, nn
 
 from esc_sr.errors import WeightsError
 from esc_sr.network import ESC, ESCLTE
+from esc_sr.peers import Peer
 from esc_sr.upscale import Progress
 from esc_sr.upscale.memory import DiskFullError, keep_no_freed_memory
 from esc_sr.upscale.plan import MemoryPlan, Task, plan_memory
-from esc_sr.upscale.tiles import map_rows, tiled
+from esc_sr.upscale.tiles import in_pieces, map_rows, tiled
 
 PRECISIONS = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
@@ -99,7 +100,7 @@ class Runner(NamedTuple):
         self, lr: Tensor, size: Sides, held: int, precision: str, disk: int | None = None
     ) -> MemoryPlan | None:
         """Plan and report; None for a network that is not one of ours."""
-        if not isinstance(self.model, ESC | ESCLTE):
+        if not isinstance(self.model, ESC | ESCLTE | Peer):
             return None
         if self.self_ensemble:
             held += 4 * lr.shape[0] * 3 * size[0] * size[1]  # the sum
@@ -107,10 +108,12 @@ class Runner(NamedTuple):
         task = Task(lr.shape, held, width, self.self_ensemble)
         plan = plan_memory(self.model, task, self.device, self.budget, disk)
         self.report(plan)
-        if plan.tile:
+        if plan.tile or isinstance(self.model, Peer):
             keep_no_freed_memory()
+        if not plan.exact:
+            what = "memory" if isinstance(self.model, Peer) else "memory and disk"
             self.notify(
-                f"{plan.width} x {plan.height}: too little memory and disk for the exact result; "
+                f"{plan.width} x {plan.height}: too little {what} for the exact result; "
                 "done in blended tiles, approximately"
             )
         return plan
@@ -167,9 +170,12 @@ class Runner(NamedTuple):
     ) -> Iterator[tuple[int, Tensor]]:
         """The bands that the network gives; a network that is not one of ours gives one."""
         model = self.model
-        if plan is None or not isinstance(model, ESC | ESCLTE):
+        if plan is None or not isinstance(model, ESC | ESCLTE | Peer):
             yield 0, model(lr)
             progress(1)
+            return
+        if isinstance(model, Peer):
+            yield from in_pieces(model, lr, plan.tile, progress)
             return
         height, width = lr.shape[2:]
         all_rows, rows_done = -(-height // plan.fold), 0.0
