@@ -31,7 +31,7 @@ PEER_TILES = 16
 """Sides of a peer's tiles are multiples of this many pixels, and at least one and a half overlaps."""
 
 _PEER_BASE = 2**23  # bytes that the libraries take for a peer beside its maps: 7 MiB measured
-_COPIES = 4  # of a band of the result that are made on its way into the picture
+_COPIES = 5  # of a band of the result that are made on its way into the picture
 
 _FLOATS = 4  # bytes of a number in the picture and in LTE's decoder
 
@@ -173,8 +173,9 @@ def _plan_peer(network: Peer, task: Task, device: torch.device, budget: int) -> 
     whole = need(height, width, 0)
     if whole <= budget:
         return MemoryPlan(height, width, height, height, 1, whole, budget)
-    overlap = Tiling.of_peer(network, 0).overlap
-    least = -(-3 * overlap // (2 * PEER_TILES)) * PEER_TILES
+    _, overlap, margin = Tiling.of_peer(network, 0)
+    least = max(3 * overlap // 2, 2 * (overlap - margin))
+    least = -(-least // PEER_TILES) * PEER_TILES
     largest = -(-max(height, width) // PEER_TILES) * PEER_TILES
     tiles = whole
     for side in range(largest, least - 1, -PEER_TILES):

@@ -14,7 +14,7 @@ from esc_sr.peers import Peer
 from esc_sr.upscale import Progress
 from esc_sr.upscale.memory import DiskFullError, keep_no_freed_memory
 from esc_sr.upscale.plan import MemoryPlan, Task, plan_memory
-from esc_sr.upscale.tiles import in_pieces, map_rows, tiled
+from esc_sr.upscale.tiles import PEER_ROWS, in_pieces, map_rows, tiled
 
 PRECISIONS = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
@@ -143,7 +143,8 @@ class Runner(NamedTuple):
                 part = partial(lambda before, done: progress((before + done) / 8), before)
                 for top, band in self._bands(view, sides, plan, precision, part):
                     place[:, :, top : top + band.shape[2]] += band.cpu().numpy()
-        rows = max(size[0] * (plan.rows if plan else height) // height, 1)
+        high = PEER_ROWS if isinstance(self.model, Peer) else plan.rows if plan else height
+        rows = max(size[0] * high // height, 1)
         for top in range(0, size[0], rows):
             band = torch.from_numpy(total[:, :, top : top + rows]).to(self.device)
             write(top, (band / 8).clamp(0, 1))

@@ -92,7 +92,7 @@ def in_pieces(
         sr = network(lr)
         done(1)
         for first in range(0, sr.shape[2], scale * PEER_ROWS):
-            yield first, sr[:, :, first : first + scale * PEER_ROWS]
+            yield first, sr[:, :, first : first + scale * PEER_ROWS].clone()  # who keeps it, keeps no more
         return
     tiling, finished = Tiling.of_peer(network, side), 0
     down, across = (_places(length, side, tiling.overlap) for length in lr.shape[2:])
