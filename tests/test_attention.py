@@ -9,6 +9,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from esc_sr import native
 from esc_sr.network.attention import BACKENDS, attend, best_backend, position_bias
 
 needs_compiler = pytest.mark.skipif(shutil.which("c++") is None, reason="flex needs a C++ compiler")
@@ -80,14 +81,33 @@ def test_flex_agrees_on_a_window_of_32() -> None:
     assert (attend(q, k, v, table, 32, "flex") - naive).abs().max() < 1e-5
 
 
-def test_auto_is_never_flex_on_a_cpu() -> None:
+def test_auto_on_a_cpu_is_native_where_it_is_there(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("ESC_SR_NATIVE", raising=False)
+    assert best_backend(torch.device("cpu")) == ("native" if native.available() else "sdpa")
+    monkeypatch.setenv("ESC_SR_NATIVE", "off")
     assert best_backend(torch.device("cpu")) == "sdpa"
+
+
+def test_auto_takes_what_native_does_not() -> None:
+    tensors = inputs(1, 2, 3, 4, torch.float64)
+    assert (attend(*tensors, 3) - attend(*tensors, 3, "naive")).abs().max() < 1e-12
+
+
+@pytest.mark.skipif(not native.available(), reason="the kernels are not built")
+def test_native_agrees_with_its_gradients() -> None:
+    tensors = inputs(2, 2, 16, 16)
+    found = []
+    for backend in ("native", "naive"):
+        out = attend(*tensors, 16, backend)
+        found.append((out, *torch.autograd.grad(out.square().sum(), tensors)))
+    for one, other in zip(*found, strict=True):
+        assert (one - other).abs().max() < 1e-4
 
 
 def test_unknown_backend_is_refused() -> None:
     with pytest.raises(ValueError, match="flash9"):
         attend(*inputs(1, 1, 2, 4), 2, "flash9")
-    assert BACKENDS == ("auto", "naive", "sdpa", "flex")
+    assert BACKENDS == ("auto", "naive", "sdpa", "flex", "native")
 
 
 MEMORY_PROBE = """

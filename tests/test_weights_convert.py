@@ -133,10 +133,12 @@ def test_an_encoder_goes_from_esc_to_lte_and_back(tmp_path: Path, decomposed: bo
 def test_only_pixelshuffledirect_goes_to_another_scale(tmp_path: Path) -> None:
     config = ESCConfig(**TINY, scale=4, ffn_norm=True, skip="conv", upsampler="realesrgan")
     weights.save(ESC(config), tmp_path / "real.safetensors")
-    with pytest.raises(WeightsError, match="only the upsampler pixelshuffledirect"):
+    with pytest.raises(WeightsError, match="only ESC with the upsampler pixelshuffledirect"):
         weights.convert(tmp_path / "real.safetensors", tmp_path / "x2.safetensors", scale=2)
     torch.save({"model": {"sd": golden("lte_esc_tiny_s3.7").state}}, tmp_path / "lte.pth")
-    with pytest.raises(WeightsError, match=r"is ESC\+LTE of 16 channels, 2 blocks; only the upsampler"):
+    with pytest.raises(
+        WeightsError, match=r"is ESC\+LTE of 16 channels, 2 blocks; only ESC with the upsampler"
+    ):
         weights.convert(tmp_path / "lte.pth", tmp_path / "x2.safetensors", scale=2)
     with pytest.raises(WeightsError, match=r"is of another network than esc x2: dim 16 and not 64"):
         weights.starting_weights(tmp_path / "lte.pth", ESCConfig())

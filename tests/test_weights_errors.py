@@ -151,7 +151,7 @@ def test_other_networks_are_refused_by_name(network: str, tmp_path: Path) -> Non
 def test_unknown_network_is_told_by_its_first_names(tmp_path: Path) -> None:
     state = {name: torch.zeros(2) for name in ("conv.weight", "fc.weight", "fc.bias", "gamma")}
     message = refused(state, tmp_path)
-    assert message == "no network of the ESC family; it has 4 tensors: conv.weight, fc.weight, fc.bias, ..."
+    assert message == "no network that is known here; it has 4 tensors: conv.weight, fc.weight, fc.bias, ..."
 
 
 @pytest.mark.parametrize(
@@ -242,7 +242,7 @@ def test_missing_unexpected_and_misshapen_tensors(
     state = golden("esc_tiny_x2").state
     harm(state)
     message = refused({"params_ema": state}, tmp_path)
-    expected = "no network of the ESC family; it has" if said is None else f"recognised as {said}"
+    expected = "no network that is known here; it has" if said is None else f"recognised as {said}"
     assert message.startswith(expected)
 
 

@@ -16,6 +16,7 @@ ORDER = (
     "errors",
     "native",
     "network",
+    "peers",
     "presets",
     "paper",
     "weights",
@@ -76,14 +77,15 @@ def test_every_module_has_its_place() -> None:
     assert {layer(path) for path in MODULES} == {*ORDER, "__init__", "__main__"}
 
 
-def test_the_network_is_torch_only() -> None:
-    for path in (SOURCE / "network").glob("*.py"):
+@pytest.mark.parametrize("mine", ["network", "peers"])
+def test_networks_are_torch_only(mine: str) -> None:
+    for path in (SOURCE / mine).glob("*.py"):
         for name, _ in imports(path):
             package = name.split(".")[0]
             assert package in {"torch", "esc_sr"} or package in sys.stdlib_module_names, (
                 f"{path.name}: {name}"
             )
-            own = name.startswith(("esc_sr.network", "esc_sr.native"))  # kernels, which need torch only
+            own = name.startswith((f"esc_sr.{mine}", "esc_sr.native"))  # kernels, which need torch only
             assert not name.startswith("esc_sr.") or own, f"{path.name}: {name}"
         assert not re.search(r"\b(print|open)\(|pathlib", path.read_text()), path.name
 

@@ -13,6 +13,7 @@ from esc_sr.data.pairs import Pair
 from esc_sr.errors import DataError, UsageError
 from esc_sr.metrics import luma, psnr, rgb_psnr, ssim
 from esc_sr.network import ESCLTE
+from esc_sr.peers import Peer
 from esc_sr.resize import enlarged, resize
 from esc_sr.upscale.engine import Upscaler
 
@@ -37,7 +38,8 @@ class Protocol:
 
     Attributes:
         padding: "image" reflects the whole LR picture out to a multiple of 32 px, as the published numbers
-            were made; "features" leaves that to the network's windows.
+            were made; "features" leaves that to the network's windows. Peers see the picture as it is, as
+            theirs were.
         channels: "y", the luma of BT.601; or "rgb", all three together (Table 5).
         grey: how files stored as grey are compared on Y: "rgb", as RGB pictures; or "raw", their values as Y.
         rounded: predictions are rounded to 8 bits; Tables 5 and 6 are measured without.
@@ -95,7 +97,7 @@ def predict(model: nn.Module, lr: NDArray[np.uint8], scale: int, protocol: Proto
     if own != scale:
         raise UsageError(f"the model enlarges x{own}, not x{scale}; measure it at its own scale")
     height, width = lr.shape[:2]
-    if protocol.padding == "image":
+    if protocol.padding == "image" and not isinstance(model, Peer):
         lr = np.pad(lr, ((0, -height % _PAD), (0, -width % _PAD), (0, 0)), mode="reflect")
     ensemble = protocol.self_ensemble
     upscaler = Upscaler(model, scale, precision=protocol.precision, self_ensemble=ensemble, frame=0)

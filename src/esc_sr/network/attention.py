@@ -1,9 +1,10 @@
-"""Self-attention inside windows with relative position bias, on three backends (Sec. 3.3, Table 1).
+"""Self-attention inside windows with relative position bias, on four backends (Sec. 3.3, Table 1).
 
 naive   writes out every score; the reference, and what papers count FLOPs with
 sdpa    torch's fused attention; on a CPU, gradients recompute the scores chunk by chunk
 flex    torch's flex attention, compiled on first use; reads the bias table inside the kernel
-auto    flex on CUDA where it compiles, otherwise sdpa
+native  compiled kernels of `esc_sr.native`, for CPUs; read the bias table inside the kernel
+auto    flex on CUDA where it compiles, native on a CPU where it is there, otherwise sdpa
 """
 
 import functools
@@ -15,7 +16,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-BACKENDS = ("auto", "naive", "sdpa", "flex")
+from esc_sr import native
+
+BACKENDS = ("auto", "naive", "sdpa", "flex", "native")
 
 
 def position_bias(table: Tensor, window: int) -> Tensor:
@@ -46,22 +49,33 @@ def attend(q: Tensor, k: Tensor, v: Tensor, table: Tensor, window: int, backend:
         (windows, heads, n, d).
 
     Raises:
-        ValueError: The backend is none of `BACKENDS`.
+        ValueError: The backend is none of `BACKENDS`, or native and not for such tensors.
+        DeviceError: The backend is native, and there are no kernels.
     """
     if backend == "auto":
         backend = best_backend(q.device)
+        if backend == "native" and not native.can_attend(q):
+            backend = "sdpa"
     if backend == "naive":
         return _naive(q, k, v, position_bias(table, window).to(q.dtype))
     if backend == "sdpa":
         return _sdpa(q, k, v, table, window)
     if backend == "flex":
         return _flex(q, k, v, table.to(q.dtype), window)
+    if backend == "native":
+        return native.attend(q, k, v, table, window)
     raise ValueError(f"attention backend {backend!r} is none of {', '.join(BACKENDS)}")
 
 
-@functools.cache
 def best_backend(device: torch.device) -> str:
-    """Name the fastest backend that works: flex on CUDA with a working compiler, otherwise sdpa."""
+    """Name the fastest backend that works: flex on CUDA with a compiler, native on a CPU, otherwise sdpa."""
+    if device.type == "cpu":
+        return "native" if native.available() else "sdpa"
+    return _best_on_gpu(device)
+
+
+@functools.cache
+def _best_on_gpu(device: torch.device) -> str:
     if device.type != "cuda" or importlib.util.find_spec("triton") is None:
         return "sdpa"
     probe = torch.zeros(1, 1, 256, 16, device=device)

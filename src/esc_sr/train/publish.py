@@ -18,7 +18,9 @@ from esc_sr.data.tiles import Tile
 from esc_sr.errors import WeightsError
 from esc_sr.evaluate import Protocol, Scores, evaluate
 from esc_sr.network import ESC, ESCLTE
+from esc_sr.peers import Peer
 from esc_sr.train.recipes import REAL
+from esc_sr.weights.checkpoint import describe
 
 HARMLESS = 0.005
 """Weights are stored in float16 where the PSNR on Set5 changes by less than this many dB."""
@@ -49,12 +51,16 @@ def publish(
         The card.
 
     Raises:
-        WeightsError: The weights cannot be read, or `out` cannot be written.
+        WeightsError: The weights cannot be read, or are of another family, or `out` cannot be written.
         DataError: A benchmark set is missing.
     """
     if not os.access(out.parent, os.W_OK):
         raise WeightsError(f"{out}: cannot be written, {out.parent} is no folder or closed to you")
     model = weights.load(source)
+    if isinstance(model, Peer):
+        raise WeightsError(
+            f"{source}: is {describe(model.config)}; only ESC and its variants are published from here"
+        )
     card = dict(weights.card(source) or {})
     halved = deepcopy(model).half().float()
     stored, dtype, set5 = model, torch.float32, measure(model, benchmarks, "Set5", report)

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from esc_sr.errors import UsageError
 from esc_sr.image import Picture, fill_transparent, keep_flat, read_image
-from esc_sr.network import ESCLTE
+from esc_sr.network import ESC, ESCLTE
 from esc_sr.resize import resize
 from esc_sr.upscale import DEFAULT_MODEL, DEFAULT_SCALE, Progress, unheard
 from esc_sr.upscale.device import pick_device
@@ -341,7 +341,7 @@ class Upscaler:
             parameter.dtype,
             self.precision,
             self.self_ensemble,
-            self._frame,
+            self._frame if isinstance(network, ESC | ESCLTE) else 0,
             self._budget,
             self._tell,
             lambda plan: self._tell_change("plan", plan),

@@ -10,6 +10,7 @@ from esc_sr.errors import DeviceError
 from esc_sr.network import ESC, ESCLTE, ESCConfig
 from esc_sr.network.arbitrary import QUERIES
 from esc_sr.network.rows import BAND_PIXELS, Bands
+from esc_sr.peers import Peer
 from esc_sr.upscale.memory import (
     SAFE_PART,
     file_map,
@@ -18,13 +19,19 @@ from esc_sr.upscale.memory import (
     scratch_folder,
     show_memory,
 )
-from esc_sr.upscale.tiles import OVERLAP
+from esc_sr.upscale.tiles import OVERLAP, PEER_ROWS, Tiling
 
 GPU_PIXELS = 2**20
 """Pixels of a band on a GPU, which needs much work at a time."""
 
 LARGEST_TILE = 16
 """Side of the largest tile in windows: what is more saves little of the overlap."""
+
+PEER_TILES = 16
+"""Sides of a peer's tiles are multiples of this many pixels, and at least one and a half overlaps."""
+
+_PEER_BASE = 2**23  # bytes that the libraries take for a peer beside its maps: 7 MiB measured
+_COPIES = 5  # of a band of the result that are made on its way into the picture
 
 _FLOATS = 4  # bytes of a number in the picture and in LTE's decoder
 
@@ -60,7 +67,8 @@ class MemoryPlan:
         need: Bytes that it takes.
         budget: Bytes that it may take.
         in_file: Bytes of maps in a temporary file; 0 if they lie in memory.
-        tile: Side of a tile in pixels, where only an approximate result is possible; else 0.
+        tile: Side of a tile in pixels, where the picture is cut into tiles; else 0.
+        exact: Whether the result is that of the picture in one piece.
         frame: Pixels on each side of height and width that are not of the picture.
     """
 
@@ -73,6 +81,7 @@ class MemoryPlan:
     budget: int = field(compare=False)
     in_file: int = 0
     tile: int = 0
+    exact: bool = True
     frame: int = 0
 
     @property
@@ -94,16 +103,24 @@ class MemoryPlan:
     def __str__(self) -> str:
         count = -(-self.height // self.rows)
         how = "one piece" if count == 1 else f"{count} bands of {self.rows} rows"
-        how = f"blended tiles of {self.tile} x {self.tile}, approximately" if self.tile else how
+        if self.tile:
+            tiles = f"tiles of {self.tile} x {self.tile}"
+            how = tiles if self.exact else f"blended {tiles}, approximately"
         amount = f"about {show_memory(self.need)} of {show_memory(self.budget)}"
         disk = f", {show_memory(self.in_file)} in {scratch_folder()}" if self.in_file else ""
         return f"{self.sides} in {how}, {amount}{disk}"
 
 
 def plan_memory(
-    network: ESC | ESCLTE, task: Task, device: torch.device, budget: int | None, disk: int | None = None
+    network: ESC | ESCLTE | Peer,
+    task: Task,
+    device: torch.device,
+    budget: int | None,
+    disk: int | None = None,
 ) -> MemoryPlan:
     """Choose the highest bands with which a picture stays inside a budget, and where its maps lie.
+
+    A peer takes it in one piece, or in the largest tiles that do.
 
     Args:
         network: What it goes through.
@@ -115,10 +132,12 @@ def plan_memory(
     Raises:
         DeviceError: Neither memory nor disk suffices, not even for tiles.
     """
+    budget = int(SAFE_PART * free_memory(device)) if budget is None else budget
+    if isinstance(network, Peer):
+        return _plan_peer(network, task, device, budget)
     config = network.encoder.config if isinstance(network, ESCLTE) else network.config
     batch, _, height, width = task.shape
     fold, pixels = config.unshuffle, batch * height * width
-    budget = int(SAFE_PART * free_memory(device)) if budget is None else budget
     disk = free_disk() if disk is None else disk
     maps = int((2 + config.pdim / config.dim) * config.dim * pixels * task.map_bytes) // fold**2
     held = _FLOATS * _input_copies(network) * 3 * pixels + (task.held if device.type == "cpu" else 0)
@@ -142,13 +161,44 @@ def plan_memory(
             need = held + _tile_need(config, task, tile)
             if need <= budget:
                 return MemoryPlan(
-                    height, width, lowest, lowest, fold, need, budget, tile=tile, frame=task.frame
+                    height, width, lowest, lowest, fold, need, budget, 0, tile, False, task.frame
                 )
     least, frame = held + decoder + row * lowest, 2 * task.frame
     raise DeviceError(
-        f"{width - frame} x {height - frame} takes {show_memory(least + maps)}, or {show_memory(least)} and a "
-        f"file of {show_memory(maps)}; allowed are {show_memory(budget)}, free in {scratch_folder()} are "
+        f"{width - frame} x {height - frame} takes {show_memory(least + maps)}, or {show_memory(least)} and "
+        f"a file of {show_memory(maps)}; allowed are {show_memory(budget)}, free in {scratch_folder()} are "
         f"{show_memory(disk)}; allow more memory, or set TMPDIR to a larger disk"
+    )
+
+
+def _plan_peer(network: Peer, task: Task, device: torch.device, budget: int) -> MemoryPlan:
+    """One piece or tiles. All numbers count as floats: of autocast's, not all are shorter."""
+    batch, _, height, width = task.shape
+    across = max(width, height) if task.turned else width
+    colours = 3 * network.config.scale**2  # numbers of the result for each pixel of the picture
+    held = _FLOATS * 3 * batch * height * width + (task.held if device.type == "cpu" else 0)
+    held += _PEER_BASE + _FLOATS * _COPIES * colours * batch * PEER_ROWS * across
+
+    def need(high: int, wide: int, result: int) -> int:
+        return held + _FLOATS * batch * (network.alive * high * wide + colours * result)
+
+    whole = need(height, width, 0)
+    if whole <= budget:
+        return MemoryPlan(height, width, height, height, 1, whole, budget)
+    _, overlap, margin = Tiling.of_peer(network, 0)
+    least = max(3 * overlap // 2, 2 * (overlap - margin))
+    least = -(-least // PEER_TILES) * PEER_TILES
+    largest = -(-max(height, width) // PEER_TILES) * PEER_TILES
+    tiles = whole
+    for side in range(largest, least - 1, -PEER_TILES):
+        high, wide = (min(side, length) for length in (height, width))
+        one_row = side >= (across if task.turned else height)
+        tiles = need(high, wide, (high if one_row else 2 * high + overlap) * across)
+        if tiles <= budget:
+            return MemoryPlan(height, width, side, side, 1, tiles, budget, tile=side, exact=network.exact)
+    raise DeviceError(
+        f"{width} x {height} takes {show_memory(whole)}, or {show_memory(min(tiles, whole))} in the smallest "
+        f"tiles; allowed are {show_memory(budget)}; allow more memory"
     )
 
 

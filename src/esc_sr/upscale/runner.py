@@ -10,11 +10,12 @@ from torch import Tensor, nn
 
 from esc_sr.errors import WeightsError
 from esc_sr.network import ESC, ESCLTE
+from esc_sr.peers import Peer
 from esc_sr.upscale import Progress
 from esc_sr.upscale.frame import framed, unframed
 from esc_sr.upscale.memory import DiskFullError, keep_no_freed_memory
 from esc_sr.upscale.plan import MemoryPlan, Task, plan_memory
-from esc_sr.upscale.tiles import map_rows, tiled
+from esc_sr.upscale.tiles import PEER_ROWS, in_pieces, map_rows, tiled
 
 PRECISIONS = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
@@ -39,7 +40,7 @@ class Runner(NamedTuple):
         dtype: Of its parameters.
         precision: One of `PRECISIONS`.
         self_ensemble: Mean over the eight flips and rotations.
-        frame: Pixels around a picture for one of our networks, 0 for none.
+        frame: Pixels around a picture, of one of our networks; 0 for none.
         budget: Bytes that a picture may take; None is a safe part of what is free.
         notify: Is told when the precision did not suffice.
         report: Is told each plan.
@@ -78,7 +79,7 @@ class Runner(NamedTuple):
             DeviceError: Neither memory nor disk suffices.
         """
         precision = self.precision
-        if self.frame and isinstance(self.model, ESC | ESCLTE):
+        if self.frame:
             lr = framed(lr, self.frame)
         if self.frame and isinstance(self.model, ESC):
             scale = self.model.config.scale
@@ -109,7 +110,7 @@ class Runner(NamedTuple):
         self, lr: Tensor, size: Sides, held: int, precision: str, disk: int | None = None
     ) -> MemoryPlan | None:
         """Plan and report; None for a network that is not one of ours."""
-        if not isinstance(self.model, ESC | ESCLTE):
+        if not isinstance(self.model, ESC | ESCLTE | Peer):
             return None
         if self.self_ensemble:
             held += 4 * lr.shape[0] * 3 * size[0] * size[1]  # the sum
@@ -117,11 +118,12 @@ class Runner(NamedTuple):
         task = Task(lr.shape, held, width, self.self_ensemble, self.frame)
         plan = plan_memory(self.model, task, self.device, self.budget, disk)
         self.report(plan)
-        if plan.tile:
+        if plan.tile or isinstance(self.model, Peer):
             keep_no_freed_memory()
+        if not plan.exact:
+            what = "memory" if isinstance(self.model, Peer) else "memory and disk"
             self.notify(
-                f"{plan.sides}: too little memory and disk for the exact result; "
-                "done in blended tiles, approximately"
+                f"{plan.sides}: too little {what} for the exact result; done in blended tiles, approximately"
             )
         return plan
 
@@ -150,7 +152,8 @@ class Runner(NamedTuple):
                 part = partial(lambda before, done: progress((before + done) / 8), before)
                 for top, band in self._bands(view, sides, plan, precision, part):
                     place[:, :, top : top + band.shape[2]] += band.cpu().numpy()
-        rows = max(size[0] * (plan.rows if plan else height) // height, 1)
+        high = PEER_ROWS if isinstance(self.model, Peer) else plan.rows if plan else height
+        rows = max(size[0] * high // height, 1)
         for top in range(0, size[0], rows):
             band = torch.from_numpy(total[:, :, top : top + rows]).to(self.device)
             write(top, (band / 8).clamp(0, 1))
@@ -177,9 +180,12 @@ class Runner(NamedTuple):
     ) -> Iterator[tuple[int, Tensor]]:
         """The bands that the network gives; a network that is not one of ours gives one."""
         model = self.model
-        if plan is None or not isinstance(model, ESC | ESCLTE):
+        if plan is None or not isinstance(model, ESC | ESCLTE | Peer):
             yield 0, model(lr)
             progress(1)
+            return
+        if isinstance(model, Peer):
+            yield from in_pieces(model, lr, plan.tile, progress)
             return
         height, width = lr.shape[2:]
         all_rows, rows_done = -(-height // plan.fold), 0.0

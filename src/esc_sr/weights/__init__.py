@@ -5,12 +5,13 @@ from pathlib import Path
 import torch
 
 from esc_sr.errors import WeightsError
-from esc_sr.network import ESC, ESCLTE, LTEConfig
+from esc_sr.network import LTEConfig
 from esc_sr.weights.bundle import bundled, bundled_scales, card, find
-from esc_sr.weights.checkpoint import build, describe, read, save
+from esc_sr.weights.checkpoint import Network, build, describe, read, save
 from esc_sr.weights.convert import convert, export_official, starting_weights
 
 __all__ = [
+    "Network",
     "bundled",
     "bundled_scales",
     "card",
@@ -28,12 +29,13 @@ def load(
     device: str | torch.device = "cpu",
     dtype: torch.dtype = torch.float32,
     scale: int | None = None,
-) -> ESC | ESCLTE:
+) -> Network:
     """Load a network, ready to use.
 
     Args:
         name_or_path: A bundled name with or without its scale ("esc-light-x3", "esc-light"), or a checkpoint
-            of ours, the authors, neosr or traiNNer-redux, .safetensors or .pth.
+            of ours, the authors, neosr or traiNNer-redux, or of a network of `peers.FAMILIES`; .safetensors
+            or .pth.
         device: Where to put it.
         dtype: Precision of the parameters, whatever they are stored in.
         scale: Enlargement to have; of a bundled name without a scale, 2 by default.

@@ -12,11 +12,18 @@ from torch import Tensor
 
 from esc_sr.errors import UsageError, WeightsError
 from esc_sr.network import ESC, ESCLTE, ESCConfig, LTEConfig
+from esc_sr.peers import FAMILIES, Peer, PeerConfig
 from esc_sr.presets import PRESETS, preset
-from esc_sr.weights import detect, keys
+from esc_sr.weights import detect, families, keys
 from esc_sr.weights.container import first_line, read_header, read_tensors, write_atomically
 
 FORMAT = "esc-sr 1"
+
+Config = ESCConfig | LTEConfig | PeerConfig
+"""Sizes of a network, which tell what network it is."""
+
+Network = ESC | ESCLTE | Peer
+"""What weights become."""
 
 
 @dataclass(frozen=True)
@@ -27,11 +34,12 @@ class Checkpoint:
         config: Sizes of the network.
         state: Tensors by our names, in the precision they were stored in.
         dialect: Whose names the file has: "esc-sr", "authors" (neosr's are the same) or "traiNNer-redux".
+            Of the other families, which keep their authors' names, whose format.
         place: Where in the file the weights were: "safetensors", or the wrappers in a pickle, or "bare".
         card: What is known of the training; our own files only.
     """
 
-    config: ESCConfig | LTEConfig
+    config: Config
     state: dict[str, Tensor]
     dialect: str = "esc-sr"
     place: str = "safetensors"
@@ -39,7 +47,7 @@ class Checkpoint:
 
 
 def save(
-    model: ESC | ESCLTE,
+    model: Network,
     path: str | Path,
     card: Mapping[str, Any] | None = None,
     dtype: torch.dtype | None = None,
@@ -69,8 +77,10 @@ def write(checkpoint: Checkpoint, path: Path) -> None:
     Raises:
         WeightsError: The file cannot be written.
     """
-    kind = "esc-lte" if isinstance(checkpoint.config, LTEConfig) else "esc"
-    metadata = {"format": FORMAT, "kind": kind, "config": json.dumps(asdict(checkpoint.config))}
+    config = checkpoint.config
+    kind = "esc-lte" if isinstance(config, LTEConfig) else "esc"
+    kind = families.family_of(config).kind if isinstance(config, PeerConfig) else kind
+    metadata = {"format": FORMAT, "kind": kind, "config": json.dumps(asdict(config))}
     if checkpoint.card is not None:
         metadata["card"] = json.dumps(checkpoint.card)
     tensors = {name: value.detach().cpu().contiguous() for name, value in checkpoint.state.items()}
@@ -88,6 +98,11 @@ def read(path: Path) -> Checkpoint:
     if "format" in header and "config" in header:
         config = read_config(header, path)
         dialect, names = "esc-sr", {name: name for name in tensors}
+        if isinstance(config, PeerConfig):
+            config = _confirm(config, tensors, path)
+    elif family := families.recognise(tensors):
+        config = families.infer(family, tensors, path)
+        dialect, names = "authors", {name: name for name in tensors}
     else:
         dialect, names, enlargement = _recognise(tensors, path)
         config = _infer(
@@ -98,15 +113,17 @@ def read(path: Path) -> Checkpoint:
     return Checkpoint(config, state, dialect, place, read_card(header, path))
 
 
-def build(checkpoint: Checkpoint) -> ESC | ESCLTE:
+def build(checkpoint: Checkpoint) -> Network:
     """Build the network around the tensors of a checkpoint, without copying them."""
     model = _fresh(checkpoint.config)
     model.load_state_dict(checkpoint.state, assign=True)
     return model
 
 
-def variant(config: ESCConfig | LTEConfig) -> str | None:
-    """Name the preset that these sizes are, if any."""
+def variant(config: Config) -> str | None:
+    """Name the preset, or the published network, that has these sizes, if any."""
+    if isinstance(config, PeerConfig):
+        return families.family_of(config).published.get(config)
     if isinstance(config, LTEConfig):
         return "esc-lte" if config == LTEConfig(PRESETS["esc-lte"]) else None
     for name in PRESETS:
@@ -118,8 +135,10 @@ def variant(config: ESCConfig | LTEConfig) -> str | None:
     return None
 
 
-def describe(config: ESCConfig | LTEConfig) -> str:
+def describe(config: Config) -> str:
     """Say in a few words what network this is."""
+    if isinstance(config, PeerConfig):
+        return families.family_of(config).describe(config)
     if isinstance(config, LTEConfig):
         return (
             variant(config) or f"ESC+LTE of {config.encoder.dim} channels, {config.encoder.n_blocks} blocks"
@@ -144,8 +163,8 @@ def read_card(header: Mapping[str, str], path: Path) -> dict[str, Any] | None:
     return card
 
 
-def read_config(header: Mapping[str, str], path: Path) -> ESCConfig | LTEConfig:
-    """Read the sizes from the header of one of our files.
+def read_config(header: Mapping[str, str], path: Path) -> Config:
+    """Read the sizes from the header of one of our files; of another family's, they are yet to be confirmed.
 
     Raises:
         WeightsError: It is not a header that this version understands.
@@ -156,18 +175,34 @@ def read_config(header: Mapping[str, str], path: Path) -> ESCConfig | LTEConfig:
         sizes = json.loads(header["config"])
         if header["kind"] == "esc":
             return ESCConfig(**sizes)
+        for family in FAMILIES:
+            if header["kind"] == family.kind:
+                return family.config(**sizes)
         sizes["encoder"] = ESCConfig(**sizes["encoder"])
         sizes["mlp"] = tuple(sizes["mlp"])
         return LTEConfig(**sizes)
-    except (KeyError, TypeError, ValueError, ArithmeticError) as error:
+    except (KeyError, TypeError, ValueError, ArithmeticError, RecursionError) as error:
         raise WeightsError(
             f"{path}: the sizes in its header cannot be read ({error}); fetch it again"
         ) from error
 
 
-def _fresh(config: ESCConfig | LTEConfig) -> ESC | ESCLTE:
+def _confirm(config: PeerConfig, tensors: Mapping[str, Tensor], path: Path) -> PeerConfig:
+    """The sizes that the tensors show, if the header tells the same: nothing larger is ever built."""
+    shown = families.infer(families.family_of(config), tensors, path)
+    if shown != config:
+        raise WeightsError(
+            f"{path}: its header tells of {describe(config)}, its tensors are those of {describe(shown)}; "
+            "fetch it again"
+        )
+    return shown
+
+
+def _fresh(config: Config) -> Network:
     """Build a network to be filled, and draw no random numbers from the caller's generator."""
     with torch.random.fork_rng(devices=[]):
+        if isinstance(config, PeerConfig):
+            return families.fresh(config)
         return ESCLTE(config) if isinstance(config, LTEConfig) else ESC(config)
 
 
@@ -178,13 +213,16 @@ def _recognise(tensors: dict[str, Tensor], path: Path) -> tuple[str, dict[str, s
     values = [] if meta is None else [int(value) for value in meta.flatten().tolist()]
     network = network or (detect.foreign_upsampler(values) if values else None)
     if network:
-        raise WeightsError(f"{path}: is {network}, which cannot be loaded; ESC and its variants can")
+        others = ", ".join(family.name for family in FAMILIES)
+        raise WeightsError(
+            f"{path}: is {network}, which cannot be loaded; ESC and its variants can, {others} too"
+        )
     bare = {name.removeprefix("encoder.") for name in tensors}
     if bare & {"large_kernel.weight", "large_kernel.spatial"}:
         return "esc-sr", {name: name for name in tensors}, None
     if not bare & {"plk_filter", "lk_spatial"}:
         some = _some(list(tensors))
-        raise WeightsError(f"{path}: no network of the ESC family; it has {len(tensors)} tensors: {some}")
+        raise WeightsError(f"{path}: no network that is known here; it has {len(tensors)} tensors: {some}")
     known = keys.to_ours(tensors, keys.traits_of_names(tensors))
     names = {name: known.get(name, f"?{name}") for name in tensors}
     return (detect.META_VERSIONS[values[0]] if values else "authors"), names, (values[2] if values else None)
@@ -207,15 +245,15 @@ def _infer(
         raise WeightsError(f"{path}: recognised as an ESC network, but {first_line(error)}") from error
 
 
-def _check(
-    config: ESCConfig | LTEConfig, state: Mapping[str, Tensor], names: Mapping[str, str], path: Path
-) -> None:
+def _check(config: Config, state: Mapping[str, Tensor], names: Mapping[str, str], path: Path) -> None:
     """Compare all tensors with the network's parameters; `names` are ours by those in the file."""
     try:
         wanted = _fresh(config).state_dict()
     except (ValueError, TypeError, RuntimeError) as error:
         raise WeightsError(f"{path}: no network has the sizes it tells ({first_line(error)})") from error
-    theirs = {} if names.keys() == state.keys() else keys.to_official(wanted, keys.traits_of_config(config))
+    theirs: dict[str, str] = {}
+    if not isinstance(config, PeerConfig) and names.keys() != state.keys():
+        theirs = keys.to_official(wanted, keys.traits_of_config(config))
     theirs |= {ours: name for name, ours in names.items()}
     found = {
         "missing": [theirs.get(name, name) for name in wanted if name not in state],
@@ -232,8 +270,10 @@ def _check(
 
 
 def _is_plain(tensor: Tensor) -> bool:
-    """Whether a tensor holds floating-point numbers in memory."""
-    return tensor.is_floating_point() and tensor.layout == torch.strided and tensor.device.type == "cpu"
+    """Whether a tensor holds floating-point numbers in memory, and each of its own."""
+    if not tensor.is_floating_point() or tensor.layout != torch.strided or tensor.device.type != "cpu":
+        return False
+    return tensor.untyped_storage().nbytes() >= tensor.numel() * tensor.element_size()
 
 
 def _kind(tensor: Tensor) -> str:

@@ -12,10 +12,11 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from esc_sr.errors import UsageError, WeightsError
-from esc_sr.network import ESC, ESCLTE, ESCConfig, LTEConfig, encoder_config
+from esc_sr.network import ESCConfig, LTEConfig, encoder_config
+from esc_sr.peers import PeerConfig
 from esc_sr.weights import detect, keys
 from esc_sr.weights.bundle import find
-from esc_sr.weights.checkpoint import Checkpoint, describe, read, write
+from esc_sr.weights.checkpoint import Checkpoint, Config, Network, describe, read, write
 from esc_sr.weights.container import write_atomically
 
 
@@ -25,7 +26,7 @@ def convert(
     to: Literal["native", "official"] = "native",
     scale: int | None = None,
     overwrite: bool = False,
-) -> ESCConfig | LTEConfig:
+) -> Config:
     """Rewrite a checkpoint in our format or in the authors' names; every number stays as it is.
 
     Args:
@@ -70,14 +71,15 @@ def convert(
     return checkpoint.config
 
 
-def export_official(model: ESC | ESCLTE) -> dict[str, Tensor]:
+def export_official(model: Network) -> dict[str, Tensor]:
     """Give a network's parameters the names that the authors' code loads.
 
     Args:
         model: The network.
 
     Returns:
-        Tensors by the authors' names, with `to_img.MetaUpsample` where theirs has it; no copies.
+        Tensors by the authors' names, with `to_img.MetaUpsample` where theirs has it; no copies. Networks of
+        other families have those names already.
 
     Raises:
         WeightsError: The authors' code has no such network.
@@ -105,15 +107,21 @@ def starting_weights(source: str | Path, config: ESCConfig | LTEConfig) -> dict[
         of the encoder, and of new blocks only `conv_out`.
 
     Raises:
-        WeightsError: The file cannot be read, or the networks differ in more than scale and added blocks.
+        WeightsError: The file cannot be read, is of another family, or the networks differ in more than scale
+            and added blocks.
     """
     path = find(source)
     checkpoint = read(path)
-    if isinstance(checkpoint.config, LTEConfig) is not isinstance(config, LTEConfig):
-        checkpoint = _encoder(checkpoint, config)
-    elif isinstance(config, ESCConfig) and encoder_config(checkpoint.config).scale != config.scale:
+    theirs = checkpoint.config
+    if isinstance(theirs, PeerConfig):
+        raise WeightsError(
+            f"{path}: is {describe(theirs)}; only ESC and its variants are trained, from their own"
+        )
+    if isinstance(theirs, LTEConfig) is not isinstance(config, LTEConfig):
+        checkpoint = _encoder(checkpoint, encoder_config(theirs), config)
+    elif isinstance(config, ESCConfig) and encoder_config(theirs).scale != config.scale:
         checkpoint = rescale(checkpoint, config.scale, path)
-    there, deep = encoder_config(checkpoint.config).n_blocks, encoder_config(config).n_blocks
+    there, deep = encoder_config(theirs).n_blocks, encoder_config(config).n_blocks
     found = _flat(checkpoint.config) | {"n_blocks": max(there, deep)}
     differ = [
         f"{key} {found[key]} and not {value}" for key, value in _flat(config).items() if found[key] != value
@@ -124,13 +132,13 @@ def starting_weights(source: str | Path, config: ESCConfig | LTEConfig) -> dict[
     return {name: value.float() for name, value in state.items()}
 
 
-def _encoder(checkpoint: Checkpoint, config: ESCConfig | LTEConfig) -> Checkpoint:
+def _encoder(checkpoint: Checkpoint, theirs: ESCConfig, config: ESCConfig | LTEConfig) -> Checkpoint:
     """The encoder of an ESC as that of ESC+LTE, or the other way round; what follows it is left out.
 
     ESC sees pictures in 0..1 and ESC+LTE in -1..1: the first convolution is changed to give what it gave,
-    but for the outermost pixels, as both pad with zeros.
+    but for the outermost pixels, as both pad with zeros. `theirs` are the sizes of the one there is.
     """
-    wanted, theirs = encoder_config(config), encoder_config(checkpoint.config)
+    wanted = encoder_config(config)
     outer = {key: getattr(wanted, key) for key in ("scale", "skip", "upsampler", "upsampler_width")}
     encoder = replace(theirs, **outer)
     state = {
@@ -147,9 +155,9 @@ def _encoder(checkpoint: Checkpoint, config: ESCConfig | LTEConfig) -> Checkpoin
     return replace(checkpoint, config=replace(config, encoder=encoder), state=named)
 
 
-def _flat(config: ESCConfig | LTEConfig) -> dict[str, Any]:
+def _flat(config: Config) -> dict[str, Any]:
     """All sizes of a network by name, those of its encoder among them."""
-    sizes = asdict(config) | asdict(encoder_config(config))
+    sizes = asdict(config) | asdict(config.encoder if isinstance(config, LTEConfig) else config)
     return {key: value for key, value in sizes.items() if key != "encoder"}
 
 
@@ -181,9 +189,10 @@ def rescale(checkpoint: Checkpoint, scale: int, path: Path) -> Checkpoint:
         WeightsError: The network has another upsampler.
     """
     config = checkpoint.config
-    if isinstance(config, LTEConfig) or config.upsampler != "pixelshuffledirect" or config.unshuffle > 1:
+    if not isinstance(config, ESCConfig) or config.upsampler != "pixelshuffledirect" or config.unshuffle > 1:
         raise WeightsError(
-            f"{path}: is {describe(config)}; only the upsampler pixelshuffledirect goes to another scale"
+            f"{path}: is {describe(config)}; "
+            "only ESC with the upsampler pixelshuffledirect goes to another scale"
         )
     if not 1 <= scale <= 8:
         raise WeightsError(f"{path}: cannot go to scale {scale}; 1 to 8 can be made")
@@ -210,12 +219,14 @@ def resize_subpixels(value: Tensor, scale: int) -> Tensor:
     return grid.permute(0, 2, 3, 1).reshape(3 * scale**2, *value.shape[1:]).to(value.dtype)
 
 
-def official_state(config: ESCConfig | LTEConfig, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Rename tensors of our names to the authors'.
+def official_state(config: Config, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Rename tensors of our names to the authors', which those of other families have already.
 
     Raises:
         ValueError: The authors' code has no such network.
     """
+    if isinstance(config, PeerConfig):
+        return dict(state)
     network = authors_class(encoder_config(config))
     if network is None:
         raise ValueError(f"the authors' code has no {describe(config)} with these sizes; keep it native")
@@ -247,8 +258,10 @@ def authors_class(config: ESCConfig) -> str | None:
     return name if replace(config, **fixed) == config else None
 
 
-def _as_published(config: ESCConfig | LTEConfig, state: dict[str, Tensor]) -> dict[str, Any]:
+def _as_published(config: Config, state: dict[str, Tensor]) -> dict[str, Any]:
     """What the authors' checkpoints hold around the tensors."""
+    if isinstance(config, PeerConfig):
+        return {"params": state}
     if isinstance(config, ESCConfig):
         return {"params": state, "params_ema": state}
     esc = config.encoder

@@ -1,0 +1,208 @@
+"""BSRN, the blueprint separable residual network (Li et al., CVPRW 2022); names as in its checkpoints."""
+
+import re
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from esc_sr.peers.family import Family, Peer, PeerConfig, Shapes, enlargement
+
+
+@dataclass(frozen=True)
+class BSRNConfig(PeerConfig):
+    """Sizes of a BSRN; the defaults are the published ones.
+
+    Attributes:
+        scale: Enlargement, a whole number from 1.
+        dim: Channels of the features.
+        blocks: Distillation blocks.
+    """
+
+    scale: int = 2
+    dim: int = 64
+    blocks: int = 8
+
+    def __post_init__(self) -> None:
+        """Refuse sizes that no network can have.
+
+        Raises:
+            ValueError: A size is out of range.
+        """
+        if min(self.scale, self.blocks) < 1 or self.dim < 16 or self.dim % 2:
+            raise ValueError(
+                f"scale {self.scale} and {self.blocks} blocks must be at least 1, "
+                f"{self.dim} channels at least 16 and even"
+            )
+
+
+COPIES = 4
+"""How often the picture is given to the first convolution."""
+
+LEAST = 15
+"""Least side of a picture, px, of which ESA's stride and pooling leave a pixel."""
+
+
+class BlueprintConv(nn.Module):
+    """A 1x1 convolution without bias, then a depthwise 3x3 (Sec. 3.1, BSConv)."""
+
+    def __init__(self, dim: int, out: int, stride: int = 1, padding: int = 1) -> None:
+        super().__init__()
+        self.pw = nn.Conv2d(dim, out, 1, bias=False)
+        self.dw = nn.Conv2d(out, out, 3, stride, padding, groups=out)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, dim, H, W) to (B, out, H, W)."""
+        return self.dw(self.pw(x))
+
+
+class SpatialAttention(nn.Module):
+    """ESA: weighs the pixels of features by what it sees far around them (Sec. 3.2)."""
+
+    def __init__(self, dim: int) -> None:
+        super().__init__()
+        inner = dim // 4
+        self.conv1 = nn.Conv2d(dim, inner, 1)
+        self.conv_f = nn.Conv2d(inner, inner, 1)
+        self.conv2 = BlueprintConv(inner, inner, stride=2, padding=0)
+        self.conv_max = BlueprintConv(inner, inner)
+        self.conv3 = BlueprintConv(inner, inner)
+        self.conv3_ = BlueprintConv(inner, inner)
+        self.conv4 = nn.Conv2d(inner, dim, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, dim, H, W) to the same shape."""
+        narrow = self.conv1(x)
+        y = F.max_pool2d(self.conv2(narrow), kernel_size=7, stride=3)
+        y = F.gelu(self.conv3(F.gelu(self.conv_max(y))))
+        y = F.interpolate(self.conv3_(y), x.shape[2:], mode="bilinear", align_corners=False)
+        return x * torch.sigmoid(self.conv4(y + self.conv_f(narrow)))
+
+
+class ContrastAttention(nn.Module):
+    """CCA: weighs channels by their standard deviation plus mean over the whole picture (Sec. 3.2)."""
+
+    def __init__(self, dim: int) -> None:
+        super().__init__()
+        self.conv_du = nn.Sequential(
+            nn.Conv2d(dim, dim // 16, 1), nn.ReLU(), nn.Conv2d(dim // 16, dim, 1), nn.Sigmoid()
+        )
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, dim, H, W) to the same shape."""
+        variance, mean = torch.var_mean(x, (2, 3), correction=0, keepdim=True)
+        return x * self.conv_du(variance.sqrt() + mean)
+
+
+class DistillationBlock(nn.Module):
+    """ESDB: three times half of the features is set aside and the rest refined (Sec. 3.2)."""
+
+    def __init__(self, dim: int) -> None:
+        super().__init__()
+        half = dim // 2
+        self.c1_d, self.c2_d, self.c3_d = (nn.Conv2d(dim, half, 1) for _ in range(3))
+        self.c1_r, self.c2_r, self.c3_r = (BlueprintConv(dim, dim) for _ in range(3))
+        self.c4 = BlueprintConv(dim, half)
+        self.c5 = nn.Conv2d(4 * half, dim, 1)
+        self.esa = SpatialAttention(dim)
+        self.cca = ContrastAttention(dim)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, dim, H, W) to the same shape."""
+        return x + self.cca(self.esa(self._distil(x)))
+
+    def _distil(self, x: Tensor) -> Tensor:
+        """What was set aside and what is left in the end, together."""
+        aside = []
+        for distil, refine in ((self.c1_d, self.c1_r), (self.c2_d, self.c2_r), (self.c3_d, self.c3_r)):
+            aside.append(F.gelu(distil(x)))
+            x = F.gelu(refine(x) + x)
+        x = F.gelu(self.c4(x))
+        return self.c5(torch.cat([*aside, x], 1))
+
+
+class BSRN(Peer):
+    """BSRN (Sec. 3.2).
+
+    Its channel attention sees the whole picture, so that a part of it has a slightly different result. Beside
+    that, it matters little how far a part is seen beyond its edge.
+    """
+
+    reach = 8
+    exact = False
+
+    def __init__(self, config: BSRNConfig) -> None:
+        """Build it with random weights."""
+        super().__init__()
+        self.config: BSRNConfig = config
+        dim = config.dim
+        self.fea_conv = BlueprintConv(3 * COPIES, dim)
+        for number in range(1, config.blocks + 1):
+            self.add_module(f"B{number}", DistillationBlock(dim))
+        self.c1 = nn.Conv2d(config.blocks * dim, dim, 1)
+        self.c2 = BlueprintConv(dim, dim)
+        last = nn.Conv2d(dim, 3 * config.scale**2, 3, padding=1)
+        self.upsampler = nn.ModuleDict({"upsampleOneStep": nn.Sequential(last)})
+
+    @property
+    def alive(self) -> int:
+        """Measured: 8.5 times the features and 3, or the end of a large scale, two results and 2.3 times."""
+        dim = self.config.dim
+        return max(9 * dim, 6 * self.config.scale**2 + 3 * dim) + 3
+
+    def forward(self, lr: Tensor) -> Tensor:
+        """Enlarge pictures, as `Peer.forward` says.
+
+        Deviation: sides below 15 px are continued to the right and below by their last pixel, so that ESA's
+        pooling finds one; the published network has no result for these.
+        """
+        height, width = lr.shape[2:]
+        beyond = (0, max(LEAST - width, 0), 0, max(LEAST - height, 0))
+        x = F.pad(lr, beyond, mode="replicate").contiguous(memory_format=torch.channels_last)
+        shallow = f = self.fea_conv(x.repeat(1, COPIES, 1, 1))
+        sr = self.upsampler["upsampleOneStep"](self._fuse(f) + shallow)
+        return F.pixel_shuffle(sr, self.config.scale)[
+            :, :, : self.config.scale * height, : self.config.scale * width
+        ]
+
+    def _fuse(self, f: Tensor) -> Tensor:
+        """Shallow features to deep ones; c1 is added up block by block, so that not all results are kept."""
+        fused, bias = torch.zeros_like(f), self.c1.bias
+        for number, weight in enumerate(self.c1.weight.split(self.config.dim, 1), 1):
+            f = self.get_submodule(f"B{number}")(f)
+            fused, bias = fused + F.conv2d(f, weight, bias), None
+        return self.c2(F.gelu(fused))
+
+
+def recognise(shapes: Shapes) -> bool:
+    """Whether there are blocks that refine their features by blueprint convolutions."""
+    return any(re.match(r"B\d+\.c\d_r\.pw\.", name) for name in shapes)
+
+
+def infer(shapes: Shapes) -> BSRNConfig:
+    """Infer the sizes, as `Family.infer` says."""
+    in_blocks = [match[1] for name in shapes if (match := re.match(r"B(\d+)\.", name))]
+    blocks = len(set(in_blocks))
+    if len(in_blocks) < 20 * blocks:  # each has 43
+        raise ValueError(f"{blocks} blocks have no more than {len(in_blocks)} tensors")
+    channels = shapes["upsampler.upsampleOneStep.0.weight"][0]
+    return BSRNConfig(enlargement(channels), shapes["fea_conv.pw.weight"][0], blocks)
+
+
+def describe(config: BSRNConfig) -> str:
+    """Say in a few words what network this is."""
+    usual = config == BSRNConfig(config.scale)
+    return f"BSRN x{config.scale}" + ("" if usual else f" of {config.dim} channels, {config.blocks} blocks")
+
+
+FAMILY = Family(
+    kind="bsrn",
+    name="BSRN",
+    config=BSRNConfig,
+    network=BSRN,
+    recognise=recognise,
+    infer=infer,
+    describe=describe,
+    published={BSRNConfig(scale): "bsrn" for scale in (2, 3, 4)},
+)
