@@ -147,7 +147,7 @@ class BSRN(Peer):
 
     @property
     def alive(self) -> int:
-        """Measured: 8.5 times the features and 3, or the end of a large scale, two results and 2.3 times."""
+        """Measured: 8.5 for each channel or, at a large scale, two results and 2.3 for each; and 3 more."""
         dim = self.config.dim
         return max(9 * dim, 6 * self.config.scale**2 + 3 * dim) + 3
 
