@@ -3,7 +3,7 @@
 import numpy as np
 import torch
 
-from esc_sr.data.degrade import Degradation
+from esc_sr.data.degrade import Degradation, sharpen
 from esc_sr.data.degraded import degrade_batches
 from esc_sr.data.pool import PairPool
 from esc_sr.data.smooth import draw_smooth
@@ -30,6 +30,32 @@ def test_both_sizes_show_the_same() -> None:
 def test_one_generator_gives_one_picture() -> None:
     one, two = (draw_smooth(np.random.default_rng(5), 16, 2) for _ in range(2))
     assert all(np.array_equal(a, b) for a, b in zip(one, two, strict=True))
+
+
+def test_a_teacher_answers_degraded_pictures_and_hr_the_clean_ones() -> None:
+    pixels = torch.randint(0, 256, (8, 64, 64, 3), dtype=torch.uint8)
+
+    def batch(clean: float) -> tuple[torch.Tensor, torch.Tensor]:
+        return next(
+            degrade_batches(
+                iter([(pixels,)]),
+                Degradation(scale=4, clean=clean),
+                patch=16,
+                pool=PairPool(8),
+                device=torch.device("cpu"),
+                seed=1,
+                teach=lambda lr, hr: torch.full_like(hr, 0.5),
+            )
+        )
+
+    (none, half), (some, mixed) = batch(0.0), batch(0.5)
+    assert (half == 0.5).all()
+    taught = (mixed == 0.5).flatten(1).all(1)
+    assert 0 < taught.sum() < 8
+    hr = sharpen(pixels.permute(0, 3, 1, 2).float() / 255)
+    assert torch.equal(mixed[~taught], hr[~taught])
+    assert torch.equal(some[taught], none[taught])
+    assert (some[~taught] - resize(hr[~taught], (16, 16)).clamp(0, 1)).abs().max() < 0.51 / 255
 
 
 def test_degraded_batches_hold_clean_smooth_crops() -> None:

@@ -170,10 +170,30 @@ def degrade(hr: Tensor, settings: Degradation, generator: torch.Generator) -> Te
         x = filter_each(_resize(x, (height, width), generator), kernels)
         if not sinc_last:
             x = _compress(x, settings.second, generator)
-        if settings.clean:
-            is_clean = chance(settings.clean, len(x), generator)
-            x = torch.where(_each(is_clean, x).bool(), resize(source, (height, width)), x)
-        return (x * 255).round().clamp(0, 255) / 255
+    return leave_clean(_in_steps(x), source, settings.clean, generator)[0]
+
+
+def leave_clean(lr: Tensor, hr: Tensor, share: float, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+    """Put the reduced HR picture in the place of some degraded ones.
+
+    Args:
+        lr: (B, 3, h, w), 0..1.
+        hr: (B, 3, H, W), 0..1, as `sharpen` returns it where LR is to be of that.
+        share: Probability of each.
+        generator: Source of randomness, of which nothing is drawn for 0.
+
+    Returns:
+        (B, 3, h, w) in steps of 1/255, and which are clean, (B, 1, 1, 1) bool.
+    """
+    is_clean = _each(chance(share, len(lr), generator) if share else lr.new_zeros(len(lr)), lr).bool()
+    if not share:
+        return lr, is_clean
+    return torch.where(is_clean, _in_steps(resize(hr, (lr.shape[2], lr.shape[3]))), lr), is_clean
+
+
+def _in_steps(x: Tensor) -> Tensor:
+    """Rounded and clipped to what 8 bits hold."""
+    return (x * 255).round().clamp(0, 255) / 255
 
 
 def sharpen(x: Tensor, weight: float = 0.5, radius: int = 50, threshold: float = 10.0) -> Tensor:

@@ -1,13 +1,14 @@
 """LR/HR pairs of the real-world recipes: crops, degraded in batches and mixed over time (Supp. 6.3)."""
 
 from collections.abc import Callable, Iterable, Iterator
+from dataclasses import replace
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from esc_sr.data.degrade import Degradation, degrade, sharpen
+from esc_sr.data.degrade import Degradation, degrade, leave_clean, sharpen
 from esc_sr.data.pairs import Pair, turn
 from esc_sr.data.pool import PairPool, crop_pairs
 from esc_sr.data.smooth import draw_smooth
@@ -47,7 +48,8 @@ def degrade_batches(
         start: the step of the first batch.
         rank: of this process.
         flat: probability that a crop is drawn by `draw_smooth` instead.
-        teach: gives the target for LR and sharpened HR, both (batch, 3, height, width).
+        teach: gives the target for degraded LR and sharpened HR, both (batch, 3, height, width). LR that is
+            left clean keeps sharpened HR.
 
     Yields:
         lr (batch, 3, patch, patch) and hr (batch, 3, scale*patch, scale*patch), float32, 0..1; hr is not
@@ -57,8 +59,14 @@ def degrade_batches(
         (mixed,) = np.random.SeedSequence((seed, step, rank)).generate_state(1, np.uint64)
         generator = torch.Generator(device).manual_seed(int(mixed))
         hr = to_network(pixels, device)
-        lr = degrade(hr, settings, generator)
-        target = teach(lr, sharpen(hr)) if teach else hr
+        target = hr
+        if teach:
+            wanted = sharpen(hr) if settings.sharpen else hr
+            lr = degrade(hr, replace(settings, clean=0.0), generator)
+            lr, is_clean = leave_clean(lr, wanted, settings.clean, generator)
+            target = torch.where(is_clean, wanted, teach(lr, wanted))
+        else:
+            lr = degrade(hr, settings, generator)
         lr, hr = pool.exchange(*crop_pairs(lr, target, patch, generator), generator)
         yield _flatten_some(lr, hr, flat, np.random.default_rng((seed, step, rank))) if flat else (lr, hr)
 

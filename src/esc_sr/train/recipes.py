@@ -44,6 +44,7 @@ class Recipe:
         clean: of `REAL` only: probability that an LR picture is reduced by bicubic and nothing else.
         flat: probability that a crop is flat or smooth and drawn, not of a picture; not for `arbitrary`.
         teacher_share: what the teacher's picture counts in the target, the rest is HR; where there is one.
+            LR that is left `clean` has HR.
         weights: of `real-gan` only: what `loss`, perceptual and adversarial loss count.
         clip: largest norm of the network's gradient, longer ones are shortened; 0 for any.
         accumulate: parts that a batch is worked through in, to save memory; the step is the same.
