@@ -45,4 +45,5 @@ def test_command_compares_backends(tmp_path: Path, monkeypatch: pytest.MonkeyPat
         assert naive["speedup"] == 1
         assert sdpa["speedup"] == pytest.approx(naive["median_ms"] / sdpa["median_ms"])
         assert sdpa["it_per_s"] == pytest.approx(1000 / sdpa["median_ms"])
+        assert sdpa["px_per_s"] == pytest.approx(sdpa["it_per_s"] * sdpa["batch"] * sdpa["patch"] ** 2)
         assert sdpa["problem"] is None

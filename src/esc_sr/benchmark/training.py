@@ -92,14 +92,16 @@ def training(
     """Measure training steps, as `measure` says, and compare backends.
 
     Returns:
-        A document: environment, rule, and a row per case with it_per_s, steps per second by the median; and
-        speedup, over the naive backend where that was measured; each None where it is not known.
+        A document: environment, rule, and a row per case with it_per_s, steps per second by the median;
+        px_per_s, LR pixels per second; and speedup, over the naive backend where that was measured; each None
+        where it is not known.
     """
     with tuned():
         facts = environment(device)
     rows = measure(cases, device, rule, report)
     for row in rows:
         row["it_per_s"] = 1e3 / row["median_ms"] if row["median_ms"] else None
+        row["px_per_s"] = row["it_per_s"] and row["it_per_s"] * row["batch"] * row["patch"] ** 2
     for row in rows:
         naive = next(
             (r["it_per_s"] for r in rows if r["backend"] == "naive" and _work(r) == _work(row)), None

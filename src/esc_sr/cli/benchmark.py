@@ -217,7 +217,7 @@ def training(
     ]
     with _status() as report:
         found = trainings.training(cases, where, Rule.of(where, runs), report)
-    shown = _table("network", "scale", "batch", "patch", *_COSTS, "it/s", "faster")
+    shown = _table("network", "scale", "batch", "patch", *_COSTS, "it/s", "LR px/s", "faster")
     for row in found["rows"]:
         shown.add_row(
             row["model"],
@@ -226,6 +226,7 @@ def training(
             str(row["patch"]),
             *_costs(row),
             f"{row['it_per_s']:.3g}" if row["it_per_s"] else "-",
+            f"{row['px_per_s']:,.0f}" if row["px_per_s"] else "-",
             f"{row['speedup']:.1f}x" if row["speedup"] else "-",
         )
     _show(shown)
