@@ -9,12 +9,21 @@ import torch
 from numpy.typing import NDArray
 
 from esc_sr import Upscaler, upscale, weights
-from esc_sr.network import ESC, encoder_config
+from esc_sr.network import ESC, ESCLTE, encoder_config
 from esc_sr.resize import resize
 from esc_sr.upscale.frame import FRAME
 
 NAMES = [name for name, _, _ in weights.bundled()]
-TINTED = {"esc-light-x3", "esc-light-x4", "esc-x2", "esc-x4", "esc-fp-x2", "esc-fp-x4", "esc-lte", "esc-real-x4"}
+TINTED = {
+    "esc-light-x3",
+    "esc-light-x4",
+    "esc-x2",
+    "esc-x4",
+    "esc-fp-x2",
+    "esc-fp-x4",
+    "esc-lte",
+    "esc-real-x4",
+}
 """Trained on crops of one window, without smooth ones; to be trained on."""
 
 GREYS = [(level,) * 3 for level in (0, 64, 128, 235, 255)]
@@ -50,6 +59,7 @@ def sky(side: int) -> NDArray[np.float64]:
 @cache
 def enlarged_sky(name: str) -> Sky:
     network = weights.load(name)
+    assert isinstance(network, ESC | ESCLTE)
     window = encoder_config(network.config).window
     picture = sky(SIDE).astype(np.float32)
     result = upscale(picture, network, scale=network.config.scale if isinstance(network, ESC) else 2)

@@ -32,7 +32,9 @@ Names = Annotated[
 Scales = Annotated[list[int] | None, typer.Option("-s", "--scale", help="Enlargement; may be repeated.")]
 Backends = Annotated[
     list[str] | None,
-    typer.Option("--backend", metavar="auto|naive|sdpa|flex", help="Of self-attention; may be repeated."),
+    typer.Option(
+        "--backend", metavar="auto|naive|sdpa|flex|native", help="Of self-attention; may be repeated."
+    ),
 ]
 Precision = Annotated[
     str, typer.Option(metavar="fp32|bf16|fp16", help="Of the arithmetic, as in esc-sr upscale.")
@@ -153,7 +155,7 @@ def attention(
     threads: Threads = None,
     json: Json = None,
 ) -> None:
-    """Compare the backends of self-attention, as Table 1: naive and sdpa, on CUDA flex as well.
+    """Compare the backends of self-attention, as Table 1: naive, sdpa, and flex on CUDA or native on a CPU.
 
     Measured is the whole layer, with the 1x1 convolutions before and after.
     """
@@ -202,7 +204,7 @@ def training(
     threads: Threads = None,
     json: Json = None,
 ) -> None:
-    """Time training steps in turns, and measure their peak memory: naive against sdpa, on CUDA flex as well.
+    """Time training steps in turns, and measure their peak memory, by backend as in attention.
 
     Without options: a step of esc-light x2.
     """
@@ -281,9 +283,8 @@ def _costs(row: dict[str, Any]) -> list[str]:
 
 def _compared(backends: list[str] | None, device: torch.device) -> list[str]:
     """The backends to set side by side: those wished for, or all that are worth it there."""
-    everywhere = ["naive", "sdpa"]
     return latencies.resolve(
-        backends or ([*everywhere, "flex"] if device.type == "cuda" else everywhere), device
+        backends or ["naive", "sdpa", "flex" if device.type == "cuda" else "auto"], device
     )
 
 
