@@ -24,23 +24,22 @@ def test_a_run_is_a_step(case: TrainingCase) -> None:
     assert 0 < first["l1"] < 1 and second["l1"] != first["l1"]  # the same batch, other weights
 
 
+WAYS = ("naive", "sdpa")
+
+
 def test_command_compares_backends(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def here(case: measure.Case, device: torch.device) -> dict[str, Any]:
         return measure.memory(case, str(device), torch.get_num_threads())
 
     monkeypatch.setattr(measure, "_in_child", here)
     target = tmp_path / "t.json"
-    options = ("--batch", "1", "--batch", "2", "--patch", "8", "--runs", "2", "--device", "cpu")
+    backends = [word for way in WAYS for word in ("--backend", way)]
+    options = (*backends, "--batch", "1", "--batch", "2", "--patch", "8", "--runs", "2", "--device", "cpu")
     result = CliRunner().invoke(app, ["benchmark", "training", *options, "--json", str(target)])
     assert result.exit_code == 0, result.output
     assert "esc-light" in result.stdout and "forward, backward, optimizer" in result.stdout
     rows = record.load(target)["rows"]
-    assert [(row["batch"], row["backend"]) for row in rows] == [
-        (1, "naive"),
-        (1, "sdpa"),
-        (2, "naive"),
-        (2, "sdpa"),
-    ]
+    assert [(row["batch"], row["backend"]) for row in rows] == [(n, way) for n in (1, 2) for way in WAYS]
     for naive, sdpa in (rows[:2], rows[2:]):
         assert naive["speedup"] == 1
         assert sdpa["speedup"] == pytest.approx(naive["median_ms"] / sdpa["median_ms"])

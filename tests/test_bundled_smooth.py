@@ -14,16 +14,7 @@ from esc_sr.resize import resize
 from esc_sr.upscale.frame import FRAME
 
 NAMES = [name for name, _, _ in weights.bundled()]
-TINTED = {
-    "esc-light-x3",
-    "esc-light-x4",
-    "esc-x2",
-    "esc-x4",
-    "esc-fp-x2",
-    "esc-fp-x4",
-    "esc-lte",
-    "esc-real-x4",
-}
+TINTED = {"esc-x2", "esc-x4", "esc-fp-x2", "esc-fp-x4", "esc-lte", "esc-real-x4"}
 """Trained on crops of one window, without smooth ones; to be trained on."""
 
 GREYS = [(level,) * 3 for level in (0, 64, 128, 235, 255)]
