@@ -25,6 +25,7 @@ from esc_sr.train import checkpoint
 from esc_sr.train.keeper import Habits
 from esc_sr.train.loop import train
 from esc_sr.train.losses import Distance
+from esc_sr.train.optimizer import MuonAdamW
 from esc_sr.train.recipes import classic
 from esc_sr.train.run import run
 from esc_sr.train.schedule import Budget
@@ -65,17 +66,21 @@ def queries(share: tuple[int, int]) -> Iterator[Batch]:
         yield lr, points, torch.full_like(points, 0.1), hr[:, :, 0, :5].transpose(1, 2)
 
 
-def make_state(rank: int, lte: bool = False) -> checkpoint.State:
+def make_state(rank: int, case: str) -> checkpoint.State:
     """A run before its first step; only the first process has the right weights of the network."""
     torch.manual_seed(0)
     objective = Judging()
     torch.manual_seed(rank)
     model: nn.Module = nn.Sequential(nn.Conv2d(3, 12, 3, padding=1), nn.PixelShuffle(2))
-    if lte:
+    if case == "lte":
         encoder = ESCConfig(2, 8, pdim=4, n_blocks=1, n_convattn=1, window=8, heads=1)
         model, objective = ESCLTE(LTEConfig(encoder, hidden=8, mlp=(8,))), Distance()  # type: ignore[assignment]
-    parameters = [*model.parameters(), *objective.parameters()]
-    optimizer = torch.optim.AdamW(parameters, lr=RECIPE.lr, weight_decay=0, fused=True)
+    first, *others = [*model.parameters(), *objective.parameters()]
+    optimizer: torch.optim.Optimizer
+    if case == "muon":
+        optimizer = MuonAdamW([first], others, share=2.0, lr=RECIPE.lr, weight_decay=0)
+    else:
+        optimizer = torch.optim.AdamW([first, *others], lr=RECIPE.lr, weight_decay=0, fused=True)
     ema = deepcopy(model).requires_grad_(False)
     return checkpoint.State(model, ema, objective, optimizer)
 
@@ -83,7 +88,7 @@ def make_state(rank: int, lte: bool = False) -> checkpoint.State:
 def go(out: Path, case: str, team: Team, given: Iterator[Batch], steps: int = 4) -> dict[str, Any]:
     """Train, and tell what came of it."""
     (out / case).mkdir(exist_ok=True)
-    state = make_state(team.rank, lte=case == "lte")
+    state = make_state(team.rank, case)
     records: list[Mapping[str, Any]] = []
     finished = train(
         state,
@@ -131,6 +136,7 @@ def work(rank: int, port: int, out: Path) -> None:
         with team.connected(torch.device("cpu")):
             results["plain"] = go(out, "plain", team, noise(share))
             results["lte"] = go(out, "lte", team, queries(share), steps=2)
+            results["muon"] = go(out, "muon", team, noise(share))
             results["poison"] = go(out, "poison", team, noise(share, poison))
             results["stop"] = go(out, "stop", team, noise(share, stop))
             torch.save(results, out / f"{rank}.pt")
@@ -166,7 +172,7 @@ def assert_same_weights(a: dict[str, Any], b: dict[str, Any], rtol: float, atol:
         torch.testing.assert_close(a[part], b[part], rtol=rtol, atol=atol)
 
 
-@pytest.mark.parametrize(("case", "steps"), [("plain", 4), ("lte", 2)])
+@pytest.mark.parametrize(("case", "steps"), [("plain", 4), ("lte", 2), ("muon", 4)])
 def test_losses_and_weights_are_those_of_one_process(
     ranks: list[dict[str, Any]], tmp_path: Path, case: str, steps: int
 ) -> None:
