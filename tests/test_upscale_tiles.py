@@ -90,7 +90,7 @@ def test_tiles_are_the_last_resort_and_announced(monkeypatch: pytest.MonkeyPatch
     heard: list[float] = []
     sr = [upscaler.upscale(pixels), upscaler.upscale(pixels, heard.append)]
     assert heard == sorted(heard) and len(heard) > 100 and heard[-1] == pytest.approx(1)
-    assert told == ["140 x 300 in blended tiles of 64 x 64, approximately, about 4 MiB of 4 MiB"]
+    assert told == ["140 x 300 in blended tiles of 56 x 56, approximately, about 4 MiB of 4 MiB"]
     assert notices == [
         "140 x 300: too little memory and disk for the exact result; done in blended tiles, approximately"
     ]

@@ -140,7 +140,7 @@ def plan_memory(
     fold, pixels = config.unshuffle, batch * height * width
     disk = free_disk() if disk is None else disk
     maps = int((2 + config.pdim / config.dim) * config.dim * pixels * task.map_bytes) // fold**2
-    held = _FLOATS * _input_copies(network) * 3 * pixels + (task.held if device.type == "cpu" else 0)
+    held = _FLOATS * _input_copies(network, task.frame) * 3 * pixels + (task.held if device.type == "cpu" else 0)
     row = (
         _scratch(config) * task.map_bytes * batch * (max(width, height) if task.turned else width) // fold**2
     )
@@ -227,6 +227,6 @@ def _tile_need(config: ESCConfig, task: Task, tile: int) -> int:
     return batch * ((maps + band) * task.map_bytes // config.unshuffle**2 + result * _FLOATS)
 
 
-def _input_copies(network: ESC | ESCLTE) -> int:
-    """Pictures of the input's size in floats: itself, and one that is folded or brought to -1..1."""
-    return 2 if isinstance(network, ESCLTE) or network.config.unshuffle > 1 else 1
+def _input_copies(network: ESC | ESCLTE, frame: int) -> int:
+    """Pictures of the input's size in floats: itself, in its frame, and folded or brought to -1..1."""
+    return 1 + (frame > 0) + (isinstance(network, ESCLTE) or network.config.unshuffle > 1)
