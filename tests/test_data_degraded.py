@@ -70,3 +70,20 @@ def test_validation_pairs_are_the_same_every_time_and_differ_from_each_other() -
         assert np.array_equal(one.hr, tiles[0].pixels[:40, :40])
         assert np.array_equal(one.lr, other.lr)
     assert not np.array_equal(first[0].lr, first[1].lr)
+
+
+def test_degrading_now_and_then_draws_from_the_pool_in_between() -> None:
+    pixels = torch.randint(0, 256, (2, 48, 48, 3), dtype=torch.uint8)
+    pool = PairPool(4)
+    settings = Degradation(scale=4)
+    batches = degrade_batches(
+        iter([(pixels,)] * 8), settings, patch=8, pool=pool, device=CPU, seed=1, redraw=3
+    )
+    states = []
+    for _ in batches:
+        states.append(pool.state_dict()["lr"].clone())
+    changed = [
+        not torch.equal(a, b) if a.shape == b.shape else True
+        for a, b in zip(states, states[1:], strict=False)
+    ]
+    assert changed == [True, False, True, False, False, True, False]  # full after two, then at steps 3 and 6

@@ -70,3 +70,20 @@ def test_crops_of_a_pair_show_the_same_place() -> None:
         torch.testing.assert_close(low.repeat_interleave(4, 2).repeat_interleave(4, 3), high)
         corners.add(int(low[0, 0, 0, 0]))
     assert corners == {7 * row + column for row in range(3) for column in range(5)}
+
+
+def test_pairs_are_drawn_again_and_stay() -> None:
+    pool = PairPool(4)
+    generator = torch.Generator().manual_seed(0)
+    pairs = torch.arange(4).view(4, 1, 1, 1).expand(4, 3, 2, 2) / 255
+    assert not pool.is_full
+    pool.exchange(pairs, 10 * pairs, generator)
+    assert pool.is_full
+    seen = set()
+    for _ in range(8):
+        lr, hr = pool.draw(3, generator)
+        assert torch.equal(hr, 10 * lr)
+        numbers = (lr[:, 0, 0, 0] * 255).round().int().tolist()
+        assert len(set(numbers)) == 3
+        seen |= set(numbers)
+    assert seen == {0, 1, 2, 3}

@@ -32,6 +32,7 @@ def degrade_batches(
     seed: int,
     start: int = 0,
     rank: int = 0,
+    redraw: int = 1,
     flat: float = 0.0,
     teach: Callable[[Tensor, Tensor], Tensor] | None = None,
 ) -> Iterator[tuple[Tensor, Tensor]]:
@@ -47,6 +48,8 @@ def degrade_batches(
         seed: with step and rank, the source of all randomness.
         start: the step of the first batch.
         rank: of this process.
+        redraw: steps from one degraded batch to the next; in between, pairs are drawn from the pool, once it
+            is full.
         flat: probability that a crop is drawn by `draw_smooth` instead.
         teach: gives the target for degraded LR and sharpened HR, both (batch, 3, height, width). LR that is
             left clean keeps sharpened HR.
@@ -58,17 +61,27 @@ def degrade_batches(
     for step, (pixels,) in enumerate(crops, start):
         (mixed,) = np.random.SeedSequence((seed, step, rank)).generate_state(1, np.uint64)
         generator = torch.Generator(device).manual_seed(int(mixed))
-        hr = to_network(pixels, device)
-        target = hr
-        if teach:
-            wanted = sharpen(hr) if settings.sharpen else hr
-            lr = degrade(hr, replace(settings, clean=0.0), generator)
-            lr, is_clean = leave_clean(lr, wanted, settings.clean, generator)
-            target = torch.where(is_clean, wanted, teach(lr, wanted))
+        if pool.is_full and step % redraw:
+            lr, hr = pool.draw(len(pixels), generator)
         else:
-            lr = degrade(hr, settings, generator)
-        lr, hr = pool.exchange(*crop_pairs(lr, target, patch, generator), generator)
+            lr, hr = _degraded(to_network(pixels, device), settings, teach, generator)
+            lr, hr = pool.exchange(*crop_pairs(lr, hr, patch, generator), generator)
         yield _flatten_some(lr, hr, flat, np.random.default_rng((seed, step, rank))) if flat else (lr, hr)
+
+
+def _degraded(
+    hr: Tensor,
+    settings: Degradation,
+    teach: Callable[[Tensor, Tensor], Tensor] | None,
+    generator: torch.Generator,
+) -> tuple[Tensor, Tensor]:
+    """LR, and what it should become: HR, or what a teacher makes of LR."""
+    if teach is None:
+        return degrade(hr, settings, generator), hr
+    wanted = sharpen(hr) if settings.sharpen else hr
+    lr = degrade(hr, replace(settings, clean=0.0), generator)
+    lr, is_clean = leave_clean(lr, wanted, settings.clean, generator)
+    return lr, torch.where(is_clean, wanted, teach(lr, wanted))
 
 
 def _flatten_some(

@@ -28,17 +28,31 @@ class PairPool:
             lr and hr of the same shapes, float32.
         """
         new_lr, new_hr = _to_bytes(lr), _to_bytes(hr)
-        if len(self._lr) < self.size:
+        if not self.is_full:
             full = len(self._lr) > 0
             self._lr = torch.cat((self._lr.to(lr.device), new_lr)) if full else new_lr
             self._hr = torch.cat((self._hr.to(hr.device), new_hr)) if full else new_hr
             return lr, hr
         self._lr, self._hr = self._lr.to(lr.device), self._hr.to(hr.device)
-        order = torch.randperm(len(self._lr), generator=generator, device=generator.device)
-        places = order[: len(lr)].to(lr.device)
+        places = self._places(len(lr), generator)
         old = self._lr[places].float() / 255, self._hr[places].float() / 255
         self._lr[places], self._hr[places] = new_lr, new_hr
         return old
+
+    @property
+    def is_full(self) -> bool:
+        """Whether as many pairs are there as are to be kept."""
+        return len(self._lr) >= self.size
+
+    def draw(self, count: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+        """Give random pairs of a full pool, which stay in it, as `exchange` does."""
+        places = self._places(count, generator)
+        return self._lr[places].float() / 255, self._hr[places].float() / 255
+
+    def _places(self, count: int, generator: torch.Generator) -> Tensor:
+        """Where some random pairs are, each once."""
+        order = torch.randperm(len(self._lr), generator=generator, device=generator.device)
+        return order[:count].to(self._lr.device)
 
     def state_dict(self) -> dict[str, Tensor]:
         """The pairs held, for a checkpoint: lr (N, 3, h, w) and hr (N, 3, H, W), uint8, N from 0."""

@@ -113,6 +113,7 @@ def stream(
         seed=recipe.seed,
         start=start,
         rank=share[0],
+        redraw=recipe.redraw,
         flat=recipe.flat,
         teach=teacher.answer if teacher else None,
     )

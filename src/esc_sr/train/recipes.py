@@ -41,6 +41,7 @@ class Recipe:
         queries: of `arbitrary` only: points per crop at which colours are compared.
         context: of `REAL` only: side of the LR pictures that crops are cut out of after degradation, px.
         pool: of `REAL` only: pairs of earlier batches kept to mix degradations.
+        redraw: of `REAL` only: steps from one degraded batch to the next; in between, pairs are of the pool.
         clean: of `REAL` only: probability that an LR picture is reduced by bicubic and nothing else.
         flat: probability that a crop is flat or smooth and drawn, not of a picture; not for `arbitrary`.
         teacher_share: what the teacher's picture counts in the target, the rest is HR; where there is one.
@@ -69,6 +70,7 @@ class Recipe:
     queries: int = 0
     context: int = 0
     pool: int = 0
+    redraw: int = 1
     clean: float = 0.0
     flat: float = 0.0
     teacher_share: float = 1.0
@@ -113,6 +115,7 @@ class Recipe:
                 f"at least the patch of {self.patch}",
             ),
             "pool": (self.name not in REAL or self.pool >= 1, "at least 1"),
+            "redraw": (self.redraw >= 1, "at least 1"),
             "clean": (0 <= self.clean <= 1, "from 0 to 1"),
             "flat": (0 <= self.flat <= (self.name != "arbitrary"), "from 0 to 1, and 0 for arbitrary"),
             "teacher_share": (0 <= self.teacher_share <= 1, "from 0 to 1"),
@@ -239,7 +242,7 @@ def small(recipe: Recipe, window: int) -> Recipe:
         flat=0.0 if recipe.name == "arbitrary" else 0.1,
     )
     if recipe.name in REAL:
-        return replace(short, context=max(80, short.patch), pool=60, clean=0.2)
+        return replace(short, context=max(80, short.patch), pool=180, redraw=4, clean=0.25)
     return short
 
 

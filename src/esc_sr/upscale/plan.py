@@ -140,7 +140,9 @@ def plan_memory(
     fold, pixels = config.unshuffle, batch * height * width
     disk = free_disk() if disk is None else disk
     maps = int((2 + config.pdim / config.dim) * config.dim * pixels * task.map_bytes) // fold**2
-    held = _FLOATS * _input_copies(network, task.frame) * 3 * pixels + (task.held if device.type == "cpu" else 0)
+    held = _FLOATS * _input_copies(network, task.frame) * 3 * pixels + (
+        task.held if device.type == "cpu" else 0
+    )
     row = (
         _scratch(config) * task.map_bytes * batch * (max(width, height) if task.turned else width) // fold**2
     )
