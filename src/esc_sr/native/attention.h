@@ -1,8 +1,8 @@
 // Window attention with relative position bias, softmax(q k^T / sqrt(d) + bias) v, and its gradients.
 //
-// A vector holds the scores of kLanes queries with one key: sums over keys stay in their lanes, and the bias of
-// neighbouring queries lies side by side in the table turned around. Scores are to the base 2. Everything is done
-// for kQueries queries and kKeys keys at a time, which stay in the nearest cache.
+// A vector holds the scores of kLanes queries with one key: sums over keys stay in their lanes, and the biases
+// of neighbouring queries lie side by side in the table turned around. Scores are to the base 2: weights are
+// 2^score. All is done for kQueries queries and kKeys keys at a time, which stay in the nearest cache.
 #pragma once
 
 #include "levels.h"
@@ -20,8 +20,8 @@ ESC_INLINE float* at(const View& x, int64_t window, int64_t head) {
     return x.data + window * x.window + head * x.head;
 }
 
-// Where the biases of the queries in one vector lie: a run for each row of the window that they are in. The bias of
-// lane l with key (r, c) is table[run[i] + l - key], key = r * (2 side - 1) + c.
+// Where the biases of the queries in one vector lie: a run for each row of the window that they are in. That
+// of lane l, if it is inside run i, with key (r, c) is table[run[i] + l - key], key = r * (2 side - 1) + c.
 struct Lanes {
     int64_t runs;
     int64_t run[kLanes];
@@ -67,93 +67,88 @@ struct Work {
     }
 
     void find_lanes(int64_t first) {
+        int64_t i = least(first, n - 1) / side, j = least(first, n - 1) % side;
         for (int64_t v = 0; v < kVectors; v++) {
             Lanes& x = lanes[v];
             x.runs = 0;
-            for (int64_t l = 0; l < kLanes; l++) {
-                const int64_t query = first + v * kLanes + l, i = least(query, n - 1) / side, j = least(query, n - 1) % side;
-                if (l == 0 || (j == 0 && query < n)) {
+            for (int64_t l = 0; l < kLanes; l++, first++) {
+                if (l == 0 || (j == 0 && first < n)) {
                     x.inside[x.runs] = Ints{};
                     x.run[x.runs++] = kLanes + 2 * side * (side - 1) + i * span + j - l;
                 }
-                if (query < n) x.inside[x.runs - 1][l] = -1;
+                if (first >= n) continue;
+                x.inside[x.runs - 1][l] = -1;
+                if (++j == side && first < n - 1) i++, j = 0;
             }
         }
     }
 };
 
-ESC_INLINE Vec bias(const Work& w, const Lanes& lanes, int64_t key) {
-    Vec x = load(w.table + lanes.run[0] - key);
-    for (int64_t i = 1; i < lanes.runs; i++) x = lanes.inside[i] ? load(w.table + lanes.run[i] - key) : x;
+ESC_INLINE Vec bias(const float* table, const Lanes& lanes, int64_t key) {
+    Vec x = load(table + lanes.run[0] - key);
+    for (int64_t i = 1; i < lanes.runs; i++) x = lanes.inside[i] ? load(table + lanes.run[i] - key) : x;
     return x;
+}
+
+ESC_INLINE void biases(const Work& w, int64_t key, Vec (&to)[kTile][kVectors]) {
+    ESC_EACH(i, kTile) ESC_EACH(v, kVectors) to[i][v] = bias(w.table, w.lanes[v], w.key[key + i]);
+}
+
+// Give keys that are not there a score that vanishes.
+ESC_INLINE void drop(Vec (&scores)[kTile][kVectors], int64_t there) {
+    ESC_EACH(i, kTile) ESC_EACH(v, kVectors)
+        if (i >= there) scores[i][v] = splat(-1e30f);
 }
 
 // (keys, width) to tiles of kTile keys, (width, kTile) each; what is not there is 0.
 void pack_tiles(const Work& w, const View& x, const float* from, float* to) {
-    for (int64_t first = 0; first < w.keys; first += kTile, to += kTile * w.chunked)
-        for (int64_t d = 0; d < w.chunked; d++)
-            for (int64_t i = 0; i < kTile; i++)
-                to[d * kTile + i] =
-                    first + i < w.n && d < w.width ? from[(first + i) * x.pixel + d * x.width] : 0.f;
+    if (w.keys > w.n || w.chunked > w.width) memset(to, 0, sizeof(float) * w.keys * w.chunked);
+    for (int64_t key = 0; key < w.n; key += kTile, from += kTile * x.pixel, to += kTile * w.chunked)
+        copy(to, 1, kTile, from, x.pixel, x.width, least(kTile, w.n - key), w.width, 1);
 }
 
 // kQueries of (queries, width) to (width, kQueries), and to rows (kQueries, padded) where wanted.
-void pack_queries(const Work& w, const View& x, const float* from, int64_t first, float scale, float* to, float* rows) {
+void pack_queries(const Work& w, const View& x, const float* from, int64_t first, float scale, float* to,
+                  float* rows) {
     const int64_t count = least(kQueries, w.n - first);
     from += first * x.pixel;
     if (count < kQueries) memset(to, 0, sizeof(float) * kQueries * w.chunked);
-    for (int64_t d = 0; d < w.width; d++)
-        for (int64_t l = 0; l < count; l++) to[d * kQueries + l] = from[l * x.pixel + d * x.width] * scale;
+    copy(to, 1, kQueries, from, x.pixel, x.width, count, w.width, scale);
     if (!rows) return;
-    memset(rows, 0, sizeof(float) * kQueries * w.padded);
-    for (int64_t l = 0; l < count; l++)
-        for (int64_t d = 0; d < w.width; d++) rows[l * w.padded + d] = from[l * x.pixel + d * x.width];
+    if (count < kQueries || w.padded > w.width) memset(rows, 0, sizeof(float) * kQueries * w.padded);
+    copy(rows, w.padded, 1, from, x.pixel, x.width, count, w.width, 1);
 }
 
 // The other way: (width, kQueries) to kQueries of (queries, width).
-void unpack_queries(const Work& w, const View& x, float* to, int64_t first, const float* from) {
-    const int64_t count = least(kQueries, w.n - first);
+void unpack_queries(const Work& w, const View& x, float* to, int64_t first, float scale, const float* from) {
     to += first * x.pixel;
-    for (int64_t l = 0; l < count; l++)
-        for (int64_t d = 0; d < w.width; d++) to[l * x.pixel + d * x.width] = from[d * kQueries + l];
+    copy(to, x.width, x.pixel, from, kQueries, 1, w.width, least(kQueries, w.n - first), scale);
 }
 
 // acc += x y^T: x (width, kQueries), y one tile (width, kTile).
 ESC_INLINE void multiply(Vec (&acc)[kTile][kVectors], const float* x, const float* y, int64_t width) {
     for (int64_t d = 0; d < width; d++, x += kQueries, y += kTile) {
         Vec in[kVectors];
-#pragma GCC unroll 8
-        for (int v = 0; v < kVectors; v++) in[v] = load(x + v * kLanes);
-#pragma GCC unroll 16
-        for (int i = 0; i < kTile; i++)
-#pragma GCC unroll 8
-            for (int v = 0; v < kVectors; v++) acc[i][v] += in[v] * y[i];
+        ESC_EACH(v, kVectors) in[v] = load(x + v * kLanes);
+        ESC_EACH(i, kTile) ESC_EACH(v, kVectors) acc[i][v] += in[v] * y[i];
     }
 }
 
 // sums (width, kQueries) = factor sums + sum over keys of x (keys, kQueries) y (tiles of keys).
-void gather(const Work& w, float* sums, const Vec (&factor)[kVectors], const float* x, const float* y, int64_t keys) {
+void gather(const Work& w, float* sums, const Vec (&factor)[kVectors], const float* x, const float* y,
+            int64_t keys) {
     for (int64_t d = 0; d < w.chunked; d += kChunk, sums += kChunk * kQueries, y += kChunk * kTile) {
         Vec acc[kChunk][kVectors];
-#pragma GCC unroll 16
-        for (int c = 0; c < kChunk; c++)
-#pragma GCC unroll 8
-            for (int v = 0; v < kVectors; v++) acc[c][v] = load(sums + c * kQueries + v * kLanes) * factor[v];
+        ESC_EACH(c, kChunk) ESC_EACH(v, kVectors)
+            acc[c][v] = load(sums + c * kQueries + v * kLanes) * factor[v];
         const float *in = x, *tile = y;
         for (int64_t key = 0; key < keys; key += kTile, tile += kTile * w.chunked)
             for (int i = 0; i < kTile; i++, in += kQueries) {
                 Vec here[kVectors];
-#pragma GCC unroll 8
-                for (int v = 0; v < kVectors; v++) here[v] = load(in + v * kLanes);
-#pragma GCC unroll 16
-                for (int c = 0; c < kChunk; c++)
-#pragma GCC unroll 8
-                    for (int v = 0; v < kVectors; v++) acc[c][v] += here[v] * tile[c * kTile + i];
+                ESC_EACH(v, kVectors) here[v] = load(in + v * kLanes);
+                ESC_EACH(c, kChunk) ESC_EACH(v, kVectors) acc[c][v] += here[v] * tile[c * kTile + i];
             }
-#pragma GCC unroll 16
-        for (int c = 0; c < kChunk; c++)
-#pragma GCC unroll 8
-            for (int v = 0; v < kVectors; v++) store(sums + c * kQueries + v * kLanes, acc[c][v]);
+        ESC_EACH(c, kChunk) ESC_EACH(v, kVectors) store(sums + c * kQueries + v * kLanes, acc[c][v]);
     }
 }
 
@@ -162,21 +157,19 @@ void scatter(const Work& w, float* sums, const float* x, const float* rows, int6
     for (int64_t d = 0; d < w.padded; d += kLanes)
         for (int64_t v = 0; v < kVectors; v++) {
             Vec row[kLanes];
-#pragma GCC unroll 16
-            for (int l = 0; l < kLanes; l++) row[l] = load(rows + (v * kLanes + l) * w.padded + d);
+            ESC_EACH(l, kLanes) row[l] = load(rows + (v * kLanes + l) * w.padded + d);
             const float* in = x + v * kLanes;
             float* out = sums + d;
             for (int64_t key = 0; key < keys; key++, in += kQueries, out += w.padded) {
                 Vec acc = load(out);
-#pragma GCC unroll 16
-                for (int l = 0; l < kLanes; l++) acc += row[l] * in[l];
+                ESC_EACH(l, kLanes) acc += row[l] * in[l];
                 store(out, acc);
             }
         }
 }
 
-// Add the gradients of the scores of keys first <= key < last to those of the biases that were added to them. From
-// one key to the next in a row the biases move by one lane, and so do the sums: each is written when it leaves.
+// Add the gradients of the scores of keys first <= key < last to those of the biases that they hold. From one
+// key to the next in a row the biases move up by one lane, and so do their sums.
 void gather_biases(const Work& w, int64_t first, int64_t last) {
     for (int64_t key = first, end; key < last; key = end) {
         end = least((key / w.side + 1) * w.side, last);
@@ -209,19 +202,13 @@ void forward_queries(Work& w, int64_t first, float* lse) {
         float* p = w.p;
         for (int64_t key = begin; key < begin + keys; key += kTile, p += kTile * kQueries) {
             Vec acc[kTile][kVectors];
-#pragma GCC unroll 16
-            for (int i = 0; i < kTile; i++)
-#pragma GCC unroll 8
-                for (int v = 0; v < kVectors; v++) acc[i][v] = bias(w, w.lanes[v], w.key[key + i]);
+            biases(w, key, acc);
             multiply(acc, w.q, w.k + key * w.chunked, w.width);
-#pragma GCC unroll 16
-            for (int i = 0; i < kTile; i++)
-#pragma GCC unroll 8
-                for (int v = 0; v < kVectors; v++) {
-                    if (key + i >= w.n) acc[i][v] = splat(-1e30f);
-                    high[v] = larger(high[v], acc[i][v]);
-                    store(p + i * kQueries + v * kLanes, acc[i][v]);
-                }
+            if (key + kTile > w.n) drop(acc, w.n - key);
+            ESC_EACH(i, kTile) ESC_EACH(v, kVectors) {
+                high[v] = larger(high[v], acc[i][v]);
+                store(p + i * kQueries + v * kLanes, acc[i][v]);
+            }
         }
         for (int v = 0; v < kVectors; v++) {
             factor[v] = exp2(top[v] - high[v]);
@@ -229,10 +216,8 @@ void forward_queries(Work& w, int64_t first, float* lse) {
             top[v] = high[v];
         }
         p = w.p;
-#pragma GCC unroll 4
         for (int64_t i = 0; i < keys; i++, p += kQueries)
-#pragma GCC unroll 8
-            for (int v = 0; v < kVectors; v++) {
+            ESC_EACH(v, kVectors) {
                 const Vec x = exp2(load(p + v * kLanes) - top[v]);
                 total[v] += x;
                 store(p + v * kLanes, x);
@@ -260,27 +245,18 @@ void backward_queries(Work& w, const Vec (&lse)[kVectors], const Vec (&delta)[kV
         for (int64_t key = begin; key < begin + keys; key += kTile) {
             float *p = w.p + (key - begin) * kQueries, *ds = w.ds + (key - begin) * kQueries;
             Vec acc[kTile][kVectors];
-#pragma GCC unroll 16
-            for (int i = 0; i < kTile; i++)
-#pragma GCC unroll 8
-                for (int v = 0; v < kVectors; v++)
-                    acc[i][v] = key + i < w.n ? bias(w, w.lanes[v], w.key[key + i]) - lse[v] : splat(-1e30f);
+            biases(w, key, acc);
             multiply(acc, w.q, w.k + key * w.chunked, w.width);
-#pragma GCC unroll 16
-            for (int i = 0; i < kTile; i++)
-#pragma GCC unroll 8
-                for (int v = 0; v < kVectors; v++) {
-                    store(p + i * kQueries + v * kLanes, exp2(acc[i][v]));
-                    acc[i][v] = -delta[v];
-                }
+            if (key + kTile > w.n) drop(acc, w.n - key);
+            ESC_EACH(i, kTile) ESC_EACH(v, kVectors) {
+                store(p + i * kQueries + v * kLanes, exp2(acc[i][v] - lse[v]));
+                acc[i][v] = -delta[v];
+            }
             multiply(acc, w.g, w.v + key * w.chunked, w.width);
-#pragma GCC unroll 16
-            for (int i = 0; i < kTile; i++)
-#pragma GCC unroll 8
-                for (int v = 0; v < kVectors; v++) {
-                    const int64_t x = i * kQueries + v * kLanes;
-                    store(ds + x, load(p + x) * acc[i][v]);
-                }
+            ESC_EACH(i, kTile) ESC_EACH(v, kVectors) {
+                const int64_t x = i * kQueries + v * kLanes;
+                store(ds + x, load(p + x) * acc[i][v]);
+            }
         }
         gather(w, w.sums, one, w.ds, w.k + begin * w.chunked, keys);
         scatter(w, w.grad_k + begin * w.padded, w.ds, w.q_rows, there);
@@ -303,7 +279,7 @@ void attention_forward(const Attention& a, int64_t first, int64_t last, float* s
         for (int64_t query = 0; query < w.n; query += kQueries) {
             pack_queries(w, a.q, at(a.q, window, head), query, scale, w.q, nullptr);
             forward_queries(w, query, a.lse ? a.lse + (window * a.heads + head) * w.n : nullptr);
-            unpack_queries(w, a.out, at(a.out, window, head), query, w.sums);
+            unpack_queries(w, a.out, at(a.out, window, head), query, 1, w.sums);
         }
     }
 }
@@ -338,17 +314,14 @@ void attention_backward(const Attention& a, int64_t first, int64_t last, float* 
             }
             pack_queries(w, a.q, at(a.q, window, head), query, scale * kLog2e, w.q, w.q_rows);
             backward_queries(w, lse, delta, query);
-            for (int64_t i = 0; i < w.width * kQueries; i++) w.sums[i] *= scale;
-            unpack_queries(w, a.grad_q, at(a.grad_q, window, head), query, w.sums);
+            unpack_queries(w, a.grad_q, at(a.grad_q, window, head), query, scale, w.sums);
         }
-        float *grad_k = at(a.grad_k, window, head), *grad_v = at(a.grad_v, window, head);
-        for (int64_t i = 0; i < w.n; i++)
-            for (int64_t d = 0; d < w.width; d++) {
-                grad_k[i * a.grad_k.pixel + d * a.grad_k.width] = w.grad_k[i * w.padded + d] * scale;
-                grad_v[i * a.grad_v.pixel + d * a.grad_v.width] = w.grad_v[i * w.padded + d];
-            }
+        const View &k = a.grad_k, &v = a.grad_v;
+        copy(at(k, window, head), k.pixel, k.width, w.grad_k, w.padded, 1, w.n, w.width, scale);
+        copy(at(v, window, head), v.pixel, v.width, w.grad_v, w.padded, 1, w.n, w.width, 1);
         if (item == last - 1 || window == a.windows - 1)
-            for (int64_t i = 0; i < biases; i++) grad_table[head * biases + i] += w.grad_table[kLanes + biases - 1 - i];
+            for (int64_t i = 0; i < biases; i++)
+                grad_table[head * biases + i] += w.grad_table[kLanes + biases - 1 - i];
     }
 }
 

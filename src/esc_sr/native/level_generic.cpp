@@ -2,9 +2,9 @@
 
 namespace {
 constexpr int kLanes = 4;    // floats in a vector
-constexpr int kVectors = 2;  // vectors of queries worked on together
+constexpr int kVectors = 3;  // vectors of queries worked on together
 constexpr int kTile = 4;     // keys whose scores are held in registers
-constexpr int kTiles = 8;    // tiles worked on together
+constexpr int kTiles = 16;   // tiles worked on together
 constexpr int kChunk = 4;    // channels whose sums are held in registers
 }  // namespace
 
