@@ -79,7 +79,7 @@ def _degraded(
     if teach is None:
         return degrade(hr, settings, generator), hr
     wanted = sharpen(hr) if settings.sharpen else hr
-    lr = degrade(hr, replace(settings, clean=0.0), generator)
+    lr = degrade(wanted, replace(settings, sharpen=False, clean=0.0), generator)
     lr, is_clean = leave_clean(lr, wanted, settings.clean, generator)
     return lr, torch.where(is_clean, wanted, teach(lr, wanted))
 
