@@ -102,6 +102,21 @@ def test_the_last_part_may_learn_otherwise(pictures: Path, tmp_path: Path) -> No
     assert (recipe.loss, recipe.batch, recipe.patch) == ("mse", 2, 8)
 
 
+def test_a_copy_steps_as_it_is_told(pictures: Path, tmp_path: Path) -> None:
+    run, copy = tmp_path / "run", tmp_path / "copy"
+    base = ("--data", pictures, "--batch", 1, "--patch", 8, "--set", "milestones=()")
+    muon = ("--set", "optimizer=muon", "--set", "lr=1e-3", "--set", "muon_lr=2e-3")
+    assert train(*base, *muon, "--out", run, "--iterations", 1).exit_code == 0
+    (group,) = (g for g in checkpoint.load(run)["optimizer"]["param_groups"] if g["muon"])
+    assert group["share"] == pytest.approx(2)
+    told = ("--set", "lr=1e-3", "--set", "muon_lr=5e-3", "--set", "betas=0.8,0.95")
+    anneal = ("--data", pictures, "--anneal", run, "--iterations", 1, "--out", copy)
+    assert train(*anneal, *told).exit_code == 0
+    groups = checkpoint.load(copy)["optimizer"]["param_groups"]
+    assert [g["betas"] for g in groups] == [(0.8, 0.95)] * 2
+    assert [g["share"] for g in groups if g["muon"]] == pytest.approx([5])
+
+
 def test_what_cannot_be_annealed_is_one_line(pictures: Path, tmp_path: Path) -> None:
     run, out = tmp_path / "run", tmp_path / "copy"
     base = ("--data", pictures, "--batch", 1, "--patch", 8)

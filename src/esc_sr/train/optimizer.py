@@ -28,6 +28,14 @@ def build_optimizer(model: nn.Module, objective: nn.Module, recipe: Recipe) -> t
     return MuonAdamW(matrices, others, share=recipe.muon_lr / recipe.lr, **adamw)
 
 
+def follow(optimizer: torch.optim.Optimizer, recipe: Recipe) -> None:
+    """Take betas, decay and Muon's share from a recipe, where a loaded state has brought those of another."""
+    for group in optimizer.param_groups:
+        group |= {"betas": recipe.betas, "weight_decay": recipe.weight_decay}
+        if group.get("muon"):
+            group["share"] = recipe.muon_lr / recipe.lr
+
+
 def inner_matrices(model: nn.Module) -> list[nn.Parameter]:
     """The convolution weights of the blocks and the tail, without depthwise and very small ones."""
     return [

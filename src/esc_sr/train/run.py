@@ -22,7 +22,7 @@ from esc_sr.train import checkpoint, feed, loop
 from esc_sr.train.anneal import annealed
 from esc_sr.train.keeper import Habits, Report, find_board
 from esc_sr.train.losses import Adversarial, Distance
-from esc_sr.train.optimizer import build_optimizer
+from esc_sr.train.optimizer import build_optimizer, follow
 from esc_sr.train.perceptual import SMALLEST, PerceptualLoss
 from esc_sr.train.recipes import REAL, Recipe
 from esc_sr.train.schedule import Budget
@@ -128,6 +128,7 @@ def run(
     state.scaler = torch.amp.GradScaler(place.type, enabled=habits.precision == "fp16")
     if content is not None:
         checkpoint.restore(state, content, recipe, asdict(config))
+        follow(state.optimizer, recipe)
         budget = budget or Budget(**content["budget"])
     budget = budget or Budget(iterations=recipe.iterations)
     hardware = describe(place) if team.size == 1 else f"{team.size} x {describe(place)}"
