@@ -10,9 +10,9 @@ import torch
 from torch import Tensor
 
 from esc_sr.errors import DeviceError, UsageError
+from esc_sr.machine.memory import parse_memory
 from esc_sr.peers import Peer
 from esc_sr.upscale.engine import Upscaler, upscale
-from esc_sr.upscale.memory import parse_memory
 from esc_sr.upscale.tiles import Tiling, in_pieces
 from peer_files import TINY, bsrn, srvgg
 

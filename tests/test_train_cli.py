@@ -117,7 +117,7 @@ def test_another_scale_starts_from_given_weights(pictures: Path, tmp_path: Path)
 def test_arguments_that_cannot_work_are_refused_before_the_first_step(pictures: Path, tmp_path: Path) -> None:
     run = ("--data", pictures, "--out", tmp_path / "out")
     assert "one of loss, iterations" in refused(UsageError, *run, "--set", "rate=1")
-    assert "one of fp32, bf16, fp16" in refused(UsageError, *run, "--precision", "fp8")
+    assert "use fp32, bf16, fp16" in refused(UsageError, *run, "--precision", "fp8")
     assert "not both" in refused(UsageError, *run, "--minutes", 1, "--iterations", 5)
     assert "no network is called" in refused(UsageError, *run, "--model", "other")
     assert "at all scales" in refused(UsageError, *run, "--model", "esc-lte")

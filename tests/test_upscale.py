@@ -12,11 +12,11 @@ from torch import Tensor, nn
 
 from esc_sr.errors import DeviceError, UsageError, WeightsError
 from esc_sr.image import Picture, write_image
+from esc_sr.machine.device import pick_device
+from esc_sr.machine.memory import enough_memory
 from esc_sr.network import ESC, ESCLTE, ESCConfig, LTEConfig
-from esc_sr.upscale.device import pick_device
 from esc_sr.upscale.engine import Upscaler, upscale
 from esc_sr.upscale.frame import FRAME, framed
-from esc_sr.upscale.memory import enough_memory
 from esc_sr.upscale.sizes import Size
 from esc_sr.weights import save
 

@@ -17,11 +17,11 @@ from torch import Tensor, nn
 import esc_sr
 from esc_sr.errors import UsageError
 from esc_sr.image import Picture, read_image, write_image
+from esc_sr.machine.precision import PRECISIONS
 from esc_sr.network import ESC, ESCConfig
 from esc_sr.upscale import engine
 from esc_sr.upscale.engine import Upscaler
 from esc_sr.upscale.files import Job, upscale_file
-from esc_sr.upscale.runner import PRECISIONS
 from esc_sr.upscale.sizes import Size
 from pictures import SRGB
 

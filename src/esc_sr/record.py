@@ -11,7 +11,7 @@ import torch
 
 from esc_sr import __version__, native
 from esc_sr.errors import UsageError
-from esc_sr.upscale.device import describe
+from esc_sr.machine.device import describe
 
 
 def environment(device: torch.device) -> dict[str, Any]:

@@ -14,6 +14,7 @@ MODULES = sorted(SOURCE.rglob("*.py"))
 
 ORDER = (
     "errors",
+    "machine",
     "native",
     "network",
     "peers",

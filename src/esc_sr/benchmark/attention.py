@@ -8,9 +8,9 @@ import torch
 
 from esc_sr import paper
 from esc_sr.benchmark.measure import Record, Rule, measure, tuned
+from esc_sr.machine.precision import autocast
 from esc_sr.network.blocks import WindowAttention
 from esc_sr.record import document, environment
-from esc_sr.upscale.runner import PRECISIONS
 
 WINDOWS = (16, 24, 32)
 SIDES = (64, 288)
@@ -56,10 +56,9 @@ class AttentionCase:
         layer = WindowAttention(64, self.window, heads=4).eval().to(device)
         layer.backend = self.backend
         features = torch.rand(1, 64, self.side, self.side).to(device)
-        dtype = PRECISIONS[self.precision]
 
         def run() -> object:
-            with torch.autocast(device.type, dtype, enabled=dtype != torch.float32):
+            with autocast(device, self.precision):
                 return layer(features)
 
         return run

@@ -9,10 +9,10 @@ import torch
 from esc_sr.benchmark.measure import Rule, measure, tuned
 from esc_sr.benchmark.networks import Size, build, set_backend
 from esc_sr.errors import UsageError
+from esc_sr.machine.precision import autocast, check_precision
 from esc_sr.network import ESCLTE
 from esc_sr.network.attention import BACKENDS, best_backend
 from esc_sr.record import document, environment
-from esc_sr.upscale.runner import PRECISIONS
 
 
 @dataclass(frozen=True)
@@ -59,11 +59,10 @@ class NetworkCase:
         set_backend(network, self.backend)
         width, height = self.input
         lr = torch.rand(self.batch, 3, height, width).to(device)
-        dtype = PRECISIONS[self.precision]
         sizes = ((height * self.scale, width * self.scale),) if isinstance(network, ESCLTE) else ()
 
         def run() -> object:
-            with torch.autocast(device.type, dtype, enabled=dtype != torch.float32):
+            with autocast(device, self.precision):
                 return network(lr, *sizes)
 
         return run
@@ -78,8 +77,7 @@ def check(backends: Iterable[str], precision: str) -> None:
     for backend in backends:
         if backend not in BACKENDS:
             raise UsageError(f"no attention backend is called {backend!r}; there are {', '.join(BACKENDS)}")
-    if precision not in PRECISIONS:
-        raise UsageError(f"no precision is called {precision!r}; use {', '.join(PRECISIONS)}")
+    check_precision(precision)
 
 
 def resolve(backends: Iterable[str], device: torch.device) -> list[str]:

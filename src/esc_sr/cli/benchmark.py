@@ -19,8 +19,8 @@ from esc_sr.benchmark import plot as plots
 from esc_sr.benchmark import training as trainings
 from esc_sr.benchmark.measure import Rule
 from esc_sr.errors import UsageError
+from esc_sr.machine.device import pick_device
 from esc_sr.presets import PRESETS
-from esc_sr.upscale.device import pick_device
 
 app = typer.Typer(no_args_is_help=True)
 

@@ -21,8 +21,8 @@ from esc_sr.errors import DataError, UsageError
 from esc_sr.evaluate.run import Row, find_methods, run
 from esc_sr.evaluate.scores import Protocol
 from esc_sr.evaluate.sheet import Gallery
+from esc_sr.machine.device import pick_device
 from esc_sr.network import ESCLTE
-from esc_sr.upscale.device import pick_device
 
 
 def evaluate(

@@ -8,6 +8,7 @@ import torch
 import typer
 
 from esc_sr.errors import UsageError
+from esc_sr.machine.precision import check_precision
 from esc_sr.network import encoder_config
 from esc_sr.presets import preset
 from esc_sr.train import recipes
@@ -15,7 +16,6 @@ from esc_sr.train.keeper import Habits
 from esc_sr.train.run import run
 from esc_sr.train.schedule import Budget
 from esc_sr.train.team import Team
-from esc_sr.upscale.runner import PRECISIONS
 
 app = typer.Typer(no_args_is_help=True)
 
@@ -134,8 +134,7 @@ def _add_recipe(recipe: recipes.Recipe, network: str, scales: str, scale_default
             raise UsageError("--data and --out are needed: the pictures, and a folder for the run")
         device = device or ("cuda" if torch.cuda.is_available() else "cpu")
         precision = precision or ("bf16" if device.startswith("cuda") else "fp32")
-        if precision not in PRECISIONS:
-            raise UsageError(f"--precision {precision}: must be one of {', '.join(PRECISIONS)}")
+        check_precision(precision)
         budget = Budget(iterations, minutes) if iterations is not None or minutes is not None else None
         finished = run(
             resolved,

@@ -15,9 +15,9 @@ from rich.text import Text
 
 from esc_sr import weights
 from esc_sr.errors import UsageError
+from esc_sr.machine.device import describe as describe_device
 from esc_sr.network import LTEConfig
 from esc_sr.record import environment
-from esc_sr.upscale import device as place
 from esc_sr.weights.checkpoint import build, describe, read, variant
 
 
@@ -60,7 +60,7 @@ def _system() -> dict[str, Any]:
     if (accelerator := torch.accelerator.current_accelerator(check_available=True)) is not None:
         for number in range(torch.accelerator.device_count()):
             device = torch.device(accelerator.type, number)
-            devices[str(device)] = place.describe(device) if device.type == "cuda" else device.type
+            devices[str(device)] = describe_device(device) if device.type == "cuda" else device.type
     keys = ("esc_sr", "torch", "python", "platform", "cpu_capability", "threads", "native")
     return {key: found[key] for key in keys} | {"devices": devices}
 

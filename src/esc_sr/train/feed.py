@@ -18,9 +18,9 @@ from esc_sr.data.pool import PairPool
 from esc_sr.data.sources import Held, Reduced, hold, measure, measure_pairs
 from esc_sr.data.tiles import Entry, Progress, Source, find_pictures
 from esc_sr.errors import DataError, UsageError
+from esc_sr.machine.memory import free_memory, parse_memory
 from esc_sr.train.recipes import REAL, Recipe
 from esc_sr.train.teacher import Teacher
-from esc_sr.upscale.memory import free_memory, parse_memory
 
 SourcePair = tuple[Source, Source]
 

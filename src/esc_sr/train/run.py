@@ -16,6 +16,8 @@ from esc_sr.data.pairs import Pair, make_pairs
 from esc_sr.data.pool import PairPool
 from esc_sr.data.tiles import Progress, Tile, find_pictures, load_tiles
 from esc_sr.errors import DataError, DeviceError, UsageError
+from esc_sr.machine.device import describe
+from esc_sr.machine.memory import keep_freed_memory
 from esc_sr.network import ESC, ESCLTE, ESCConfig, LTEConfig, encoder_config
 from esc_sr.presets import preset
 from esc_sr.train import checkpoint, feed, loop
@@ -28,8 +30,6 @@ from esc_sr.train.recipes import REAL, Recipe
 from esc_sr.train.schedule import Budget
 from esc_sr.train.teacher import Teacher
 from esc_sr.train.team import Team, own_device
-from esc_sr.upscale.device import describe
-from esc_sr.upscale.memory import keep_freed_memory
 
 
 def _say_nothing(record: Mapping[str, Any]) -> None:

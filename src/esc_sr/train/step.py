@@ -7,12 +7,12 @@ from contextlib import AbstractContextManager, nullcontext
 import torch
 from torch import Tensor, nn
 
+from esc_sr.machine.precision import autocast
 from esc_sr.network import ESCLTE
 from esc_sr.train.checkpoint import State
 from esc_sr.train.recipes import Recipe
 from esc_sr.train.schedule import ema_decay
 from esc_sr.train.team import ALONE, Team
-from esc_sr.upscale.runner import PRECISIONS
 
 Forward = Callable[..., Tensor]
 
@@ -68,12 +68,12 @@ def step(
         The team's mean losses by name; None if the step was left out.
     """
     weights: list[Tensor] = list(state.model.parameters())
-    device, dtype = weights[0].device, PRECISIONS[precision]
+    device = weights[0].device
     totals: dict[str, Tensor] = {}
     parts = zip(*(part.to(device).chunk(recipe.accumulate) for part in batch), strict=True)
     for number, (*given, wanted) in enumerate(parts, 1):
         with _exchanging(forward, number == recipe.accumulate):
-            with torch.autocast(device.type, dtype, enabled=dtype != torch.float32):
+            with autocast(device, precision):
                 found = forward(*given)
             losses = {
                 name: loss / recipe.accumulate

@@ -14,14 +14,15 @@ from torch import Tensor, nn
 
 from esc_sr.errors import UsageError
 from esc_sr.image import Picture, fill_transparent, keep_flat, read_image
+from esc_sr.machine.device import pick_device
+from esc_sr.machine.memory import enough_memory, parse_memory
+from esc_sr.machine.precision import check_precision
 from esc_sr.network import ESC, ESCLTE
 from esc_sr.resize import resize
 from esc_sr.upscale import DEFAULT_MODEL, DEFAULT_SCALE, Progress, unheard
-from esc_sr.upscale.device import pick_device
 from esc_sr.upscale.frame import FRAME
-from esc_sr.upscale.memory import enough_memory, parse_memory
 from esc_sr.upscale.pillow import from_pillow, is_pillow, to_pillow
-from esc_sr.upscale.runner import PRECISIONS, Runner, Sides
+from esc_sr.upscale.runner import Runner, Sides
 from esc_sr.upscale.sizes import Size, as_size
 from esc_sr.weights import bundled_scales, load
 
@@ -82,7 +83,7 @@ def upscale(
             several. An `ESCLTE` gives any size; another network gives its own scale, of a bundled name the
             next larger one, and the result is reduced by `esc_sr.resize`.
         device: "auto", "cpu", "cuda", "cuda:1", "xpu" or "mps"; "auto" leaves a network where it is.
-        precision: One of `PRECISIONS`, that of the arithmetic inside the network.
+        precision: "fp32", "bf16" or "fp16", that of the arithmetic inside the network.
         self_ensemble: Mean over the eight flips and rotations: a little better, eight times as long.
         max_memory: What a picture may take of the device's memory: bytes, or text such as "4GiB"; None is a
             safe part of what is free. It changes how the work is cut, and nothing in the result.
@@ -115,7 +116,7 @@ class Upscaler:
     Attributes:
         size: What a picture becomes.
         device: Where the network runs.
-        precision: One of `PRECISIONS`.
+        precision: As of `upscale`.
         self_ensemble: Whether the result is the mean over the eight flips and rotations.
     """
 
@@ -152,8 +153,7 @@ class Upscaler:
             WeightsError: There is no such model, or its file is damaged.
             DeviceError: The device is missing.
         """
-        if precision not in PRECISIONS:
-            raise UsageError(f"no precision is called {precision!r}; use {', '.join(PRECISIONS)}")
+        check_precision(precision)
         self.precision = precision
         self.self_ensemble = self_ensemble
         self._frame = frame

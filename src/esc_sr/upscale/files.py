@@ -26,9 +26,9 @@ from esc_sr.image import (
     read_image,
     write_image,
 )
+from esc_sr.machine.memory import enough_memory
 from esc_sr.upscale import DEFAULT_NAME, Progress, unheard
 from esc_sr.upscale.folders import Found, find_pictures, identity
-from esc_sr.upscale.memory import enough_memory
 from esc_sr.upscale.names import Names
 
 if TYPE_CHECKING:

@@ -7,11 +7,7 @@ from typing import NamedTuple
 import torch
 
 from esc_sr.errors import DeviceError
-from esc_sr.network import ESC, ESCLTE, ESCConfig
-from esc_sr.network.arbitrary import QUERIES
-from esc_sr.network.rows import BAND_PIXELS, Bands
-from esc_sr.peers import Peer
-from esc_sr.upscale.memory import (
+from esc_sr.machine.memory import (
     SAFE_PART,
     file_map,
     free_disk,
@@ -19,6 +15,10 @@ from esc_sr.upscale.memory import (
     scratch_folder,
     show_memory,
 )
+from esc_sr.network import ESC, ESCLTE, ESCConfig
+from esc_sr.network.arbitrary import QUERIES
+from esc_sr.network.rows import BAND_PIXELS, Bands
+from esc_sr.peers import Peer
 from esc_sr.upscale.tiles import OVERLAP, PEER_ROWS, Tiling
 
 GPU_PIXELS = 2**20

@@ -9,15 +9,14 @@ import torch
 from torch import Tensor, nn
 
 from esc_sr.errors import WeightsError
+from esc_sr.machine.memory import DiskFullError, keep_no_freed_memory
+from esc_sr.machine.precision import PRECISIONS, autocast
 from esc_sr.network import ESC, ESCLTE
 from esc_sr.peers import Peer
 from esc_sr.upscale import Progress
 from esc_sr.upscale.frame import framed, unframed
-from esc_sr.upscale.memory import DiskFullError, keep_no_freed_memory
 from esc_sr.upscale.plan import MemoryPlan, Task, plan_memory
 from esc_sr.upscale.tiles import PEER_ROWS, in_pieces, map_rows, tiled
-
-PRECISIONS = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
 Sides = tuple[int, int]
 """Height and width in pixels."""
@@ -163,10 +162,9 @@ class Runner(NamedTuple):
     ) -> Iterator[tuple[int, Tensor]]:
         """One run of the network, float32 from end to end but for the layers that autocast chooses."""
         lr = lr.to(self.device, self.dtype)
-        dtype = PRECISIONS[precision]
         bands = self._network(lr, size, plan, progress)
         while True:
-            with torch.autocast(self.device.type, dtype, enabled=dtype != torch.float32):
+            with autocast(self.device, precision):
                 found = next(bands, None)  # whoever takes the band works outside of autocast
             if found is None:
                 return
