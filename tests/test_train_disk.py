@@ -33,7 +33,7 @@ def files_limited_to(size: int) -> Iterator[None]:
 
 def assert_goes_on_from(out: Path, iteration: int) -> None:
     assert resume(out).iteration == iteration
-    assert not list(out.glob("*.tmp"))
+    assert not list(out.glob("*.part"))
 
 
 @pytest.mark.parametrize("size", [100, 4000])

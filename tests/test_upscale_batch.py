@@ -12,7 +12,8 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from esc_sr.image import Claim, Picture, read_image, write_image
+from esc_sr.image import Picture, read_image, write_image
+from esc_sr.machine.claim import Claim
 from esc_sr.network import ESC, ESCConfig
 from esc_sr.upscale import batch
 from esc_sr.upscale.batch import Choices, Standing, run

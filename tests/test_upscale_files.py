@@ -10,7 +10,8 @@ import torch
 from torch import Tensor, nn
 
 from esc_sr.errors import ImageError, UsageError, WeightsError
-from esc_sr.image import Claim, Picture, read_image, write_image
+from esc_sr.image import Picture, read_image, write_image
+from esc_sr.machine.claim import Claim
 from esc_sr.upscale import files
 from esc_sr.upscale.engine import Upscaler
 from esc_sr.upscale.files import Job, claim_target, plan, upscale_file

@@ -11,6 +11,7 @@ import torch
 
 from esc_sr import __version__, native
 from esc_sr.errors import UsageError
+from esc_sr.machine.claim import whole_file
 from esc_sr.machine.device import describe
 
 
@@ -65,10 +66,9 @@ def save(found: dict[str, Any], path: Path) -> None:
     Raises:
         UsageError: The file cannot be written.
     """
-    part = path.with_name(f".{path.name}.part")
     try:
-        part.write_text(json.dumps(found, indent=2) + "\n", encoding="utf-8")
-        part.replace(path)
+        with whole_file(path) as file:
+            file.write((json.dumps(found, indent=2) + "\n").encode())
     except OSError as error:
         raise UsageError(f"{path}: cannot be written ({error.strerror})") from error
 

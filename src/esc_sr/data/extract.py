@@ -11,6 +11,7 @@ from typing import NamedTuple
 from esc_sr.data.tiles import Entry, Progress, find_pictures, in_threads, no_progress
 from esc_sr.errors import ImageError, UsageError
 from esc_sr.image import Picture, write_image
+from esc_sr.machine.claim import whole_file
 
 
 class Extracted(NamedTuple):
@@ -128,15 +129,14 @@ def _destination(out: Path, go_on: bool) -> Iterator[tuple[Path, Callable[[list[
             out.mkdir(parents=True, exist_ok=True)
             yield out, lambda paths: None
             return
-        part = out.with_name(f"{out.name}.part")
-        with tempfile.TemporaryDirectory(dir=out.parent) as folder, tarfile.open(part, "w") as tar:
+        with (
+            whole_file(out) as file,
+            tempfile.TemporaryDirectory(dir=out.parent) as folder,
+            tarfile.open(fileobj=file, mode="w") as tar,
+        ):
             yield Path(folder), lambda paths: _move(paths, Path(folder), tar)
-        part.replace(out)
     except OSError as error:
         raise UsageError(f"{out}: cannot be written ({error.strerror}); name another place") from error
-    finally:
-        if out.suffix == ".tar":
-            out.with_name(f"{out.name}.part").unlink(missing_ok=True)
 
 
 def _move(paths: Sequence[Path], folder: Path, tar: tarfile.TarFile) -> None:

@@ -7,7 +7,6 @@ only CMYK is converted. What a format cannot hold is converted on writing, as `w
 import pyvips
 
 from esc_sr.image.alpha import fill_transparent, keep_flat
-from esc_sr.image.claim import Claim
 from esc_sr.image.native import interrupt_later
 from esc_sr.image.picture import ANIMATED, FORMATS, MAX_SIDE, Animation, Picture, format_of
 from esc_sr.image.read import (
@@ -29,7 +28,6 @@ __all__ = [
     "MAX_PIXELS",
     "MAX_SIDE",
     "Animation",
-    "Claim",
     "Encoding",
     "Picture",
     "decode_animation",

@@ -12,11 +12,11 @@ import numpy as np
 import pyvips
 
 from esc_sr.errors import ImageError, UsageError
-from esc_sr.image.claim import Claim
 from esc_sr.image.metadata import CANNOT_HOLD, set_metadata
 from esc_sr.image.native import libvips, reason
 from esc_sr.image.picture import ANIMATED, MAX_SIDE, Animation, Picture, format_of
 from esc_sr.image.read import fitting
+from esc_sr.machine.claim import Claim
 
 SUBSAMPLINGS = {"auto": "off", "4:4:4": "off", "4:2:0": "on"}
 _BACKGROUNDS = {"white": "#ffffff", "black": "#000000"}

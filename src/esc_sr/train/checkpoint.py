@@ -1,6 +1,5 @@
 """The state of a run on disk: written atomically, the one before kept, read without running code from it."""
 
-import os
 import pickle
 import zipfile
 from collections.abc import Mapping
@@ -15,6 +14,7 @@ from torch.optim import Optimizer
 
 from esc_sr.data.pool import PairPool
 from esc_sr.errors import DataError, UsageError, WeightsError
+from esc_sr.machine.claim import whole_file
 from esc_sr.train.recipes import Recipe
 from esc_sr.train.schedule import Budget
 
@@ -88,17 +88,11 @@ def save(state: State, recipe: Recipe, budget: Budget, config: Mapping[str, Any]
         "budget": asdict(budget),
         "config": dict(config),
     }
-    last, temporary = out / "last.pt", out / "last.pt.tmp"
+    last = out / "last.pt"
     try:
-        with open(temporary, "wb") as file:
+        with whole_file(last, before=out / "previous.pt") as file:
             torch.save(content, file)
-            file.flush()
-            os.fsync(file.fileno())
-        if last.exists():
-            os.replace(last, out / "previous.pt")
-        os.replace(temporary, last)
     except (OSError, RuntimeError) as error:
-        temporary.unlink(missing_ok=True)
         raise DataError(f"{last}: cannot be written ({error}); the checkpoint before it is intact") from error
 
 

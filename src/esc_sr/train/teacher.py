@@ -1,7 +1,6 @@
 """A trained network that gives the target: for fixed LR once, kept on disk; for drawn LR in every step."""
 
 import hashlib
-import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +15,7 @@ from esc_sr import weights
 from esc_sr.data.crops import Batch
 from esc_sr.data.tiles import Progress, Source
 from esc_sr.errors import DataError, UsageError
+from esc_sr.machine.claim import whole_file
 from esc_sr.network import ESCLTE
 from esc_sr.resize import resize
 from esc_sr.train.recipes import REAL, Recipe
@@ -187,13 +187,10 @@ def _is_whole(file: Path, shape: tuple[int, ...]) -> bool:
 
 def _write(picture: NDArray[np.uint8], file: Path) -> None:
     """Write a picture whole or not at all."""
-    part = file.with_name(f".{file.name}.{os.getpid()}.part")
     try:
-        with open(part, "wb") as target:
+        with whole_file(file) as target:
             np.save(target, picture)
-        part.replace(file)
     except OSError as error:
-        part.unlink(missing_ok=True)
         raise DataError(
             f"{file.parent}: cannot be written ({error.strerror or error}); what is there is whole and will "
             "be used: make room, or give another --teacher-cache"

@@ -12,7 +12,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 from esc_sr.errors import EscError
-from esc_sr.image import Animation, Claim, Encoding, interrupt_later, read_shape
+from esc_sr.image import Animation, Encoding, interrupt_later, read_shape
+from esc_sr.machine.claim import Claim
 from esc_sr.upscale import Progress
 from esc_sr.upscale.files import (
     CLAIMED,

@@ -18,7 +18,6 @@ from esc_sr.image import (
     FORMATS,
     MAX_SIDE,
     Animation,
-    Claim,
     Encoding,
     format_of,
     interrupt_later,
@@ -26,6 +25,7 @@ from esc_sr.image import (
     read_image,
     write_image,
 )
+from esc_sr.machine.claim import Claim
 from esc_sr.machine.memory import enough_memory
 from esc_sr.upscale import DEFAULT_NAME, Progress, unheard
 from esc_sr.upscale.folders import Found, find_pictures, identity

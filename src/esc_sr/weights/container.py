@@ -1,7 +1,6 @@
 """Weights files as named tensors: opened without running code from them, written atomically."""
 
 import json
-import os
 import pickle
 import re
 import warnings
@@ -15,6 +14,7 @@ import torch
 from torch import Tensor
 
 from esc_sr.errors import WeightsError
+from esc_sr.machine.claim import whole_file
 
 # Where trainers keep the weights, best first; `model` with `sd` inside is LTE's, `ema` that of our own runs.
 WRAPPERS = (
@@ -89,16 +89,9 @@ def write_atomically(path: Path, data: bytes) -> None:
     Raises:
         WeightsError: The file cannot be written.
     """
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
-        try:
-            with open(temporary, "wb") as file:
-                file.write(data)
-                file.flush()
-                os.fsync(file.fileno())
-            os.replace(temporary, path)
-        finally:
-            temporary.unlink(missing_ok=True)
+        with whole_file(path) as file:
+            file.write(data)
     except OSError as error:
         raise WeightsError(f"{path}: cannot be written ({error.strerror}); nothing was changed") from error
 

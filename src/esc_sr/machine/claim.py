@@ -1,13 +1,35 @@
-"""The right to write a file: one process has it at a time, and no longer than it lives."""
+"""Files that are there whole or not at all, and the right to write one, which ends with its process."""
 
 import contextlib
+import errno
 import os
 import secrets
+from collections.abc import Iterator
 from hashlib import sha256
 from pathlib import Path
 from typing import BinaryIO
 
-from esc_sr.errors import ImageError
+
+@contextlib.contextmanager
+def whole_file(path: Path, before: Path | None = None) -> Iterator[BinaryIO]:
+    """Open a file to write, which takes the place of one of that name when it is whole and on the disk.
+
+    Of several processes that write it at once, the last one's stays.
+
+    Args:
+        path: The file; its folder must exist.
+        before: Name under which the file that was there is kept.
+
+    Raises:
+        OSError: The disk refuses; what was there is as it was.
+    """
+    with contextlib.closing(Claim(path, sole=False)) as claim:
+        yield claim.part
+        claim.part.flush()
+        os.fsync(claim.part.fileno())
+        if before is not None and path.exists():
+            os.replace(path, before)
+        claim.publish(overwrite=True)
 
 
 class Claim:
@@ -21,20 +43,27 @@ class Claim:
         part: The hidden file, open for writing.
     """
 
-    def __init__(self, path: str | Path) -> None:
-        """Claim a file, which may exist; its folder must.
+    def __init__(self, path: str | Path, sole: bool = True) -> None:
+        """Claim a file.
+
+        Args:
+            path: The file, which may exist; its folder must.
+            sole: Nobody else may have claimed it. Otherwise several write it, as where there are no locks.
 
         Raises:
-            ImageError: Somebody else has claimed it.
+            BlockingIOError: Somebody else has claimed it.
             OSError: The folder is missing, or the disk refuses.
         """
         self.path = Path(path)
         name = sha256(os.fsencode(self.path.name)).hexdigest()[:16]
         self._place: Path | None = self.path.with_name(f".esc-sr-{name}.part")
+        part = None
         try:
             part = _locked(self._place)
         except BlockingIOError as error:
-            raise ImageError(f"cannot write {path}: another run is writing it; wait for its end") from error
+            if sole:
+                reason = "another run is writing it; wait for its end"
+                raise BlockingIOError(errno.EWOULDBLOCK, reason) from error
         if part is None:
             self._place = self.path.with_name(f".esc-sr-{secrets.token_hex(8)}.part")
             part = open(self._place, "x+b")

@@ -8,13 +8,12 @@ from pathlib import Path
 
 import pytest
 
-import esc_sr.image
-from esc_sr.errors import ImageError
-from esc_sr.image import Claim
+import esc_sr
+from esc_sr.machine.claim import Claim, whole_file
 
 OWNER = """
 import sys
-from esc_sr.image import Claim
+from esc_sr.machine.claim import Claim
 claim = Claim("a.png")
 claim.part.write(b"half")
 claim.part.flush()
@@ -48,7 +47,7 @@ def test_a_claim_ends_with_its_process(tmp_path: Path) -> None:
     pytest.importorskip("fcntl")
     process = owner(tmp_path)
     for _ in range(2):  # to have failed changes nothing
-        with pytest.raises(ImageError, match=r"a\.png: another run is writing it"):
+        with pytest.raises(BlockingIOError, match="another run is writing it"):
             Claim(tmp_path / "a.png")
     assert len(os.listdir(tmp_path)) == 1
     put(tmp_path / "b.png", b"other")
@@ -106,3 +105,33 @@ def test_a_claim_given_up_leaves_nothing(tmp_path: Path) -> None:
     assert os.listdir(tmp_path) == []
     with pytest.raises(OSError, match="No such file"):
         Claim(tmp_path / "no" / "a.png")
+
+
+def test_a_whole_file_takes_the_place_of_another(tmp_path: Path) -> None:
+    path, before = tmp_path / "last", tmp_path / "previous"
+    for content in (b"first", b"second", b"third"):
+        with whole_file(path, before) as file:
+            file.write(content)
+            assert not path.exists() or path.read_bytes() < content
+    assert (path.read_bytes(), before.read_bytes()) == (b"third", b"second")
+    with pytest.raises(ZeroDivisionError), whole_file(path, before) as file:
+        file.write(b"half")
+        raise ZeroDivisionError
+    assert (path.read_bytes(), before.read_bytes()) == (b"third", b"second")
+    assert sorted(os.listdir(tmp_path)) == ["last", "previous"]
+
+
+def test_of_two_that_write_a_whole_file_the_last_one_stays(tmp_path: Path) -> None:
+    process = owner(tmp_path)
+    with whole_file(tmp_path / "a.png") as file:
+        file.write(b"mine")
+        with whole_file(tmp_path / "a.png") as other:
+            other.write(b"other")
+        assert (tmp_path / "a.png").read_bytes() == b"other"
+    assert (tmp_path / "a.png").read_bytes() == b"mine"
+    process.kill()
+    process.communicate(timeout=60)
+    with whole_file(tmp_path / "a.png") as file:
+        file.write(b"whole")
+    assert os.listdir(tmp_path) == ["a.png"]
+    assert (tmp_path / "a.png").read_bytes() == b"whole"
