@@ -11,7 +11,7 @@ from PIL import Image
 
 from esc_sr.data.tiles import find_pictures, load_tiles, to_rgb8
 from esc_sr.errors import DataError
-from esc_sr.image import Picture
+from esc_sr.image import Picture, picture_files
 
 
 def noise(height: int, width: int, seed: int = 0) -> NDArray[np.uint8]:
@@ -54,6 +54,22 @@ def test_tar_gives_the_same_pictures_as_a_folder(tmp_path: Path) -> None:
     np.testing.assert_array_equal(tiles[0].pixels, noise(8, 9, 1))
     np.testing.assert_array_equal(tiles[1].pixels, noise(9, 9))
     assert done == [(1, 2), (2, 2)]
+
+
+def test_hidden_files_are_left_out_and_links_followed_as_everywhere(tmp_path: Path) -> None:
+    pictures = {"b.png": png(noise(8, 9, 1)), "x/a.png": png(noise(8, 9))}
+    hidden = {"._b.png": b"of another system", "x/._a.png": b"", ".thumbnails/b.png": png(noise(4, 4))}
+    for name, data in (pictures | hidden).items():
+        (tmp_path / "in" / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / "in" / name).write_bytes(data)
+    assert [entry.name for entry in find_pictures(tmp_path / "in")] == ["b.png", "x/a.png"]
+    assert len(load_tiles(find_pictures(tmp_path / "in"), 8)) == 2
+    assert [file.name for file in picture_files(tmp_path / "in", deep=False)] == ["b.png"]
+    shard = make_tar(tmp_path / "t.tar", pictures | {f"./{name}": data for name, data in hidden.items()})
+    assert [entry.name for entry in find_pictures(shard)] == ["b.png", "x/a.png"]
+    (tmp_path / "all").mkdir()
+    (tmp_path / "all" / "linked").symlink_to(tmp_path / "in")
+    assert [entry.name for entry in find_pictures(tmp_path / "all")] == ["linked/b.png", "linked/x/a.png"]
 
 
 def test_missing_empty_and_foreign_roots_are_refused(tmp_path: Path) -> None:

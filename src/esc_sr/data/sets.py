@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from esc_sr.data.pairs import Pair
 from esc_sr.data.tiles import to_rgb8
 from esc_sr.errors import DataError, ImageError
-from esc_sr.image import FORMATS, read_image, read_size
+from esc_sr.image import FORMATS, picture_files, read_image, read_size
 from esc_sr.resize import downscale, enlarged
 
 T = TypeVar("T")
@@ -187,7 +187,7 @@ def misfit(name: str, hr: tuple[int, int], lr: tuple[int, int], scale: int) -> s
 
 def _pictures(folder: Path) -> list[Path]:
     """The picture files of a folder, by name."""
-    return sorted(path for path in folder.glob("*") if path.suffix.lower() in FORMATS and path.name[0] != ".")
+    return list(picture_files(folder, deep=False))
 
 
 def _some_pictures(folder: Path) -> list[Path]:

@@ -6,14 +6,22 @@ import tarfile
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import Protocol, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from esc_sr.errors import DataError, ImageError
-from esc_sr.image import FORMATS, Picture, decode_image, decode_region, decode_size
+from esc_sr.image import (
+    FORMATS,
+    Picture,
+    decode_image,
+    decode_region,
+    decode_size,
+    is_picture,
+    picture_files,
+)
 
 Progress = Callable[[int, int], None]
 
@@ -135,15 +143,17 @@ def to_rgb8(picture: Picture) -> NDArray[np.uint8]:
 
 
 def find_pictures(root: Path) -> list[Entry]:
-    """List the pictures of a folder (with all its sub-folders) or of an uncompressed .tar shard, by name.
+    """List the pictures of a folder (with all its sub-folders) or of an uncompressed .tar shard.
+
+    Those of a folder are sorted by name, those of a shard in its order; hidden ones are left out everywhere.
 
     Raises:
         DataError: `root` is missing, is neither of the two, or holds no picture.
     """
     if root.is_dir():
-        files = sorted(path for path in root.rglob("*") if path.suffix.lower() in FORMATS and path.is_file())
         entries = [
-            Entry(str(path.relative_to(root)), path.resolve(), 0, path.stat().st_size) for path in files
+            Entry(str(path.relative_to(root)), path.resolve(), 0, path.stat().st_size)
+            for path in sorted(picture_files(root))
         ]
     elif root.is_file():
         entries = _tar_entries(root)
@@ -161,7 +171,7 @@ def _tar_entries(shard: Path) -> list[Entry]:
             return [
                 Entry(member.name, shard.resolve(), member.offset_data, member.size)
                 for member in tar
-                if member.isreg() and Path(member.name).suffix.lower() in FORMATS
+                if member.isreg() and is_picture(PurePath(member.name))
             ]
     except (tarfile.TarError, OSError) as error:
         raise DataError(f"{shard}: not a folder and not an uncompressed .tar file ({error})") from error

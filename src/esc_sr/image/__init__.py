@@ -7,6 +7,7 @@ only CMYK is converted. What a format cannot hold is converted on writing, as `w
 import pyvips
 
 from esc_sr.image.alpha import fill_transparent, keep_flat
+from esc_sr.image.folder import identity, is_picture, picture_files
 from esc_sr.image.native import interrupt_later
 from esc_sr.image.picture import ANIMATED, FORMATS, MAX_SIDE, Animation, Picture, format_of
 from esc_sr.image.read import (
@@ -36,8 +37,11 @@ __all__ = [
     "decode_size",
     "fill_transparent",
     "format_of",
+    "identity",
     "interrupt_later",
+    "is_picture",
     "keep_flat",
+    "picture_files",
     "read_animation",
     "read_image",
     "read_shape",

@@ -20,6 +20,7 @@ from esc_sr.image import (
     Animation,
     Encoding,
     format_of,
+    identity,
     interrupt_later,
     read_animation,
     read_image,
@@ -28,7 +29,7 @@ from esc_sr.image import (
 from esc_sr.machine.claim import Claim
 from esc_sr.machine.memory import enough_memory
 from esc_sr.upscale import DEFAULT_NAME, Progress, unheard
-from esc_sr.upscale.folders import Found, find_pictures, identity
+from esc_sr.upscale.folders import Found, find_pictures
 from esc_sr.upscale.names import Names
 
 if TYPE_CHECKING:

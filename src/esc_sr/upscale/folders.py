@@ -1,12 +1,11 @@
 """Which picture files the inputs of a run stand for."""
 
-import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
 from esc_sr.errors import EscError, ImageError, UsageError
-from esc_sr.image import FORMATS, format_of
+from esc_sr.image import FORMATS, format_of, picture_files
 
 
 class Found(NamedTuple):
@@ -34,8 +33,7 @@ def find_pictures(inputs: Sequence[Path], output: Path | None) -> tuple[list[Fou
     """Find the picture files that the inputs stand for, each once, and what is wrong with the others.
 
     Args:
-        inputs: Files, and folders, whose picture files are taken with those of all subfolders, sorted; none
-            that is hidden, or in a hidden folder. Links are followed, but no folder is entered twice.
+        inputs: Files, and folders, of which all `image.picture_files` are taken.
         output: A folder that is not entered, unless it is an input.
     """
     found: dict[Path, Found] = {}
@@ -51,17 +49,15 @@ def find_pictures(inputs: Sequence[Path], output: Path | None) -> tuple[list[Fou
     return list(found.values()), problems
 
 
-def identity(path: Path) -> tuple[int, int]:
-    """What two names of one file or folder have in common."""
-    status = path.stat()
-    return status.st_dev, status.st_ino
-
-
 def _pictures(given: Path, output: Path | None, problems: list[Problem]) -> list[Found]:
     """The picture files of a folder, or the file itself."""
+
+    def unreadable(error: OSError) -> None:
+        problems.append(Problem(Path(error.filename), f"{error.filename}: cannot be read ({error.strerror})"))
+
     if given.is_dir():
         known = len(problems)
-        files = list(_walk(given, output, problems))
+        files = list(picture_files(given, without=output, unreadable=unreadable))
         if not files and len(problems) == known:
             raise UsageError(f"{given}: no picture in this folder; {', '.join(FORMATS)} are read")
         return [Found(path, path.parent.relative_to(given), False) for path in files]
@@ -69,24 +65,3 @@ def _pictures(given: Path, output: Path | None, problems: list[Problem]) -> list
         raise ImageError(f"{given}: no such file or folder")
     format_of(given)
     return [Found(given, Path(), True)]
-
-
-def _walk(given: Path, output: Path | None, problems: list[Problem]) -> Iterator[Path]:
-    """The visible picture files of a folder and its subfolders."""
-
-    def unreadable(error: OSError) -> None:
-        problems.append(Problem(Path(error.filename), f"{error.filename}: cannot be read ({error.strerror})"))
-
-    entered = {identity(output)} if output is not None and output.is_dir() else set()
-    entered.discard(identity(given))
-    for root, folders, names in os.walk(given, onerror=unreadable, followlinks=True):
-        here = Path(root)
-        if identity(here) in entered:  # a link that leads back, or the output
-            folders.clear()
-            continue
-        entered.add(identity(here))
-        folders[:] = sorted(name for name in folders if not name.startswith("."))
-        for name in sorted(names):
-            path = here / name
-            if not name.startswith(".") and path.suffix.lower() in FORMATS and os.path.isfile(path):
-                yield path
