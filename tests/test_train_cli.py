@@ -13,7 +13,7 @@ from typer.testing import CliRunner, Result
 
 from esc_sr import weights
 from esc_sr.cli.train import app
-from esc_sr.errors import DataError, DeviceError, EscError, UsageError, WeightsError
+from esc_sr.errors import DataError, EscError, UsageError, WeightsError
 from esc_sr.network import ESCLTE
 
 
@@ -99,6 +99,13 @@ def test_a_network_of_few_blocks_is_grown(pictures: Path, tmp_path: Path) -> Non
     assert "esc-light has 3; give 1" in refused(UsageError, *run, "--out", tmp_path / "no", "--blocks", 4)
 
 
+def test_auto_is_a_device_as_in_other_commands(pictures: Path, tmp_path: Path) -> None:
+    (pictures / "._0.png").write_bytes(b"of another system")
+    result = classic("--data", pictures, "--out", tmp_path, "--iterations", 1, "--device", "auto")
+    assert result.exit_code == 0, result.exception
+    assert (weights.card(tmp_path / "ema.safetensors") or {})["data"] == {"pictures": 3}
+
+
 def test_another_scale_starts_from_given_weights(pictures: Path, tmp_path: Path) -> None:
     first, second = tmp_path / "x2", tmp_path / "x3"
     assert classic("--data", pictures, "--out", first, "--iterations", 1).exit_code == 0
@@ -121,7 +128,7 @@ def test_arguments_that_cannot_work_are_refused_before_the_first_step(pictures: 
     assert "not both" in refused(UsageError, *run, "--minutes", 1, "--iterations", 5)
     assert "no network is called" in refused(UsageError, *run, "--model", "other")
     assert "at all scales" in refused(UsageError, *run, "--model", "esc-lte")
-    assert "cannot be used" in refused(DeviceError, *run, "--device", "quantum")
+    assert "no device is called 'quantum'" in refused(UsageError, *run, "--device", "quantum")
     assert "no last.pt" in refused(UsageError, *run, "--resume")
     refused(WeightsError, *run, "--from", pictures / "missing.safetensors")
     (tmp_path / "file").write_text("")

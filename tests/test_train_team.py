@@ -215,10 +215,22 @@ def test_a_batch_that_cannot_be_divided_is_refused(tmp_path: Path, monkeypatch: 
 
 
 def test_each_process_of_a_machine_has_its_own_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    names, picked = ["auto", "cuda", "cuda:0", "cpu"], list[str]()
+
+    def picks() -> list[str]:
+        picked.clear()
+        for name in names:
+            own_device(name)
+        return picked
+
+    monkeypatch.setattr("esc_sr.train.team.pick_device", picked.append)
     monkeypatch.setenv("LOCAL_RANK", "1")
-    assert own_device("cuda") == "cuda"
+    assert picks() == names
     monkeypatch.setenv("WORLD_SIZE", "2")
-    assert [own_device(name) for name in ("cuda", "cuda:0", "cpu")] == ["cuda:1", "cuda:0", "cpu"]
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    assert picks() == ["auto", "cuda:1", "cuda:0", "cpu"]
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    assert picks() == ["cuda:1", "cuda:1", "cuda:0", "cpu"]
 
 
 def test_a_process_knows_the_others_of_its_machine(monkeypatch: pytest.MonkeyPatch) -> None:

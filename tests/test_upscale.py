@@ -283,12 +283,24 @@ def test_auto_is_the_accelerator_or_the_cpu(monkeypatch: pytest.MonkeyPatch) -> 
         torch.accelerator, "current_accelerator", lambda check_available: torch.device("cuda")
     )
     monkeypatch.setattr(torch.accelerator, "device_count", lambda: 2)
+    monkeypatch.setattr(torch, "empty", lambda size, device: tried.append(device))
+    tried: list[torch.device] = []
     assert pick_device("auto") == torch.device("cuda")
     assert pick_device("cuda:1") == torch.device("cuda", 1)
     with pytest.raises(DeviceError, match="2 x cuda"):
         pick_device("cuda:2")
     with pytest.raises(DeviceError):
         pick_device("mps")
+    assert tried == [torch.device("cuda"), torch.device("cuda", 1)]
+
+
+def test_a_device_that_refuses_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(size: int, device: torch.device) -> None:
+        raise RuntimeError("CUDA error: all CUDA-capable devices are busy\nFor debugging")
+
+    monkeypatch.setattr(torch, "empty", refuse)
+    with pytest.raises(DeviceError, match="device cpu cannot be used: .* are busy$"):
+        pick_device("cpu")
 
 
 @pytest.mark.parametrize(

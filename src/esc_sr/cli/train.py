@@ -15,7 +15,7 @@ from esc_sr.train import recipes
 from esc_sr.train.keeper import Habits
 from esc_sr.train.run import run
 from esc_sr.train.schedule import Budget
-from esc_sr.train.team import Team
+from esc_sr.train.team import Team, own_device
 
 app = typer.Typer(no_args_is_help=True)
 
@@ -108,7 +108,11 @@ def _add_recipe(recipe: recipes.Recipe, network: str, scales: str, scale_default
             bool, typer.Option("--compile", help="Compile the network: minutes at first, faster then.")
         ] = False,
         device: Annotated[
-            str | None, typer.Option(help="cpu, cuda, ...; by default cuda where there is one.")
+            str | None,
+            typer.Option(
+                metavar="auto|cpu|cuda[:N]|xpu|mps",
+                help="Where; by default cuda where there is one.",
+            ),
         ] = None,
         save_minutes: Annotated[float, typer.Option(help="Time between two checkpoints.")] = 3.0,
         val_minutes: Annotated[float, typer.Option(help="Time between two validations.")] = 15.0,
@@ -132,8 +136,8 @@ def _add_recipe(recipe: recipes.Recipe, network: str, scales: str, scale_default
             return
         if not data or not out:
             raise UsageError("--data and --out are needed: the pictures, and a folder for the run")
-        device = device or ("cuda" if torch.cuda.is_available() else "cpu")
-        precision = precision or ("bf16" if device.startswith("cuda") else "fp32")
+        place = own_device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
+        precision = precision or ("bf16" if place.type == "cuda" else "fp32")
         check_precision(precision)
         budget = Budget(iterations, minutes) if iterations is not None or minutes is not None else None
         finished = run(
@@ -156,7 +160,7 @@ def _add_recipe(recipe: recipes.Recipe, network: str, scales: str, scale_default
             teacher=teacher,
             teacher_cache=teacher_cache,
             vgg=vgg,
-            device=device,
+            device=str(place),
             habits=Habits(
                 precision, tf32, compile, save_minutes, val_minutes, val_every, log_every, tensorboard
             ),

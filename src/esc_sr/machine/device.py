@@ -16,11 +16,11 @@ def pick_device(name: str = "auto") -> torch.device:
 
     Raises:
         UsageError: No device is called so.
-        DeviceError: This machine, or this build of PyTorch, has no such device.
+        DeviceError: This machine, or this build of PyTorch, has no such device, or it cannot be used.
     """
     accelerator = torch.accelerator.current_accelerator(check_available=True)
     if name == "auto":
-        return accelerator or torch.device("cpu")
+        return _tried(accelerator or torch.device("cpu"))
     try:
         device = torch.device(name)
     except RuntimeError as error:
@@ -33,6 +33,15 @@ def pick_device(name: str = "auto") -> torch.device:
         raise DeviceError(
             f"device {name} is not here, or this PyTorch has no support for it; there is {found}"
         )
+    return _tried(device)
+
+
+def _tried(device: torch.device) -> torch.device:
+    """The device, if it takes a tensor."""
+    try:
+        torch.empty(1, device=device)
+    except RuntimeError as error:
+        raise DeviceError(f"device {device} cannot be used: {str(error).splitlines()[0]}") from error
     return device
 
 

@@ -15,7 +15,7 @@ from esc_sr.data.degraded import degraded_pairs
 from esc_sr.data.pairs import Pair, make_pairs
 from esc_sr.data.pool import PairPool
 from esc_sr.data.tiles import Progress, Tile, find_pictures, load_tiles
-from esc_sr.errors import DataError, DeviceError, UsageError
+from esc_sr.errors import DataError, UsageError
 from esc_sr.machine.device import describe
 from esc_sr.machine.memory import keep_freed_memory
 from esc_sr.network import ESC, ESCLTE, ESCConfig, LTEConfig, encoder_config
@@ -91,7 +91,7 @@ def run(
         teacher: bundled name or file of a network whose pictures are the target, as `teacher_share` says.
         teacher_cache: where its pictures are kept; by default `teacher` in `anneal` or `out`.
         vgg: VGG19's weights, for the recipe real-gan, which needs them.
-        device: as torch names it; of several processes, "cuda" gives each a GPU of its own.
+        device: as of `machine.device.pick_device`; of several processes, "cuda" gives each a GPU of its own.
         habits: what the run does beside training.
         report: called with each log record; loading is reported too.
 
@@ -117,7 +117,7 @@ def run(
         report = _say_nothing
     if habits.tensorboard:
         find_board()
-    place = _device(own_device(device))
+    place = own_device(device)
     if place.type == "cpu":
         keep_freed_memory()
     perceptual = _perceptual(recipe, start is not None or content is not None, vgg, report)
@@ -256,16 +256,6 @@ def _check_shares(recipe: Recipe, team: Team) -> None:
             f"batch={recipe.batch}: must be a multiple of {parts}, for {team.size} processes and "
             f"accumulate={recipe.accumulate}"
         )
-
-
-def _device(name: str) -> torch.device:
-    """The device, tried out."""
-    try:
-        device = torch.device(name)
-        torch.zeros(1, device=device)
-    except (RuntimeError, AssertionError, NotImplementedError) as error:
-        raise DeviceError(f"device {name!r} cannot be used: {str(error).splitlines()[0]}") from error
-    return device
 
 
 def _saved(out: Path, resume: bool, start: Path | None, anneal: Path | None) -> dict[str, Any] | None:

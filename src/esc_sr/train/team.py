@@ -14,6 +14,7 @@ from torch.nn.parallel import DistributedDataParallel
 from torch.nn.utils import parameters_to_vector, vector_to_parameters
 
 from esc_sr.errors import DeviceError
+from esc_sr.machine.device import pick_device
 
 PATIENCE = timedelta(hours=2)
 """How long a process waits for one that is silent, such as the first while it validates. One that has ended
@@ -107,6 +108,16 @@ class Team:
 ALONE = Team()
 
 
-def own_device(name: str) -> str:
-    """The device that a name means to this process; in a team, "cuda" is one for each on a machine."""
-    return f"cuda:{os.environ.get('LOCAL_RANK', '0')}" if name == "cuda" and Team.here().size > 1 else name
+def own_device(name: str) -> torch.device:
+    """The device that a name means to this process; in a team, "cuda" is one for each on a machine.
+
+    Args:
+        name: as of `pick_device`; in a team, "auto" is "cuda" where there is one.
+
+    Raises:
+        UsageError: no device is called so.
+        DeviceError: it is not there, or cannot be used.
+    """
+    if Team.here().size > 1 and (name == "cuda" or (name == "auto" and torch.cuda.is_available())):
+        name = f"cuda:{os.environ.get('LOCAL_RANK', '0')}"
+    return pick_device(name)
