@@ -68,7 +68,7 @@ def test_scores_are_means_over_pictures_on_y_with_the_scale_as_border() -> None:
 def test_protocols_refuse_what_they_do_not_know() -> None:
     wrongs: tuple[dict[str, Any], ...] = ({"padding": "tiles"}, {"channels": "lab"}, {"grey": "green"})
     for wrong in wrongs:
-        with pytest.raises(UsageError, match="choose"):
+        with pytest.raises(UsageError, match="must be .* or "):
             Protocol(**wrong)
 
 

@@ -147,7 +147,7 @@ def test_options_are_checked() -> None:
     for options, said in (
         ({"quality": 0}, "1 to 100"),
         ({"quality": 101}, "1 to 100"),
-        ({"subsampling": "4:2:2"}, "use auto, 4:4:4, 4:2:0"),
+        ({"subsampling": "4:2:2"}, "one of auto, 4:4:4, 4:2:0"),
         ({"background": "pink"}, "white, black or #rrggbb"),
         ({"background": "#12345"}, "white, black or #rrggbb"),
     ):

@@ -8,6 +8,8 @@ EscError                     whatever a user can cause; the command line prints 
 └── DeviceError              a device that is missing, or too small for the work
 """
 
+from collections.abc import Mapping
+
 
 class EscError(Exception):
     """Base of all errors a user can cause; its message is one line that says what to do."""
@@ -31,3 +33,14 @@ class DataError(EscError):
 
 class DeviceError(EscError):
     """A device that is missing, or too small for the work."""
+
+
+def require(settings: object, rules: Mapping[str, tuple[bool, str]]) -> None:
+    """Check the fields of a dataclass: by name, whether the rule holds, and the rule in words.
+
+    Raises:
+        UsageError: A rule does not hold.
+    """
+    for field, (holds, rule) in rules.items():
+        if not holds:
+            raise UsageError(f"{field}={getattr(settings, field)!r}: must be {rule}")

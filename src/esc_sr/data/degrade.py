@@ -15,10 +15,9 @@ from esc_sr.data.kernels import (
     draw_kernels,
     draw_sinc,
     filter_each,
-    require,
     uniform,
 )
-from esc_sr.errors import UsageError
+from esc_sr.errors import UsageError, require
 from esc_sr.resize import resize
 
 MODES = ("area", "bilinear", "bicubic")

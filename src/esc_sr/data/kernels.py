@@ -1,14 +1,13 @@
 """Blur kernels of the real-world degradation: Gaussian and plateau shapes, and sinc (Wang et al. 2021)."""
 
 import math
-from collections.abc import Mapping
 from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from esc_sr.errors import UsageError
+from esc_sr.errors import require
 from esc_sr.network.rows import reflect_pad
 
 Range = tuple[float, float]
@@ -60,17 +59,6 @@ class Blur:
                 ),
             },
         )
-
-
-def require(settings: object, rules: Mapping[str, tuple[bool, str]]) -> None:
-    """Check the fields of `settings`: by name, whether the rule holds, and the rule in words.
-
-    Raises:
-        UsageError: A rule does not hold.
-    """
-    for field, (holds, rule) in rules.items():
-        if not holds:
-            raise UsageError(f"{field}={getattr(settings, field)!r}: must be {rule}")
 
 
 def are_probabilities(values: tuple[float, ...]) -> bool:

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from torch import nn
 
 from esc_sr.data.pairs import Pair
-from esc_sr.errors import DataError, UsageError
+from esc_sr.errors import DataError, UsageError, require
 from esc_sr.metrics import luma, psnr, rgb_psnr, ssim
 from esc_sr.network import ESCLTE
 from esc_sr.peers import Peer
@@ -56,10 +56,12 @@ class Protocol:
 
     def __post_init__(self) -> None:
         """Refuse what no protocol is called."""
-        choices = {"padding": ("image", "features"), "channels": ("y", "rgb"), "grey": ("rgb", "raw")}
-        for field, allowed in choices.items():
-            if getattr(self, field) not in allowed:
-                raise UsageError(f"{field} is {getattr(self, field)!r}; choose {' or '.join(allowed)}")
+        rules = {
+            "padding": (self.padding in ("image", "features"), "image or features"),
+            "channels": (self.channels in ("y", "rgb"), "y or rgb"),
+            "grey": (self.grey in ("rgb", "raw"), "rgb or raw"),
+        }
+        require(self, rules)
 
     @classmethod
     def of(cls, network: nn.Module | None, **changes: Any) -> "Protocol":

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pyvips
 
-from esc_sr.errors import ImageError, UsageError
+from esc_sr.errors import ImageError, require
 from esc_sr.image.metadata import CANNOT_HOLD, set_metadata
 from esc_sr.image.native import libvips, reason
 from esc_sr.image.picture import ANIMATED, MAX_SIDE, Animation, Picture, format_of
@@ -55,12 +55,13 @@ class Encoding:
     strip_metadata: bool = False
 
     def __post_init__(self) -> None:
-        if self.quality not in (None, *range(1, 101)):
-            raise UsageError(f"quality {self.quality} is not a whole number from 1 to 100")
-        if self.subsampling not in SUBSAMPLINGS:
-            raise UsageError(f"no subsampling is called {self.subsampling!r}; use {', '.join(SUBSAMPLINGS)}")
-        if not re.fullmatch(r"#[0-9a-fA-F]{6}", _BACKGROUNDS.get(self.background, self.background)):
-            raise UsageError(f"{self.background!r} is no background; use white, black or #rrggbb")
+        colour = _BACKGROUNDS.get(self.background, self.background)
+        rules = {
+            "quality": (self.quality in (None, *range(1, 101)), "a whole number from 1 to 100"),
+            "subsampling": (self.subsampling in SUBSAMPLINGS, f"one of {', '.join(SUBSAMPLINGS)}"),
+            "background": (bool(re.fullmatch(r"#[0-9a-fA-F]{6}", colour)), "white, black or #rrggbb"),
+        }
+        require(self, rules)
 
     @property
     def background_rgb(self) -> list[int]:

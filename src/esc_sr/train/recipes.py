@@ -10,7 +10,7 @@ from typing import get_args, get_origin, get_type_hints
 
 import torch.nn.functional as F
 
-from esc_sr.errors import UsageError
+from esc_sr.errors import UsageError, require
 
 LOSSES = {"l1": F.l1_loss, "mse": F.mse_loss}
 OPTIMIZERS = ("adamw", "muon")
@@ -126,9 +126,7 @@ class Recipe:
             ),
             "clip": (0 <= self.clip < float("inf"), "0 or more"),
         }
-        for field, (holds, rule) in rules.items():
-            if not holds:
-                raise UsageError(f"{field}={getattr(self, field)!r}: must be {rule}")
+        require(self, rules)
 
 
 def classic() -> Recipe:
