@@ -9,9 +9,9 @@ import pytest
 from numpy.typing import NDArray
 from PIL import Image
 
-from esc_sr.data.tiles import find_pictures, load_tiles, to_rgb8
+from esc_sr.data.tiles import find_pictures, load_tiles
 from esc_sr.errors import DataError
-from esc_sr.image import Picture, picture_files
+from esc_sr.image import picture_files
 
 
 def noise(height: int, width: int, seed: int = 0) -> NDArray[np.uint8]:
@@ -97,24 +97,3 @@ def test_bad_pictures_are_all_counted_and_the_first_named(tmp_path: Path) -> Non
     assert message.endswith("and 2 more")
     assert "\n" not in message
     assert "good.png" not in message
-
-
-@pytest.mark.parametrize("channels", [1, 2, 3, 4])
-@pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
-def test_every_kind_of_picture_becomes_rgb8(channels: int, dtype: type[np.uint8] | type[np.uint16]) -> None:
-    eight = np.random.default_rng(0).integers(0, 256, (5, 6, channels))
-    pixels = (eight * 257 if dtype is np.uint16 else eight).astype(dtype)
-    rgb = to_rgb8(Picture(pixels))
-    assert rgb.dtype == np.uint8
-    expected = eight[..., [0, 0, 0]] if channels < 3 else eight[..., :3]
-    np.testing.assert_array_equal(rgb, expected)
-
-
-def test_sixteen_bits_are_rounded_not_cut() -> None:
-    pixels = np.array([[[0, 128, 129], [65535, 65407, 65406]]], dtype=np.uint16)
-    np.testing.assert_array_equal(to_rgb8(Picture(pixels)), [[[0, 0, 1], [255, 255, 254]]])
-
-
-def test_floats_are_rounded_and_clipped() -> None:
-    pixels = np.array([[[-1.0, 0.5, 2.0], [0.1, 0.2, 1.0]]], np.float32)
-    np.testing.assert_array_equal(to_rgb8(Picture(pixels)), [[[0, 128, 255], [26, 51, 255]]])

@@ -11,7 +11,7 @@ import pyvips
 from PIL import Image, ImageCms
 
 from esc_sr.errors import ImageError
-from esc_sr.image import Encoding, Picture, decode_image, read_image, write_image
+from esc_sr.image import Encoding, Picture, decode_image, read_image, to_rgb8, write_image
 from pictures import SRGB, SUFFIXES, noise, pillow, silent, smooth, view
 
 P3 = bytes(pyvips.Image.profile_load("p3"))
@@ -222,3 +222,27 @@ def test_other_colour_spaces_are_refused() -> None:
     lab = pyvips.Image.new_from_array(noise(8, 9, 3)).copy(interpretation="srgb").colourspace("lab")
     with pytest.raises(ImageError, match="3 channels of lab float; convert it"):
         decode_image(bytes(lab.tiffsave_buffer()), "a")
+
+
+# --- 8-bit RGB ---------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("channels", [1, 2, 3, 4])
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
+def test_every_kind_of_picture_becomes_rgb8(channels: int, dtype: type[np.uint8] | type[np.uint16]) -> None:
+    eight = np.random.default_rng(0).integers(0, 256, (5, 6, channels))
+    pixels = (eight * 257 if dtype is np.uint16 else eight).astype(dtype)
+    rgb = to_rgb8(Picture(pixels))
+    assert rgb.dtype == np.uint8
+    expected = eight[..., [0, 0, 0]] if channels < 3 else eight[..., :3]
+    np.testing.assert_array_equal(rgb, expected)
+
+
+def test_sixteen_bits_are_rounded_not_cut() -> None:
+    pixels = np.array([[[0, 128, 129], [65535, 65407, 65406]]], dtype=np.uint16)
+    np.testing.assert_array_equal(to_rgb8(Picture(pixels)), [[[0, 0, 1], [255, 255, 254]]])
+
+
+def test_floats_are_rounded_and_clipped() -> None:
+    pixels = np.array([[[-1.0, 0.5, 2.0], [0.1, 0.2, 1.0]]], np.float32)
+    np.testing.assert_array_equal(to_rgb8(Picture(pixels)), [[[0, 128, 255], [26, 51, 255]]])

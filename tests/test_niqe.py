@@ -10,9 +10,8 @@ from safetensors.torch import save_file
 from skimage.filters import gaussian
 from torch import Tensor
 
-from esc_sr.data.tiles import to_rgb8
 from esc_sr.errors import UsageError, WeightsError
-from esc_sr.image import read_image
+from esc_sr.image import read_image, to_rgb8
 from esc_sr.metrics import luma
 from esc_sr.niqe import PATCH, NiqeModel, _measure, fit_aggd, fit_niqe, load_niqe, niqe
 from esc_sr.resize import resize

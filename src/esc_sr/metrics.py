@@ -9,9 +9,8 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
 
-from esc_sr.data.tiles import to_rgb8
 from esc_sr.errors import UsageError
-from esc_sr.image import read_image
+from esc_sr.image import read_image, to_rgb8
 
 _WINDOW, _SIGMA = 11, 1.5
 _C1, _C2 = (0.01 * 255) ** 2, (0.03 * 255) ** 2

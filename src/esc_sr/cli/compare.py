@@ -7,8 +7,7 @@ from typing import Annotated
 
 import typer
 
-from esc_sr.data.tiles import to_rgb8
-from esc_sr.image import read_image
+from esc_sr.image import read_image, to_rgb8
 from esc_sr.metrics import compare as measure
 from esc_sr.metrics import luma
 from esc_sr.niqe import niqe

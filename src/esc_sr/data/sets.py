@@ -9,9 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from esc_sr.data.pairs import Pair
-from esc_sr.data.tiles import to_rgb8
 from esc_sr.errors import DataError, ImageError
-from esc_sr.image import FORMATS, picture_files, read_image, read_size
+from esc_sr.image import FORMATS, picture_files, read_image, read_size, to_rgb8
 from esc_sr.resize import downscale, enlarged
 
 T = TypeVar("T")

@@ -15,12 +15,12 @@ from numpy.typing import NDArray
 from esc_sr.errors import DataError, ImageError
 from esc_sr.image import (
     FORMATS,
-    Picture,
     decode_image,
     decode_region,
     decode_size,
     is_picture,
     picture_files,
+    to_rgb8,
 )
 
 Progress = Callable[[int, int], None]
@@ -128,18 +128,6 @@ class Tile:
     def crop(self, top: int, left: int, height: int, width: int) -> NDArray[np.uint8]:
         """A part of it, not copied."""
         return self.pixels[top : top + height, left : left + width]
-
-
-def to_rgb8(picture: Picture) -> NDArray[np.uint8]:
-    """(H, W, 3) RGB, 0..255, of any picture: grey is repeated, alpha dropped, more bits rounded to 8."""
-    pixels = picture.pixels
-    channels = pixels.shape[2]
-    rgb = pixels[:, :, :3] if channels >= 3 else pixels[:, :, :1].repeat(3, axis=2)
-    if rgb.dtype == np.uint16:
-        rgb = (rgb.astype(np.uint32) + 128) // 257
-    elif rgb.dtype == np.float32:
-        rgb = np.rint(rgb.clip(0, 1) * 255)
-    return np.ascontiguousarray(rgb, dtype=np.uint8)
 
 
 def find_pictures(root: Path) -> list[Entry]:

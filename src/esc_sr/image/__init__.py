@@ -9,7 +9,7 @@ import pyvips
 from esc_sr.image.alpha import fill_transparent, keep_flat
 from esc_sr.image.folder import identity, is_picture, picture_files
 from esc_sr.image.native import interrupt_later
-from esc_sr.image.picture import ANIMATED, FORMATS, MAX_SIDE, Animation, Picture, format_of
+from esc_sr.image.picture import ANIMATED, FORMATS, MAX_SIDE, Animation, Picture, format_of, to_rgb8
 from esc_sr.image.read import (
     MAX_PIXELS,
     decode_animation,
@@ -46,6 +46,7 @@ __all__ = [
     "read_image",
     "read_shape",
     "read_size",
+    "to_rgb8",
     "write_image",
 ]
 

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 
 from esc_sr.errors import ImageError, UsageError
 
@@ -72,6 +73,18 @@ class Animation:
     frames: list[Picture]
     delays: list[int]
     loop: int
+
+
+def to_rgb8(picture: Picture) -> NDArray[np.uint8]:
+    """(H, W, 3) RGB, 0..255, of any picture: grey is repeated, alpha dropped, more bits rounded to 8."""
+    pixels = picture.pixels
+    channels = pixels.shape[2]
+    rgb = pixels[:, :, :3] if channels >= 3 else pixels[:, :, :1].repeat(3, axis=2)
+    if rgb.dtype == np.uint16:
+        rgb = (rgb.astype(np.uint32) + 128) // 257
+    elif rgb.dtype == np.float32:
+        rgb = np.rint(rgb.clip(0, 1) * 255)
+    return np.ascontiguousarray(rgb, dtype=np.uint8)
 
 
 def format_of(path: str | Path) -> str:
