@@ -16,10 +16,10 @@ import numpy as np
 import torch
 
 from esc_sr.image import Picture, read_image, write_image
-from esc_sr.upscale.batch import Choices, run
-from esc_sr.upscale.engine import Upscaler
-from esc_sr.upscale.files import Outcome, plan
-from esc_sr.upscale.names import Names
+from esc_sr.upscaling.batch import Choices, run
+from esc_sr.upscaling.engine import Upscaler
+from esc_sr.upscaling.files import Outcome, plan
+from esc_sr.upscaling.names import Names
 
 
 def make(folder: Path, count: int, side: int, suffix: str) -> list[Path]:

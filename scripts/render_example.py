@@ -8,8 +8,8 @@ from pathlib import Path
 
 import numpy as np
 
+from esc_sr.bicubic import resize
 from esc_sr.image import Picture, write_image
-from esc_sr.resize import resize
 
 WIDTH, HEIGHT, FINE = 480, 320, 4
 HORIZON = 190.0

@@ -9,9 +9,9 @@ import torch
 from numpy.typing import NDArray
 
 from esc_sr import Upscaler, upscale, weights
+from esc_sr.bicubic import resize
 from esc_sr.network import ESC, ESCLTE, encoder_config
-from esc_sr.resize import resize
-from esc_sr.upscale.frame import FRAME
+from esc_sr.upscaling.frame import FRAME
 
 NAMES = [name for name, _, _ in weights.bundled()]
 TINTED = {"esc-x2", "esc-x4", "esc-fp-x2", "esc-fp-x4", "esc-lte", "esc-real-x4"}

@@ -8,7 +8,6 @@ import sys
 import tomllib
 from collections.abc import Iterator
 from dataclasses import replace
-from importlib import import_module
 from pathlib import Path
 
 import numpy as np
@@ -21,7 +20,7 @@ import esc_sr
 from esc_sr.cli.main import app
 from esc_sr.image import Encoding, Picture, read_image, write_image
 from esc_sr.network import ESC, ESCConfig
-from esc_sr.upscale import engine
+from esc_sr.upscaling import engine
 from esc_sr.weights import save
 
 ROOT = Path(__file__).parents[1]
@@ -292,17 +291,6 @@ def test_verbs_that_are_imported_late_bring_their_own_options() -> None:
 def test_version_is_that_of_the_package() -> None:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     assert Result("--version").out == f"esc-sr {project['version']}\n"
-
-
-def test_public_names_stay_functions_when_modules_are_called_so(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in esc_sr.__all__:
-        assert getattr(esc_sr, name)
-    for name in ("esc_sr.resize", "esc_sr.upscale"):
-        monkeypatch.delitem(sys.modules, name)
-        import_module(name)
-    assert esc_sr.resize(np.zeros((4, 4), np.uint8), (2, 2)).shape == (2, 2)
-    assert esc_sr.upscale is engine.upscale
-    assert not hasattr(esc_sr, "no_such_name")
 
 
 def start(*arguments: str | Path, stdout: int = subprocess.PIPE, stderr: int = subprocess.PIPE) -> Process:

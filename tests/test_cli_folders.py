@@ -18,7 +18,7 @@ from esc_sr.cli.main import app
 from esc_sr.cli.report import Report, time_left
 from esc_sr.image import Picture, read_image, write_image
 from esc_sr.network import ESC, ESCConfig
-from esc_sr.upscale.files import Outcome
+from esc_sr.upscaling.files import Outcome
 from esc_sr.weights import save
 from pictures import noise
 

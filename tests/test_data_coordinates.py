@@ -5,10 +5,10 @@ from functools import partial
 import numpy as np
 import torch
 
+from esc_sr.bicubic import resize
 from esc_sr.data.coordinates import cut_queries
 from esc_sr.data.crops import Batch, Crops, stack
 from esc_sr.data.tiles import Tile
-from esc_sr.resize import resize
 
 TILES = [
     Tile(str(i), np.random.default_rng(i).integers(0, 256, (40, 43, 3), dtype=np.uint8)) for i in range(3)

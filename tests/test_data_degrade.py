@@ -6,10 +6,10 @@ import pytest
 import torch
 from torch import Tensor
 
+from esc_sr.bicubic import resize
 from esc_sr.data.degrade import Degradation, Order, add_gaussian, add_poisson, degrade, draw_factor, sharpen
 from esc_sr.data.kernels import Blur
 from esc_sr.errors import UsageError
-from esc_sr.resize import resize
 
 NOTHING = Order(
     blur_prob=0.0, resize=(0.0, 0.0, 1.0), gaussian=1.0, gaussian_sigma=(0.0, 0.0), jpeg_quality=None

@@ -9,10 +9,10 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from esc_sr.bicubic import downscale
 from esc_sr.data.crops import Crops, stack
 from esc_sr.data.pairs import cut_pair, make_pairs, turn
 from esc_sr.data.tiles import Source, Tile
-from esc_sr.resize import downscale
 
 
 def ramp(height: int, width: int) -> NDArray[np.uint8]:

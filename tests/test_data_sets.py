@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from esc_sr.bicubic import Edge, downscale
 from esc_sr.data.sets import find_set, paired_set
 from esc_sr.errors import DataError
 from esc_sr.image import Picture, write_image
-from esc_sr.resize import Edge, downscale
 
 
 def noise(height: int, width: int, seed: int = 0, channels: int = 3) -> NDArray[np.uint8]:

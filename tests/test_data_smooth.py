@@ -3,11 +3,11 @@
 import numpy as np
 import torch
 
+from esc_sr.bicubic import resize
 from esc_sr.data.degrade import Degradation, sharpen
 from esc_sr.data.degraded import degrade_batches
 from esc_sr.data.pool import PairPool
 from esc_sr.data.smooth import draw_smooth
-from esc_sr.resize import resize
 
 
 def test_both_sizes_show_the_same() -> None:

@@ -10,13 +10,13 @@ import pyvips
 import torch
 from numpy.typing import NDArray
 
+from esc_sr.bicubic import downscale
 from esc_sr.data.crops import Crops, batches
 from esc_sr.data.pairs import cut_pair
 from esc_sr.data.sources import Held, Reduced, Stored, bytes_of, hold, match, measure, measure_pairs
 from esc_sr.data.tiles import Source, Tile, find_pictures
 from esc_sr.errors import DataError, ImageError
 from esc_sr.image import Picture, write_image
-from esc_sr.resize import downscale
 
 FORMATS = ["png", "jpg", "webp", "avif", "tif", "tiled.tif", "gif"]
 

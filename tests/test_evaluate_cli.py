@@ -10,13 +10,13 @@ import torch
 from typer.testing import CliRunner, Result
 
 from esc_sr import weights
+from esc_sr.bicubic import downscale
 from esc_sr.cli.main import app
 from esc_sr.data.sets import BenchmarkSet, Item, Sample
 from esc_sr.evaluate.run import Row
 from esc_sr.evaluate.sheet import CROP, Panel, most_different, strip
 from esc_sr.image import Picture, read_image, write_image
 from esc_sr.network import ESC, ESCLTE, ESCConfig, LTEConfig
-from esc_sr.resize import downscale
 
 TINY: dict[str, Any] = {"dim": 16, "pdim": 8, "n_blocks": 1, "n_convattn": 1, "window": 8, "heads": 2}
 

@@ -10,12 +10,12 @@ import torch
 from skimage.color import rgb2ycbcr
 from skimage.metrics import peak_signal_noise_ratio, structural_similarity
 
+from esc_sr.bicubic import resize
 from esc_sr.data.sets import find_set
 from esc_sr.errors import ImageError, UsageError
 from esc_sr.evaluate import score
 from esc_sr.image import Picture, write_image
 from esc_sr.metrics import compare, luma, psnr, rgb_psnr, ssim
-from esc_sr.resize import resize
 
 
 def test_luma_of_black_white_and_primaries() -> None:

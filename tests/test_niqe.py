@@ -10,11 +10,11 @@ from safetensors.torch import save_file
 from skimage.filters import gaussian
 from torch import Tensor
 
+from esc_sr.bicubic import resize
 from esc_sr.errors import UsageError, WeightsError
 from esc_sr.image import read_image, to_rgb8
 from esc_sr.metrics import luma
 from esc_sr.niqe import PATCH, NiqeModel, _measure, fit_aggd, fit_niqe, load_niqe, niqe
-from esc_sr.resize import resize
 
 ROOT = Path(__file__).parents[1]
 BUNDLED = ROOT / "src" / "esc_sr" / "niqe.safetensors"

@@ -12,8 +12,8 @@ from torch import Tensor
 from esc_sr.errors import DeviceError, UsageError
 from esc_sr.machine.memory import parse_memory
 from esc_sr.peers import Peer
-from esc_sr.upscale.engine import Upscaler, upscale
-from esc_sr.upscale.tiles import Tiling, in_pieces
+from esc_sr.upscaling.engine import Upscaler, upscale
+from esc_sr.upscaling.tiles import Tiling, in_pieces
 from peer_files import TINY, bsrn, srvgg
 
 WITH_TILES = pytest.mark.parametrize("size", [(100, 71), (33, 90), (9, 9), (1, 130), (48, 49)])
@@ -61,7 +61,7 @@ MEASURE = """
 import sys, numpy as np, torch
 from pathlib import Path
 from esc_sr.peers import *
-from esc_sr.upscale.engine import Upscaler
+from esc_sr.upscaling.engine import Upscaler
 def resident(key):
     lines = Path("/proc/self/status").read_text().splitlines()
     return int(next(line for line in lines if line.startswith(key)).split()[1]) / 1024

@@ -1,39 +1,32 @@
 """esc-sr: image super-resolution with ESC."""
 
-import sys
 from importlib import import_module
-from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from esc_sr.resize import resize
-    from esc_sr.upscale.engine import Upscaler, upscale
+    from esc_sr.bicubic import resize
+    from esc_sr.upscaling.engine import Upscaler, upscale
     from esc_sr.weights import load
 
 __all__ = ["Upscaler", "__version__", "load", "resize", "upscale"]
 __version__ = "0.1.0"
 
 _HOMES = {
-    "Upscaler": "esc_sr.upscale.engine",
+    "Upscaler": "esc_sr.upscaling.engine",
     "load": "esc_sr.weights",
-    "resize": "esc_sr.resize",
-    "upscale": "esc_sr.upscale.engine",
+    "resize": "esc_sr.bicubic",
+    "upscale": "esc_sr.upscaling.engine",
 }
 
 
-class _Package(ModuleType):
-    """Imports torch only when a function is used, and keeps `esc_sr.resize` the function, not the module."""
-
-    def __getattr__(self, name: str) -> Any:
-        if name not in _HOMES:
-            raise AttributeError(f"module {self.__name__!r} has no attribute {name!r}")
-        function = getattr(import_module(_HOMES[name]), name)
-        setattr(self, name, function)
-        return function
-
-    def __setattr__(self, name: str, value: Any) -> None:
-        if not (name in _HOMES and isinstance(value, ModuleType)):  # the import system binds submodules here
-            super().__setattr__(name, value)
+def __getattr__(name: str) -> Any:
+    """Import what is public when it is first used, and torch with it."""
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    globals()[name] = getattr(import_module(_HOMES[name]), name)
+    return globals()[name]
 
 
-sys.modules[__name__].__class__ = _Package
+def __dir__() -> list[str]:
+    """The public names."""
+    return __all__

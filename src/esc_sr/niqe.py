@@ -17,8 +17,8 @@ from safetensors import SafetensorError
 from safetensors.numpy import load_file
 from torch import Tensor
 
+from esc_sr.bicubic import resize
 from esc_sr.errors import UsageError, WeightsError
-from esc_sr.resize import resize
 
 PATCH = 96
 """Side of the patches whose statistics are taken, px."""

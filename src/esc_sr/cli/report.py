@@ -11,9 +11,9 @@ from typing import Any
 
 import typer
 
-from esc_sr.upscale.batch import Standing
-from esc_sr.upscale.files import Outcome
-from esc_sr.upscale.sizes import Size, plain
+from esc_sr.upscaling.batch import Standing
+from esc_sr.upscaling.files import Outcome
+from esc_sr.upscaling.sizes import Size, plain
 
 NAMED = 20
 """Pictures that the last line names, at most."""

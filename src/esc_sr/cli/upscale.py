@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from esc_sr.errors import UsageError
-from esc_sr.upscale import DEFAULT_MODEL, DEFAULT_NAME, DEFAULT_SCALE
+from esc_sr.upscaling import DEFAULT_MODEL, DEFAULT_NAME, DEFAULT_SCALE
 
 
 def upscale(
@@ -94,10 +94,10 @@ def upscale(
     """Upscale pictures: PNG, JPEG, WebP, TIFF, AVIF and GIF."""
     from esc_sr.cli.report import Report, note, progress_bar
     from esc_sr.image import Encoding
-    from esc_sr.upscale.batch import Choices, run
-    from esc_sr.upscale.files import Job, plan
-    from esc_sr.upscale.names import Names
-    from esc_sr.upscale.sizes import Size, wish
+    from esc_sr.upscaling.batch import Choices, run
+    from esc_sr.upscaling.files import Job, plan
+    from esc_sr.upscaling.names import Names
+    from esc_sr.upscaling.sizes import Size, wish
 
     if overwrite and skip_existing:
         raise UsageError("--overwrite and --skip-existing exclude each other; leave out one of the two")
@@ -127,7 +127,7 @@ def upscale(
 
     import torch
 
-    from esc_sr.upscale.engine import Upscaler
+    from esc_sr.upscaling.engine import Upscaler
 
     if threads is not None:
         torch.set_num_threads(threads)

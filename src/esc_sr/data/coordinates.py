@@ -4,10 +4,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from esc_sr.bicubic import resize
 from esc_sr.data.pairs import turn
 from esc_sr.data.tiles import Source
 from esc_sr.network.arbitrary import pixel_centres
-from esc_sr.resize import resize
 
 
 def cut_queries(

@@ -6,6 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from esc_sr.bicubic import resize
 from esc_sr.data.jpeg import jpeg
 from esc_sr.data.kernels import (
     Blur,
@@ -18,7 +19,6 @@ from esc_sr.data.kernels import (
     uniform,
 )
 from esc_sr.errors import UsageError, require
-from esc_sr.resize import resize
 
 MODES = ("area", "bilinear", "bicubic")
 _GREY = (0.2989, 0.587, 0.114)

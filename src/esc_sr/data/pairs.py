@@ -8,9 +8,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from esc_sr.bicubic import downscale
 from esc_sr.data.smooth import draw_smooth
 from esc_sr.data.tiles import Source, Tile
-from esc_sr.resize import downscale
 
 
 class Pair(NamedTuple):

@@ -8,10 +8,10 @@ from typing import NamedTuple, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
+from esc_sr.bicubic import downscale, enlarged
 from esc_sr.data.pairs import Pair
 from esc_sr.errors import DataError, ImageError
 from esc_sr.image import FORMATS, picture_files, read_image, read_size, to_rgb8
-from esc_sr.resize import downscale, enlarged
 
 T = TypeVar("T")
 

@@ -9,13 +9,13 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
+from esc_sr.bicubic import enlarged, resize
 from esc_sr.data.pairs import Pair
 from esc_sr.errors import DataError, UsageError, require
 from esc_sr.metrics import luma, psnr, rgb_psnr, ssim
 from esc_sr.network import ESCLTE
 from esc_sr.peers import Peer
-from esc_sr.resize import enlarged, resize
-from esc_sr.upscale.engine import Upscaler
+from esc_sr.upscaling.engine import Upscaler
 
 _PAD = 32
 """The whole picture is reflected out to a multiple of this many px, whatever the network's window."""

@@ -8,7 +8,7 @@ from esc_sr.errors import WeightsError
 from esc_sr.network import LTEConfig
 from esc_sr.weights.bundle import bundled, bundled_scales, card, find
 from esc_sr.weights.checkpoint import Network, build, describe, read, save
-from esc_sr.weights.convert import convert, export_official, starting_weights
+from esc_sr.weights.conversion import convert, export_official, starting_weights
 
 __all__ = [
     "Network",

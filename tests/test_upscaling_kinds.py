@@ -19,10 +19,10 @@ from esc_sr.errors import UsageError
 from esc_sr.image import Picture, read_image, write_image
 from esc_sr.machine.precision import PRECISIONS
 from esc_sr.network import ESC, ESCConfig
-from esc_sr.upscale import engine
-from esc_sr.upscale.engine import Upscaler
-from esc_sr.upscale.files import Job, upscale_file
-from esc_sr.upscale.sizes import Size
+from esc_sr.upscaling import engine
+from esc_sr.upscaling.engine import Upscaler
+from esc_sr.upscaling.files import Job, upscale_file
+from esc_sr.upscaling.sizes import Size
 from pictures import SRGB
 
 TINY = ESCConfig(dim=8, pdim=4, n_blocks=1, n_convattn=1, window=8, heads=2, kernel=5)

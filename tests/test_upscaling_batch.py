@@ -15,11 +15,11 @@ from torch import Tensor, nn
 from esc_sr.image import Picture, read_image, write_image
 from esc_sr.machine.claim import Claim
 from esc_sr.network import ESC, ESCConfig
-from esc_sr.upscale import batch
-from esc_sr.upscale.batch import Choices, Standing, run
-from esc_sr.upscale.engine import Upscaler
-from esc_sr.upscale.files import Existing, Job, Outcome, claim_target, read_source, write_result
-from esc_sr.upscale.sizes import Size
+from esc_sr.upscaling import batch
+from esc_sr.upscaling.batch import Choices, Standing, run
+from esc_sr.upscaling.engine import Upscaler
+from esc_sr.upscaling.files import Existing, Job, Outcome, claim_target, read_source, write_result
+from esc_sr.upscaling.sizes import Size
 from pictures import noise
 
 WAIT = 60  # seconds, for what happens at once or never

@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING, NamedTuple
 from esc_sr.errors import EscError
 from esc_sr.image import Animation, Encoding, interrupt_later, read_shape
 from esc_sr.machine.claim import Claim
-from esc_sr.upscale import Progress
-from esc_sr.upscale.files import (
+from esc_sr.upscaling import Progress
+from esc_sr.upscaling.files import (
     CLAIMED,
     EXISTS,
     Existing,
@@ -29,7 +29,7 @@ from esc_sr.upscale.files import (
 )
 
 if TYPE_CHECKING:
-    from esc_sr.upscale.engine import Upscaler
+    from esc_sr.upscaling.engine import Upscaler
 
 AHEAD = 2
 """Pictures that are read before their turn, at most."""

@@ -12,11 +12,11 @@ from torch import Tensor, nn
 from esc_sr.errors import ImageError, UsageError, WeightsError
 from esc_sr.image import Picture, read_image, write_image
 from esc_sr.machine.claim import Claim
-from esc_sr.upscale import files
-from esc_sr.upscale.engine import Upscaler
-from esc_sr.upscale.files import Job, claim_target, plan, upscale_file
-from esc_sr.upscale.names import Names
-from esc_sr.upscale.sizes import Size
+from esc_sr.upscaling import files
+from esc_sr.upscaling.engine import Upscaler
+from esc_sr.upscaling.files import Job, claim_target, plan, upscale_file
+from esc_sr.upscaling.names import Names
+from esc_sr.upscaling.sizes import Size
 
 NAMES = Names()
 

@@ -12,18 +12,18 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from esc_sr.bicubic import resize
 from esc_sr.errors import UsageError
 from esc_sr.image import Picture, fill_transparent, keep_flat, read_image
 from esc_sr.machine.device import pick_device
 from esc_sr.machine.memory import enough_memory, parse_memory
 from esc_sr.machine.precision import check_precision
 from esc_sr.network import ESC, ESCLTE
-from esc_sr.resize import resize
-from esc_sr.upscale import DEFAULT_MODEL, DEFAULT_SCALE, Progress, unheard
-from esc_sr.upscale.frame import FRAME
-from esc_sr.upscale.pillow import from_pillow, is_pillow, to_pillow
-from esc_sr.upscale.runner import Runner, Sides
-from esc_sr.upscale.sizes import Size, as_size
+from esc_sr.upscaling import DEFAULT_MODEL, DEFAULT_SCALE, Progress, unheard
+from esc_sr.upscaling.frame import FRAME
+from esc_sr.upscaling.pillow import from_pillow, is_pillow, to_pillow
+from esc_sr.upscaling.runner import Runner, Sides
+from esc_sr.upscaling.sizes import Size, as_size
 from esc_sr.weights import bundled_scales, load
 
 if TYPE_CHECKING:

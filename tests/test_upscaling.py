@@ -15,9 +15,9 @@ from esc_sr.image import Picture, write_image
 from esc_sr.machine.device import pick_device
 from esc_sr.machine.memory import enough_memory
 from esc_sr.network import ESC, ESCLTE, ESCConfig, LTEConfig
-from esc_sr.upscale.engine import Upscaler, upscale
-from esc_sr.upscale.frame import FRAME, framed
-from esc_sr.upscale.sizes import Size
+from esc_sr.upscaling.engine import Upscaler, upscale
+from esc_sr.upscaling.frame import FRAME, framed
+from esc_sr.upscaling.sizes import Size
 from esc_sr.weights import save
 
 TINY = ESCConfig(dim=16, pdim=8, n_blocks=1, n_convattn=1, window=8, heads=2)

@@ -8,9 +8,9 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from esc_sr.bicubic import Edge, downscale, resize
 from esc_sr.errors import UsageError
 from esc_sr.image import read_image
-from esc_sr.resize import Edge, downscale, resize
 
 SCALES = [2, 3, 4]
 EDGES: list[Edge] = ["mirror", "replicate"]

@@ -13,16 +13,16 @@ from torch import Tensor, nn
 from typer.testing import CliRunner
 
 import esc_sr
+from esc_sr.bicubic import resize
 from esc_sr.cli.main import app
 from esc_sr.errors import UsageError
 from esc_sr.evaluate.scores import predict
 from esc_sr.image import Picture, read_image, write_image
 from esc_sr.network import ESC, ESCLTE, ESCConfig, LTEConfig
-from esc_sr.resize import resize
-from esc_sr.upscale import engine
-from esc_sr.upscale.engine import Upscaler, upscale
-from esc_sr.upscale.frame import FRAME, framed
-from esc_sr.upscale.sizes import Size, wish
+from esc_sr.upscaling import engine
+from esc_sr.upscaling.engine import Upscaler, upscale
+from esc_sr.upscaling.frame import FRAME, framed
+from esc_sr.upscaling.sizes import Size, wish
 from esc_sr.weights import bundled_scales, save
 
 TINY = ESCConfig(dim=16, pdim=8, n_blocks=1, n_convattn=1, window=8, heads=2)

@@ -11,9 +11,9 @@ from esc_sr.errors import DeviceError
 from esc_sr.network import ESC, ESCLTE, ESCConfig, LTEConfig
 from esc_sr.network.blocks import ConvAttn
 from esc_sr.network.rows import Bands, join
-from esc_sr.upscale import plan as plan_module
-from esc_sr.upscale.engine import Upscaler, upscale
-from esc_sr.upscale.tiles import map_rows, tiled
+from esc_sr.upscaling import plan as plan_module
+from esc_sr.upscaling.engine import Upscaler, upscale
+from esc_sr.upscaling.tiles import map_rows, tiled
 
 TINY = ESCConfig(dim=16, pdim=8, n_blocks=1, n_convattn=2, window=8, heads=2)
 

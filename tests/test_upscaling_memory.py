@@ -17,11 +17,11 @@ from esc_sr.machine import memory
 from esc_sr.machine.memory import file_map, free_memory, parse_memory, show_memory
 from esc_sr.network import ESC, ESCLTE, ESCConfig, LTEConfig
 from esc_sr.presets import PRESETS, preset
-from esc_sr.upscale import plan as plan_module
-from esc_sr.upscale import unheard
-from esc_sr.upscale.engine import Upscaler, upscale
-from esc_sr.upscale.frame import FRAME
-from esc_sr.upscale.plan import MemoryPlan, Task, plan_memory
+from esc_sr.upscaling import plan as plan_module
+from esc_sr.upscaling import unheard
+from esc_sr.upscaling.engine import Upscaler, upscale
+from esc_sr.upscaling.frame import FRAME
+from esc_sr.upscaling.plan import MemoryPlan, Task, plan_memory
 
 TINY = ESCConfig(dim=16, pdim=8, n_blocks=1, n_convattn=1, window=8, heads=2)
 CPU = torch.device("cpu")

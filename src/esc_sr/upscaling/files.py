@@ -28,12 +28,12 @@ from esc_sr.image import (
 )
 from esc_sr.machine.claim import Claim
 from esc_sr.machine.memory import enough_memory
-from esc_sr.upscale import DEFAULT_NAME, Progress, unheard
-from esc_sr.upscale.folders import Found, find_pictures
-from esc_sr.upscale.names import Names
+from esc_sr.upscaling import DEFAULT_NAME, Progress, unheard
+from esc_sr.upscaling.folders import Found, find_pictures
+from esc_sr.upscaling.names import Names
 
 if TYPE_CHECKING:
-    from esc_sr.upscale.engine import Upscaler
+    from esc_sr.upscaling.engine import Upscaler
 
 
 class Job(NamedTuple):

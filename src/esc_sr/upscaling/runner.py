@@ -13,10 +13,10 @@ from esc_sr.machine.memory import DiskFullError, keep_no_freed_memory
 from esc_sr.machine.precision import PRECISIONS, autocast
 from esc_sr.network import ESC, ESCLTE
 from esc_sr.peers import Peer
-from esc_sr.upscale import Progress
-from esc_sr.upscale.frame import framed, unframed
-from esc_sr.upscale.plan import MemoryPlan, Task, plan_memory
-from esc_sr.upscale.tiles import PEER_ROWS, in_pieces, map_rows, tiled
+from esc_sr.upscaling import Progress
+from esc_sr.upscaling.frame import framed, unframed
+from esc_sr.upscaling.plan import MemoryPlan, Task, plan_memory
+from esc_sr.upscaling.tiles import PEER_ROWS, in_pieces, map_rows, tiled
 
 Sides = tuple[int, int]
 """Height and width in pixels."""

@@ -8,8 +8,8 @@ import torch
 from torch import Tensor
 
 from esc_sr.network import ESC, ESCConfig
-from esc_sr.upscale.engine import Upscaler, upscale
-from esc_sr.upscale.frame import FRAME, framed, unframed
+from esc_sr.upscaling.engine import Upscaler, upscale
+from esc_sr.upscaling.frame import FRAME, framed, unframed
 
 TINY = ESCConfig(dim=16, pdim=8, n_blocks=1, n_convattn=1, window=8, heads=2)
 

@@ -16,7 +16,7 @@ from esc_sr.cli.main import app
 from esc_sr.errors import UsageError, WeightsError
 from esc_sr.network import ESC, ESCLTE, ESCConfig, LTEConfig
 from esc_sr.weights import bundle
-from esc_sr.weights.convert import authors_class, resize_subpixels
+from esc_sr.weights.conversion import authors_class, resize_subpixels
 from weights_files import GOLDEN, golden
 
 TINY: dict[str, Any] = {"dim": 16, "pdim": 8, "n_blocks": 2, "n_convattn": 2, "window": 8, "heads": 2}

@@ -19,7 +19,7 @@ from esc_sr.network import ESC, ESCLTE, ESCConfig
 from esc_sr.network.arbitrary import QUERIES
 from esc_sr.network.rows import BAND_PIXELS, Bands
 from esc_sr.peers import Peer
-from esc_sr.upscale.tiles import OVERLAP, PEER_ROWS, Tiling
+from esc_sr.upscaling.tiles import OVERLAP, PEER_ROWS, Tiling
 
 GPU_PIXELS = 2**20
 """Pixels of a band on a GPU, which needs much work at a time."""

@@ -7,10 +7,10 @@ import pytest
 
 from esc_sr.errors import ImageError, UsageError
 from esc_sr.image import Picture, write_image
-from esc_sr.upscale.files import Job, plan
-from esc_sr.upscale.folders import find_pictures
-from esc_sr.upscale.names import Names
-from esc_sr.upscale.sizes import Size
+from esc_sr.upscaling.files import Job, plan
+from esc_sr.upscaling.folders import find_pictures
+from esc_sr.upscaling.names import Names
+from esc_sr.upscaling.sizes import Size
 from pictures import noise
 
 NAMES = Names()

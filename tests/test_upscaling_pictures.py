@@ -17,8 +17,8 @@ from esc_sr.image import (
     read_image,
     write_image,
 )
-from esc_sr.upscale.engine import Upscaler, upscale
-from esc_sr.upscale.files import Job, upscale_file
+from esc_sr.upscaling.engine import Upscaler, upscale
+from esc_sr.upscaling.files import Job, upscale_file
 from pictures import ADOBE_RGB, SRGB, noise, silent, smooth
 
 LOSSLESS = Encoding(lossless=True)

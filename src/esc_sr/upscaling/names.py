@@ -7,8 +7,8 @@ from pathlib import Path
 
 from esc_sr.errors import UsageError
 from esc_sr.image import read_size
-from esc_sr.upscale import DEFAULT_NAME, DEFAULT_SCALE
-from esc_sr.upscale.sizes import Size, plain
+from esc_sr.upscaling import DEFAULT_NAME, DEFAULT_SCALE
+from esc_sr.upscaling.sizes import Size, plain
 
 FIELDS = ("stem", "size", "scale", "model", "width", "height")
 
