@@ -5,7 +5,7 @@ from pathlib import Path
 
 from safetensors.torch import save_file
 
-from esc_sr.data.tiles import find_pictures
+from esc_sr.data.pictures import find_pictures
 from esc_sr.metrics import luma
 from esc_sr.niqe import fit_niqe
 

@@ -8,18 +8,18 @@ import torch
 from esc_sr.bicubic import resize
 from esc_sr.data.coordinates import cut_queries
 from esc_sr.data.crops import Batch, Crops, stack
-from esc_sr.data.tiles import Tile
+from esc_sr.data.pictures import Decoded
 
-TILES = [
-    Tile(str(i), np.random.default_rng(i).integers(0, 256, (40, 43, 3), dtype=np.uint8)) for i in range(3)
+PICTURES = [
+    Decoded(str(i), np.random.default_rng(i).integers(0, 256, (40, 43, 3), dtype=np.uint8)) for i in range(3)
 ]
 
 
 def take(
-    count: int, tiles: list[Tile] = TILES, patch: int = 8, scales: tuple[float, float] = (1.0, 4.0)
+    count: int, pictures: list[Decoded] = PICTURES, patch: int = 8, scales: tuple[float, float] = (1.0, 4.0)
 ) -> Batch:
     cut = partial(cut_queries, patch=patch, scales=scales, queries=30)
-    return stack(Crops(tiles, cut, seed=1), range(count))
+    return stack(Crops(pictures, cut, seed=1), range(count))
 
 
 def test_shapes_and_ranges() -> None:
@@ -34,13 +34,13 @@ def test_shapes_and_ranges() -> None:
 
 
 def test_colours_are_those_of_the_picture_at_the_points() -> None:
-    tile = np.ascontiguousarray(TILES[0].pixels[:18, :18])
-    lr, coord, cell, colours = take(8, [Tile("only", tile)], patch=6, scales=(3.0, 3.0))
+    picture = np.ascontiguousarray(PICTURES[0].pixels[:18, :18])
+    lr, coord, cell, colours = take(8, [Decoded("only", picture)], patch=6, scales=(3.0, 3.0))
     assert torch.allclose(cell, torch.tensor(2 / 18))
     for one in range(8):
         at = ((coord[one] + 1) / 2 * 18 - 0.5).round().long()
         assert len(torch.unique(at, dim=0)) == 30  # no point twice
-        views = [np.rot90(tile, turns)[:, ::flip] for turns in range(4) for flip in (1, -1)]
+        views = [np.rot90(picture, turns)[:, ::flip] for turns in range(4) for flip in (1, -1)]
         fits = [
             np.array_equal(((colours[one] + 1) * 127.5).round().numpy(), view[at[:, 0], at[:, 1]])
             for view in views

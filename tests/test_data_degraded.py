@@ -13,8 +13,8 @@ from esc_sr.data.crops import Crops
 from esc_sr.data.crops import batches as joint_batches
 from esc_sr.data.degrade import Degradation, Order
 from esc_sr.data.degraded import cut_hr, degrade_batches, degraded_pairs
+from esc_sr.data.pictures import Decoded
 from esc_sr.data.pool import PairPool
-from esc_sr.data.tiles import Tile
 
 CPU = torch.device("cpu")
 KEEP = Order(
@@ -23,19 +23,19 @@ KEEP = Order(
 REDUCE_ONLY = Degradation(sharpen=False, first=KEEP, second=KEEP, final_sinc=0)
 
 
-def make_tiles(*sides: int) -> list[Tile]:
+def make_pictures(*sides: int) -> list[Decoded]:
     """Smooth pictures, brighter to the lower right, each with a blue of its own."""
-    tiles = []
+    pictures = []
     for number, side in enumerate(sides):
         y, x = np.mgrid[:side, :side] * (250 / side)
-        tiles.append(Tile(f"{number}.png", np.stack([y, x, 0 * x + 50 * number], -1).astype(np.uint8)))
-    return tiles
+        pictures.append(Decoded(f"{number}.png", np.stack([y, x, 0 * x + 50 * number], -1).astype(np.uint8)))
+    return pictures
 
 
 def batches(
     pool: PairPool, settings: Degradation = Degradation(), seed: int = 0, start: int = 0, rank: int = 0
 ) -> Iterator[tuple[Tensor, Tensor]]:
-    crops = Crops(make_tiles(64, 80), partial(cut_hr, side=48), seed)
+    crops = Crops(make_pictures(64, 80), partial(cut_hr, side=48), seed)
     given = joint_batches(crops, 6, start)
     return degrade_batches(given, settings, patch=8, pool=pool, device=CPU, seed=seed, start=start, rank=rank)
 
@@ -61,13 +61,13 @@ def test_batches_follow_from_the_step_and_the_pool() -> None:
 
 
 def test_validation_pairs_are_the_same_every_time_and_differ_from_each_other() -> None:
-    tiles = make_tiles(42, 42)
-    tiles[1] = Tile("again.png", tiles[0].pixels)
-    first, second = (list(degraded_pairs(tiles, Degradation())) for _ in range(2))
+    pictures = make_pictures(42, 42)
+    pictures[1] = Decoded("again.png", pictures[0].pixels)
+    first, second = (list(degraded_pairs(pictures, Degradation())) for _ in range(2))
     assert [pair.name for pair in first] == ["0.png", "again.png"]
     for one, other in zip(first, second, strict=True):
         assert one.lr.shape == (10, 10, 3) and one.hr.shape == (40, 40, 3)
-        assert np.array_equal(one.hr, tiles[0].pixels[:40, :40])
+        assert np.array_equal(one.hr, pictures[0].pixels[:40, :40])
         assert np.array_equal(one.lr, other.lr)
     assert not np.array_equal(first[0].lr, first[1].lr)
 

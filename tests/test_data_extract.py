@@ -11,7 +11,7 @@ from typer.testing import CliRunner, Result
 
 from esc_sr.cli.main import app
 from esc_sr.data.extract import corners_along, extract
-from esc_sr.data.tiles import find_pictures
+from esc_sr.data.pictures import find_pictures
 from esc_sr.errors import DataError, UsageError
 
 

@@ -13,8 +13,8 @@ from numpy.typing import NDArray
 from esc_sr.bicubic import downscale
 from esc_sr.data.crops import Crops, batches
 from esc_sr.data.pairs import cut_pair
+from esc_sr.data.pictures import Decoded, Source, find_pictures
 from esc_sr.data.sources import Held, Reduced, Stored, bytes_of, hold, match, measure, measure_pairs
-from esc_sr.data.tiles import Source, Tile, find_pictures
 from esc_sr.errors import DataError, ImageError
 from esc_sr.image import Picture, write_image
 
@@ -76,7 +76,7 @@ def test_turned_grey_deep_and_transparent_pictures_too(tmp_path: Path) -> None:
 def test_lr_of_a_part_is_the_part_of_lr(scale: int) -> None:
     rng = np.random.default_rng(scale)
     for size in ((50, 71), (23, 12), (4, 90)):
-        picture = Tile("a", noise(*size, seed=scale))
+        picture = Decoded("a", noise(*size, seed=scale))
         low, whole = Reduced(picture, scale), downscale(picture.pixels, scale)
         assert low.size == whole.shape[:2]
         np.testing.assert_array_equal(low.read(), whole)
@@ -94,7 +94,7 @@ def test_lr_of_a_part_is_the_part_of_lr(scale: int) -> None:
 def test_what_is_read_for_lr_ends_where_the_kernel_does() -> None:
     asked = []
 
-    class Spy(Tile):
+    class Spy(Decoded):
         def crop(self, top: int, left: int, height: int, width: int) -> NDArray[np.uint8]:
             asked.append((top, left, height, width))
             return super().crop(top, left, height, width)

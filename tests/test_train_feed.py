@@ -12,8 +12,8 @@ from esc_sr import weights
 from esc_sr.bicubic import downscale, resize
 from esc_sr.cli.train import app
 from esc_sr.data.degrade import sharpen
+from esc_sr.data.pictures import find_pictures
 from esc_sr.data.pool import PairPool
-from esc_sr.data.tiles import find_pictures
 from esc_sr.errors import DataError, UsageError
 from esc_sr.train.feed import cache_bytes, default_workers, open_crops, stream
 from esc_sr.train.recipes import Recipe, arbitrary, classic, override, real_mse

@@ -19,7 +19,7 @@ from torch import Tensor, nn
 
 from esc_sr.data.crops import Batch, Crops, batches
 from esc_sr.data.pairs import Pair, cut_pair, make_pairs
-from esc_sr.data.tiles import Tile
+from esc_sr.data.pictures import Decoded
 from esc_sr.errors import EscError
 from esc_sr.evaluate import Scores
 from esc_sr.train import checkpoint, keeper
@@ -37,11 +37,11 @@ TWENTY = Budget(iterations=20)
 def make_pairs_of_blobs() -> list[Pair]:
     y, x = np.mgrid[:40, :44]
     waves = [127.5 + 120 * np.sin(x / (3 + i)) * np.cos(y / (5 - i)) for i in range(3)]
-    return list(make_pairs([Tile("blobs", np.stack(waves, axis=-1).astype(np.uint8))], 2))
+    return list(make_pairs([Decoded("blobs", np.stack(waves, axis=-1).astype(np.uint8))], 2))
 
 
 def make_batches(start: int = 0) -> Iterator[Batch]:
-    pairs = [(Tile(name, lr), Tile(name, hr)) for name, lr, hr in make_pairs_of_blobs()]
+    pairs = [(Decoded(name, lr), Decoded(name, hr)) for name, lr, hr in make_pairs_of_blobs()]
     cut = partial(cut_pair, scale=2, patch=RECIPE.patch)
     return batches(Crops(pairs, cut, RECIPE.seed), RECIPE.batch, start)
 

@@ -16,8 +16,8 @@ from typer.testing import CliRunner, Result
 from esc_sr import Upscaler, weights
 from esc_sr.cli.train import app
 from esc_sr.data.degrade import sharpen
+from esc_sr.data.pictures import Source, find_pictures, no_progress
 from esc_sr.data.sources import Held, hold, measure
-from esc_sr.data.tiles import Source, find_pictures, no_progress
 from esc_sr.errors import DataError, EscError, UsageError, WeightsError
 from esc_sr.network import ESC, ESCLTE, ESCConfig, LTEConfig
 from esc_sr.train import teacher as module

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from esc_sr.data.crops import Batch, Crops, batches
 from esc_sr.data.pairs import cut_pair
-from esc_sr.data.tiles import Tile
+from esc_sr.data.pictures import Decoded
 from esc_sr.errors import DeviceError, UsageError
 from esc_sr.network import ESCLTE, ESCConfig, LTEConfig
 from esc_sr.train import checkpoint
@@ -52,7 +52,7 @@ def noise(
 ) -> Iterator[Batch]:
     """Crops of noise; something may happen as a step's batch is drawn."""
     pixels = np.random.default_rng(0).integers(0, 256, (40, 40, 3), dtype=np.uint8)
-    pair = Tile("lr", pixels[:20, :20]), Tile("hr", pixels)
+    pair = Decoded("lr", pixels[:20, :20]), Decoded("hr", pixels)
     crops = Crops([pair], partial(cut_pair, scale=2, patch=RECIPE.patch), RECIPE.seed)
     for step, (lr, hr) in enumerate(batches(crops, RECIPE.batch, share=share), start=1):
         happen(step, hr)

@@ -8,7 +8,7 @@ import pytest
 from esc_sr.errors import ImageError, UsageError
 from esc_sr.image import Picture, write_image
 from esc_sr.upscaling.files import Job, plan
-from esc_sr.upscaling.folders import find_pictures
+from esc_sr.upscaling.folders import find_inputs
 from esc_sr.upscaling.names import Names
 from esc_sr.upscaling.sizes import Size
 from pictures import noise
@@ -23,7 +23,7 @@ def pictures(folder: Path, *names: str) -> None:
 
 
 def found(folder: Path, output: Path | None = None) -> list[str]:
-    return [str(picture.path.relative_to(folder)) for picture in find_pictures([folder], output)[0]]
+    return [str(picture.path.relative_to(folder)) for picture in find_inputs([folder], output)[0]]
 
 
 def test_subfolders_are_walked_and_hidden_and_other_files_are_not(tmp_path: Path) -> None:

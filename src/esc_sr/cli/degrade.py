@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from esc_sr.data.degrade import Degradation
 from esc_sr.data.degrade import degrade as degrade_batch
 from esc_sr.data.degraded import to_network, to_pixels
-from esc_sr.data.tiles import find_pictures
+from esc_sr.data.pictures import find_pictures
 from esc_sr.errors import ImageError, UsageError
 from esc_sr.image import Picture, read_image, to_rgb8, write_image
 

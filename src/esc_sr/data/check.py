@@ -5,9 +5,9 @@ from hashlib import blake2b
 from pathlib import Path
 from typing import NamedTuple
 
+from esc_sr.data.pictures import Entry, Progress, find_pictures, in_threads, no_progress
 from esc_sr.data.sets import misfit
 from esc_sr.data.sources import match
-from esc_sr.data.tiles import Entry, Progress, find_pictures, in_threads, no_progress
 from esc_sr.errors import ImageError, UsageError
 
 KINDS = ("unreadable", "small", "unpaired", "mismatch", "duplicate")

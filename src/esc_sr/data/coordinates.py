@@ -6,7 +6,7 @@ from torch import Tensor
 
 from esc_sr.bicubic import resize
 from esc_sr.data.pairs import turn
-from esc_sr.data.tiles import Source
+from esc_sr.data.pictures import Source
 from esc_sr.network.arbitrary import pixel_centres
 
 

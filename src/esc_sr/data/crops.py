@@ -13,17 +13,17 @@ from torch.utils.data import DataLoader, Dataset
 
 from esc_sr.errors import DataError, EscError, UsageError
 
-Picture = TypeVar("Picture")
+P = TypeVar("P")
 Batch = tuple[Tensor, ...]
 
 
-class Crops(Dataset[Batch], Generic[Picture]):
+class Crops(Dataset[Batch], Generic[P]):
     """All crops that a run may ever take; number n depends on the seed and n alone."""
 
     def __init__(
         self,
-        pictures: Sequence[Picture],
-        cut: Callable[[Picture, np.random.Generator], Batch],
+        pictures: Sequence[P],
+        cut: Callable[[P, np.random.Generator], Batch],
         seed: int,
         shares: Sequence[float] | None = None,
     ) -> None:

@@ -10,9 +10,9 @@ from torch import Tensor
 
 from esc_sr.data.degrade import Degradation, degrade, leave_clean, sharpen
 from esc_sr.data.pairs import Pair, turn
+from esc_sr.data.pictures import Decoded, Source
 from esc_sr.data.pool import PairPool, crop_pairs
 from esc_sr.data.smooth import draw_smooth
-from esc_sr.data.tiles import Source, Tile
 
 
 def cut_hr(picture: Source, generator: np.random.Generator, *, side: int) -> tuple[Tensor]:
@@ -95,14 +95,14 @@ def _flatten_some(
     return lr, hr
 
 
-def degraded_pairs(tiles: Iterable[Tile], settings: Degradation) -> Iterator[Pair]:
+def degraded_pairs(pictures: Iterable[Decoded], settings: Degradation) -> Iterator[Pair]:
     """Degrade whole pictures, cropped to a multiple of the scale, to validate on: the same every time."""
-    for number, tile in enumerate(tiles):
-        height, width = (side - side % settings.scale for side in tile.pixels.shape[:2])
-        hr = tile.pixels[:height, :width]
+    for number, picture in enumerate(pictures):
+        height, width = (side - side % settings.scale for side in picture.pixels.shape[:2])
+        hr = picture.pixels[:height, :width]
         generator = torch.Generator().manual_seed(number)
         lr = degrade(to_network(torch.from_numpy(hr[None]), torch.device("cpu")), settings, generator)
-        yield Pair(tile.name, to_pixels(lr), hr)
+        yield Pair(picture.name, to_pixels(lr), hr)
 
 
 def sharpened_hr(pair: Pair) -> Pair:

@@ -8,7 +8,7 @@ from itertools import product
 from pathlib import Path, PurePath
 from typing import NamedTuple
 
-from esc_sr.data.tiles import Entry, Progress, find_pictures, in_threads, no_progress
+from esc_sr.data.pictures import Entry, Progress, find_pictures, in_threads, no_progress
 from esc_sr.errors import ImageError, UsageError
 from esc_sr.image import Picture, write_image
 from esc_sr.machine.claim import whole_file

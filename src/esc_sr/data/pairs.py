@@ -9,8 +9,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from esc_sr.bicubic import downscale
+from esc_sr.data.pictures import Decoded, Source
 from esc_sr.data.smooth import draw_smooth
-from esc_sr.data.tiles import Source, Tile
 
 
 class Pair(NamedTuple):
@@ -21,12 +21,12 @@ class Pair(NamedTuple):
     hr: NDArray[np.uint8]
 
 
-def make_pairs(tiles: Iterable[Tile], scale: int) -> Iterator[Pair]:
+def make_pairs(pictures: Iterable[Decoded], scale: int) -> Iterator[Pair]:
     """Reduce whole pictures by `scale`, as benchmark LR files are made; HR is cropped to a multiple of it."""
-    for tile in tiles:
-        lr = downscale(tile.pixels, scale)
-        hr = tile.pixels[: lr.shape[0] * scale, : lr.shape[1] * scale]
-        yield Pair(tile.name, lr, hr)
+    for picture in pictures:
+        lr = downscale(picture.pixels, scale)
+        hr = picture.pixels[: lr.shape[0] * scale, : lr.shape[1] * scale]
+        yield Pair(picture.name, lr, hr)
 
 
 def cut_pair(

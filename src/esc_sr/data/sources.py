@@ -13,8 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from esc_sr.bicubic import downscale, downscale_part, reduced
+from esc_sr.data.pictures import Entry, Progress, Source, first_few, for_each, no_progress, require_side
 from esc_sr.data.sets import misfit, take_partner
-from esc_sr.data.tiles import Entry, Progress, Source, first_few, for_each, no_progress, require_side
 from esc_sr.errors import DataError
 from esc_sr.machine.memory import scratch_folder
 

@@ -14,9 +14,9 @@ from esc_sr.data.crops import Batch, Crops, batches, shares_of
 from esc_sr.data.degrade import Degradation
 from esc_sr.data.degraded import cut_hr, degrade_batches
 from esc_sr.data.pairs import cut_pair
+from esc_sr.data.pictures import Entry, Progress, Source, find_pictures
 from esc_sr.data.pool import PairPool
 from esc_sr.data.sources import Held, Reduced, hold, measure, measure_pairs
-from esc_sr.data.tiles import Entry, Progress, Source, find_pictures
 from esc_sr.errors import DataError, UsageError
 from esc_sr.machine.memory import free_memory, parse_memory
 from esc_sr.train.recipes import REAL, Recipe

@@ -13,8 +13,8 @@ from esc_sr import weights
 from esc_sr.data.degrade import Degradation
 from esc_sr.data.degraded import degraded_pairs, sharpened_hr
 from esc_sr.data.pairs import Pair
+from esc_sr.data.pictures import Decoded
 from esc_sr.data.sets import find_set
-from esc_sr.data.tiles import Tile
 from esc_sr.errors import WeightsError
 from esc_sr.evaluate import Protocol, Scores, evaluate
 from esc_sr.network import ESC, ESCLTE
@@ -96,7 +96,7 @@ def measure(
 
 def degraded_set(benchmarks: Path, name: str, scale: int) -> Iterator[Pair]:
     """The pictures of a set with LR that is degraded like that of `REAL`, the same every time."""
-    pictures = (Tile(pair.name, pair.hr) for pair in find_set(benchmarks / name, scale).pairs())
+    pictures = (Decoded(pair.name, pair.hr) for pair in find_set(benchmarks / name, scale).pairs())
     return degraded_pairs(pictures, Degradation(scale=scale))
 
 

@@ -13,8 +13,8 @@ from esc_sr import weights
 from esc_sr.data.degrade import Degradation
 from esc_sr.data.degraded import degraded_pairs
 from esc_sr.data.pairs import Pair, make_pairs
+from esc_sr.data.pictures import Decoded, Progress, find_pictures, load_pictures
 from esc_sr.data.pool import PairPool
-from esc_sr.data.tiles import Progress, Tile, find_pictures, load_tiles
 from esc_sr.errors import DataError, UsageError
 from esc_sr.machine.device import describe
 from esc_sr.machine.memory import keep_freed_memory
@@ -167,8 +167,8 @@ def run(
         workers=feed.default_workers(crops, place) if workers is None else workers,
         teacher=master,
     )
-    tiles = load_tiles(held_out, 16 * scale, _progress(report, "held-out")) if team.leads else []
-    pairs = _pairs(recipe, tiles, scale)
+    pictures = load_pictures(held_out, 16 * scale, _progress(report, "held-out")) if team.leads else []
+    pairs = _pairs(recipe, pictures, scale)
 
     def export(name: str) -> None:
         card = {
@@ -329,11 +329,10 @@ def _new_state(
     )
 
 
-def _pairs(recipe: Recipe, tiles: Sequence[Tile], scale: int) -> list[Pair]:
+def _pairs(recipe: Recipe, pictures: Sequence[Decoded], scale: int) -> list[Pair]:
     """What a recipe is validated on."""
-    return list(
-        degraded_pairs(tiles, Degradation(scale=scale)) if recipe.name in REAL else make_pairs(tiles, scale)
-    )
+    real = recipe.name in REAL
+    return list(degraded_pairs(pictures, Degradation(scale=scale)) if real else make_pairs(pictures, scale))
 
 
 def _progress(report: Report, what: str) -> Progress:

@@ -14,7 +14,7 @@ from torch import Tensor
 from esc_sr import weights
 from esc_sr.bicubic import resize
 from esc_sr.data.crops import Batch
-from esc_sr.data.tiles import Progress, Source
+from esc_sr.data.pictures import Progress, Source
 from esc_sr.errors import DataError, UsageError
 from esc_sr.machine.claim import whole_file
 from esc_sr.network import ESCLTE

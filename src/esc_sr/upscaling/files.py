@@ -29,7 +29,7 @@ from esc_sr.image import (
 from esc_sr.machine.claim import Claim
 from esc_sr.machine.memory import enough_memory
 from esc_sr.upscaling import DEFAULT_NAME, Progress, unheard
-from esc_sr.upscaling.folders import Found, find_pictures
+from esc_sr.upscaling.folders import Found, find_inputs
 from esc_sr.upscaling.names import Names
 
 if TYPE_CHECKING:
@@ -104,7 +104,7 @@ def plan(
     out. An output folder inside an input folder is left out as a whole.
 
     Args:
-        inputs: Files, and folders, as `find_pictures` takes them.
+        inputs: Files, and folders, as `find_inputs` takes them.
         output: A folder if it is one, ends in a slash, or there are several inputs or a folder as input (it
             may be new, its parent may not); otherwise a file. None: beside each input.
         names: What the outputs in folders are called.
@@ -123,7 +123,7 @@ def plan(
         if not as_folder and names.template != DEFAULT_NAME:
             raise UsageError(f"{output}: a file, whose name no template can make; leave out one of the two")
     folder = Path(output) if output is not None and as_folder else None
-    found, problems = find_pictures(inputs, folder)
+    found, problems = find_inputs(inputs, folder)
     settled = [Outcome(path, None, "failed", reason) for path, reason in problems]
     jobs: list[tuple[Found, Job]] = []
     for picture in found:

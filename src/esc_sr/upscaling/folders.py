@@ -29,7 +29,7 @@ class Problem(NamedTuple):
     reason: str
 
 
-def find_pictures(inputs: Sequence[Path], output: Path | None) -> tuple[list[Found], list[Problem]]:
+def find_inputs(inputs: Sequence[Path], output: Path | None) -> tuple[list[Found], list[Problem]]:
     """Find the picture files that the inputs stand for, each once, and what is wrong with the others.
 
     Args:

@@ -1,4 +1,4 @@
-"""Pictures as training and validation read them: folders and tar shards in, 8-bit RGB out."""
+"""Pictures as training and validation read them: from folders and tar shards, as 8-bit RGB."""
 
 import mmap
 import os
@@ -110,7 +110,7 @@ class Source(Protocol):
 
 
 @dataclass(frozen=True)
-class Tile:
+class Decoded:
     """A decoded picture: (H, W, 3) RGB, 0..255, under the name of its file."""
 
     name: str
@@ -165,7 +165,7 @@ def _tar_entries(shard: Path) -> list[Entry]:
         raise DataError(f"{shard}: not a folder and not an uncompressed .tar file ({error})") from error
 
 
-def load_tiles(entries: Sequence[Entry], min_side: int, progress: Progress = no_progress) -> list[Tile]:
+def load_pictures(entries: Sequence[Entry], min_side: int, progress: Progress = no_progress) -> list[Decoded]:
     """Decode pictures, several at a time.
 
     Args:
@@ -177,10 +177,10 @@ def load_tiles(entries: Sequence[Entry], min_side: int, progress: Progress = no_
         DataError: some cannot be read or are too small; names the first few.
     """
 
-    def load(entry: Entry) -> Tile:
+    def load(entry: Entry) -> Decoded:
         pixels = entry.read()
         require_side(pixels.shape[:2], min_side)
-        return Tile(entry.name, pixels)
+        return Decoded(entry.name, pixels)
 
     return for_each(load, entries, progress)
 

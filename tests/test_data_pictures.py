@@ -9,7 +9,7 @@ import pytest
 from numpy.typing import NDArray
 from PIL import Image
 
-from esc_sr.data.tiles import find_pictures, load_tiles
+from esc_sr.data.pictures import find_pictures, load_pictures
 from esc_sr.errors import DataError
 from esc_sr.image import picture_files
 
@@ -38,10 +38,10 @@ def test_folder_is_read_with_its_sub_folders(tmp_path: Path) -> None:
     (tmp_path / "b.PNG").write_bytes(png(noise(8, 9, 1)))
     (tmp_path / "deep" / "er" / "a.png").write_bytes(png(noise(10, 8, 2)))
     (tmp_path / "notes.txt").write_text("no picture")
-    tiles = load_tiles(find_pictures(tmp_path), 8)
-    assert [tile.name for tile in tiles] == ["b.PNG", "deep/er/a.png"]
-    np.testing.assert_array_equal(tiles[0].pixels, noise(8, 9, 1))
-    np.testing.assert_array_equal(tiles[1].pixels, noise(10, 8, 2))
+    pictures = load_pictures(find_pictures(tmp_path), 8)
+    assert [picture.name for picture in pictures] == ["b.PNG", "deep/er/a.png"]
+    np.testing.assert_array_equal(pictures[0].pixels, noise(8, 9, 1))
+    np.testing.assert_array_equal(pictures[1].pixels, noise(10, 8, 2))
 
 
 def test_tar_gives_the_same_pictures_as_a_folder(tmp_path: Path) -> None:
@@ -49,10 +49,10 @@ def test_tar_gives_the_same_pictures_as_a_folder(tmp_path: Path) -> None:
         tmp_path / "t.tar", {"x/a.png": png(noise(8, 9, 1)), "README": b"?", "b.png": png(noise(9, 9))}
     )
     done = []
-    tiles = load_tiles(find_pictures(shard), 1, lambda at, total: done.append((at, total)))
-    assert [tile.name for tile in tiles] == ["x/a.png", "b.png"]
-    np.testing.assert_array_equal(tiles[0].pixels, noise(8, 9, 1))
-    np.testing.assert_array_equal(tiles[1].pixels, noise(9, 9))
+    pictures = load_pictures(find_pictures(shard), 1, lambda at, total: done.append((at, total)))
+    assert [picture.name for picture in pictures] == ["x/a.png", "b.png"]
+    np.testing.assert_array_equal(pictures[0].pixels, noise(8, 9, 1))
+    np.testing.assert_array_equal(pictures[1].pixels, noise(9, 9))
     assert done == [(1, 2), (2, 2)]
 
 
@@ -63,7 +63,7 @@ def test_hidden_files_are_left_out_and_links_followed_as_everywhere(tmp_path: Pa
         (tmp_path / "in" / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / "in" / name).write_bytes(data)
     assert [entry.name for entry in find_pictures(tmp_path / "in")] == ["b.png", "x/a.png"]
-    assert len(load_tiles(find_pictures(tmp_path / "in"), 8)) == 2
+    assert len(load_pictures(find_pictures(tmp_path / "in"), 8)) == 2
     assert [file.name for file in picture_files(tmp_path / "in", deep=False)] == ["b.png"]
     shard = make_tar(tmp_path / "t.tar", pictures | {f"./{name}": data for name, data in hidden.items()})
     assert [entry.name for entry in find_pictures(shard)] == ["b.png", "x/a.png"]
@@ -89,7 +89,7 @@ def test_bad_pictures_are_all_counted_and_the_first_named(tmp_path: Path) -> Non
     members = {"good.png": good, "half.png": good[: len(good) // 2], "small.png": png(noise(31, 64))}
     members |= {f"text{i}.jpg": b"no picture at all" for i in range(5)}
     with pytest.raises(DataError) as caught:
-        load_tiles(find_pictures(make_tar(tmp_path / "t.tar", members)), 32)
+        load_pictures(find_pictures(make_tar(tmp_path / "t.tar", members)), 32)
     message = str(caught.value)
     assert message.startswith("7 of 8 pictures cannot be used")
     assert "half.png" in message
