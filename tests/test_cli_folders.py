@@ -15,7 +15,7 @@ import typer
 from typer.testing import CliRunner
 
 from esc_sr.cli.main import app
-from esc_sr.cli.report import Report, time_left
+from esc_sr.cli.report import Reporter, time_left
 from esc_sr.image import Picture, read_image, write_image
 from esc_sr.network import ESC, ESCConfig
 from esc_sr.upscaling.files import Outcome
@@ -226,11 +226,11 @@ def test_time_left() -> None:
 
 
 def test_the_last_line_names_some_of_many(capsys: pytest.CaptureFixture[str]) -> None:
-    report = Report("esc", "fp32", as_json=False, quiet=True)
+    reporter = Reporter("esc", "fp32", as_json=False, quiet=True)
     for place in range(30):
-        report.say(Outcome(Path(f"{place}.png"), None, "failed", "damaged"))
+        reporter.say(Outcome(Path(f"{place}.png"), None, "failed", "damaged"))
     with pytest.raises(typer.Exit) as raised:
-        report.finish()
+        reporter.finish()
     assert raised.value.exit_code == 2
     last = capsys.readouterr().err.splitlines()[-1]
     assert last.startswith("esc-sr: 30 of 30 failed: 0.png, 1.png") and last.endswith("19.png, and 10 more")

@@ -18,7 +18,6 @@ from esc_sr.machine.memory import file_map, free_memory, parse_memory, show_memo
 from esc_sr.network import ESC, ESCLTE, ESCConfig, LTEConfig
 from esc_sr.presets import PRESETS, preset
 from esc_sr.upscaling import plan as plan_module
-from esc_sr.upscaling import unheard
 from esc_sr.upscaling.engine import Upscaler, upscale
 from esc_sr.upscaling.frame import FRAME
 from esc_sr.upscaling.plan import MemoryPlan, Task, plan_memory
@@ -82,7 +81,7 @@ def test_a_plan_stays_inside_the_budget(name: str, budget: int, height: int, wid
     plan = plan_for(name, height, width, budget)
     assert 0 < plan.need <= budget == plan.budget
     assert plan.rows % plan.lowest == 0
-    assert plan.bands(width, CPU, unheard).rows >= 1
+    assert plan.bands(width, CPU, list[float]().append).rows >= 1
 
 
 def test_less_memory_means_lower_bands_and_then_a_file() -> None:

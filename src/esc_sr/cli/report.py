@@ -36,7 +36,7 @@ def counter(what: str) -> Callable[[int, int], None]:
     return show
 
 
-class Report:
+class Reporter:
     """Says what became of each input, and counts.
 
     Attributes:

@@ -92,7 +92,7 @@ def upscale(
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Say nothing but errors.")] = False,
 ) -> None:
     """Upscale pictures: PNG, JPEG, WebP, TIFF, AVIF and GIF."""
-    from esc_sr.cli.report import Report, note, progress_bar
+    from esc_sr.cli.report import Reporter, note, progress_bar
     from esc_sr.image import Encoding
     from esc_sr.upscaling.batch import Choices, run
     from esc_sr.upscaling.files import Job, plan
@@ -106,18 +106,18 @@ def upscale(
     choices = Choices(
         "overwrite" if overwrite else "skip" if skip_existing else "refuse", encoding, allow_large
     )
-    report = Report(Path(model).name, precision, as_json, quiet)
+    reporter = Reporter(Path(model).name, precision, as_json, quiet)
 
     def prepare(size: Size) -> list[Job]:
-        report.size = size
+        reporter.size = size
         names = Names(name, size, Path(model).stem)
         todo = plan(inputs, output, names, format, choices.existing)
         for outcome in todo.settled:
-            report.say(outcome)
+            reporter.say(outcome)
         if todo.left_out and not quiet:
             note(f"left out as outputs of an earlier run: {len(todo.left_out)}, such as {todo.left_out[0]}")
         if not todo.jobs:
-            report.finish()
+            reporter.finish()
             raise typer.Exit
         return todo.jobs
 
@@ -134,7 +134,7 @@ def upscale(
     tell = None if quiet else note
     upscaler = Upscaler(model, size, device, precision, self_ensemble, max_memory, note, tell)
     jobs = jobs or prepare(upscaler.size)
-    report.device = str(upscaler.device)
+    reporter.device = str(upscaler.device)
     with progress_bar(quiet) as show:
-        run(jobs, upscaler, report.say, choices, overlap=max_memory is None, progress=show)
-    report.finish()
+        run(jobs, upscaler, reporter.say, choices, overlap=max_memory is None, progress=show)
+    reporter.finish()

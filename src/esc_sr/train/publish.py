@@ -26,15 +26,12 @@ HARMLESS = 0.005
 """Weights are stored in float16 where the PSNR on Set5 changes by less than this many dB."""
 
 
-Report = Callable[[str], object]
-
-
-def _say_nothing(line: str) -> None:
-    """A report to nobody."""
-
-
 def publish(
-    source: Path, out: Path, benchmarks: Path, note: str | None = None, report: Report = _say_nothing
+    source: Path,
+    out: Path,
+    benchmarks: Path,
+    note: str | None = None,
+    notify: Callable[[str], object] = lambda line: None,
 ) -> dict[str, Any]:
     """Measure weights with the paper's protocol and write them, with the scores on their card.
 
@@ -45,7 +42,7 @@ def publish(
         out: File to write, .safetensors.
         benchmarks: Folder that holds Set5 and Set14, laid out as `data.sets.find_set` says.
         note: A sentence for the card.
-        report: Called with a line for each score, as soon as it is known.
+        notify: Called with a line for each score, as soon as it is known.
 
     Returns:
         The card.
@@ -63,14 +60,14 @@ def publish(
         )
     card = dict(weights.card(source) or {})
     halved = deepcopy(model).half().float()
-    stored, dtype, set5 = model, torch.float32, measure(model, benchmarks, "Set5", report)
+    stored, dtype, set5 = model, torch.float32, measure(model, benchmarks, "Set5", notify)
     with suppress(WeightsError):  # float16 may overflow
-        half = measure(halved, benchmarks, "Set5", lambda line: report(f"{line}, in float16"))
+        half = measure(halved, benchmarks, "Set5", lambda line: notify(f"{line}, in float16"))
         if all(abs(set5[name].psnr - half[name].psnr) < HARMLESS for name in set5):
             stored, dtype, set5 = halved, torch.float16, half
-    scores = set5 | measure(stored, benchmarks, "Set14", report)
+    scores = set5 | measure(stored, benchmarks, "Set14", notify)
     if isinstance(stored, ESC) and card.get("recipe") in REAL:
-        scores |= _measure_degraded(stored, benchmarks, "Set5", report)
+        scores |= _measure_degraded(stored, benchmarks, "Set5", notify)
     card["stored_as"] = str(dtype).removeprefix("torch.")
     card["benchmarks"] = {
         name: {"psnr_y": round(found.psnr, 3), "ssim_y": round(found.ssim, 4)}
@@ -83,14 +80,14 @@ def publish(
 
 
 def measure(
-    model: ESC | ESCLTE, benchmarks: Path, name: str, report: Report = _say_nothing
+    model: ESC | ESCLTE, benchmarks: Path, name: str, notify: Callable[[str], object] = lambda line: None
 ) -> dict[str, Scores]:
     """Mean scores on a set, on Y, border = scale; by the set's name, for ESC+LTE with each scale added."""
     found = {}
     for scale in (model.config.scale,) if isinstance(model, ESC) else (2, 3, 4):
         label = name if isinstance(model, ESC) else f"{name} x{scale}"
         pairs = find_set(benchmarks / name, scale).pairs()
-        found[label] = _scores(model, pairs, scale, label, report)
+        found[label] = _scores(model, pairs, scale, label, notify)
     return found
 
 
@@ -100,16 +97,20 @@ def degraded_set(benchmarks: Path, name: str, scale: int) -> Iterator[Pair]:
     return degraded_pairs(pictures, Degradation(scale=scale))
 
 
-def _measure_degraded(model: ESC, benchmarks: Path, name: str, report: Report) -> dict[str, Scores]:
+def _measure_degraded(
+    model: ESC, benchmarks: Path, name: str, notify: Callable[[str], object]
+) -> dict[str, Scores]:
     """As `measure`, on `degraded_set`."""
     scale = model.config.scale
     plain = list(degraded_set(benchmarks, name, scale))
     labels = {f"{name} degraded": plain, f"{name} degraded, HR sharpened": map(sharpened_hr, plain)}
-    return {label: _scores(model, pairs, scale, label, report) for label, pairs in labels.items()}
+    return {label: _scores(model, pairs, scale, label, notify) for label, pairs in labels.items()}
 
 
-def _scores(model: ESC | ESCLTE, pairs: Iterable[Pair], scale: int, label: str, report: Report) -> Scores:
+def _scores(
+    model: ESC | ESCLTE, pairs: Iterable[Pair], scale: int, label: str, notify: Callable[[str], object]
+) -> Scores:
     """Mean scores by the paper's protocol, reported under a label."""
     found = evaluate(model, pairs, scale, Protocol.of(model))
-    report(f"{label}: {found.psnr:.3f} dB, SSIM {found.ssim:.4f}")
+    notify(f"{label}: {found.psnr:.3f} dB, SSIM {found.ssim:.4f}")
     return found

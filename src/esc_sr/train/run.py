@@ -1,7 +1,7 @@
 """From paths and names to a running training: pictures, network, checkpoint; then the loop."""
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from copy import deepcopy
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -32,10 +32,6 @@ from esc_sr.train.teacher import Teacher
 from esc_sr.train.team import Team, own_device
 
 
-def _say_nothing(record: Mapping[str, Any]) -> None:
-    """A report to nobody."""
-
-
 def run(
     recipe: Recipe,
     *,
@@ -59,7 +55,7 @@ def run(
     vgg: Path | None = None,
     device: str = "cpu",
     habits: Habits = Habits(),
-    report: Report = _say_nothing,
+    report: Report = lambda record: None,
 ) -> bool:
     """Train a network by a recipe; checkpoints, `log.jsonl` and averaged weights are left in `out`.
 
@@ -113,8 +109,7 @@ def run(
     config = _config(recipe, model, scale, blocks)
     team = Team.here()
     _check_shares(recipe, team)
-    if not team.leads:
-        report = _say_nothing
+    report = report if team.leads else lambda record: None
     if habits.tensorboard:
         find_board()
     place = own_device(device)

@@ -6,9 +6,5 @@ DEFAULT_MODEL = "esc-light"
 DEFAULT_SCALE = 2
 DEFAULT_NAME = "{stem}_{size}"
 
-Progress = Callable[[float], object]
+FractionDone = Callable[[float], object]
 """Takes how much of a picture is done, 0 to 1; less than before where the picture is begun again."""
-
-
-def unheard(done: float) -> None:
-    """The `Progress` of those who do not ask."""

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from esc_sr.errors import EscError
 from esc_sr.image import Animation, Encoding, interrupt_later, read_shape
 from esc_sr.machine.claim import Claim
-from esc_sr.upscaling import Progress
+from esc_sr.upscaling import FractionDone
 from esc_sr.upscaling.files import (
     CLAIMED,
     EXISTS,
@@ -96,7 +96,7 @@ class _Task:
         self._note(notes)
         return self
 
-    def compute(self, upscaler: "Upscaler", progress: Progress) -> None:
+    def compute(self, upscaler: "Upscaler", progress: FractionDone) -> None:
         with self._stage() as going:
             if going:
                 with interrupt_later():  # a claim that nobody holds is not given up

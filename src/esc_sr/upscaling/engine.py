@@ -19,7 +19,7 @@ from esc_sr.machine.device import pick_device
 from esc_sr.machine.memory import enough_memory, parse_memory
 from esc_sr.machine.precision import check_precision
 from esc_sr.network import ESC, ESCLTE
-from esc_sr.upscaling import DEFAULT_MODEL, DEFAULT_SCALE, Progress, unheard
+from esc_sr.upscaling import DEFAULT_MODEL, DEFAULT_SCALE, FractionDone
 from esc_sr.upscaling.frame import FRAME
 from esc_sr.upscaling.pillow import from_pillow, is_pillow, to_pillow
 from esc_sr.upscaling.runner import Runner, Sides
@@ -179,10 +179,10 @@ class Upscaler:
             self._runner(self._own(self.size.value))  # what cannot be had is said now
 
     @overload
-    def upscale(self, image: str | Path, progress: Progress = ...) -> Levels: ...
+    def upscale(self, image: str | Path, progress: FractionDone = ...) -> Levels: ...
     @overload
-    def upscale(self, image: Image, progress: Progress = ...) -> Image: ...
-    def upscale(self, image: Any, progress: Progress = unheard) -> Any:
+    def upscale(self, image: Image, progress: FractionDone = ...) -> Image: ...
+    def upscale(self, image: Any, progress: FractionDone = lambda done: None) -> Any:
         """Upscale one picture of any kind, as `upscale` says.
 
         Args:
@@ -221,14 +221,14 @@ class Upscaler:
         own = self._own(self.size.scale(height, width))
         return self.size.target(height, width) if own is None else (height * own, width * own)
 
-    def _array(self, image: np.ndarray, progress: Progress) -> np.ndarray:
+    def _array(self, image: np.ndarray, progress: FractionDone) -> np.ndarray:
         """(H, W) or (H, W, C); float64 passes through as float32."""
         pixels = image.astype(np.float32) if image.dtype == np.float64 else image
         grey = image.ndim == 2
         sr = self._picture(Picture(pixels[:, :, None] if grey else pixels), progress).pixels
         return (sr[:, :, 0] if grey else sr).astype(image.dtype, copy=False)
 
-    def _tensor(self, image: Tensor, progress: Progress) -> Tensor:
+    def _tensor(self, image: Tensor, progress: FractionDone) -> Tensor:
         """(3, H, W) or (B, 3, H, W), floating, RGB in 0..1."""
         shape = image.shape
         if not image.is_floating_point() or len(shape) not in (3, 4) or shape[-3] != 3 or 0 in shape:
@@ -249,7 +249,7 @@ class Upscaler:
             sr = resize(sr, way.size).clamp_(0, 1)
         return sr[0] if len(shape) == 3 else sr
 
-    def _picture(self, picture: Picture, progress: Progress) -> Picture:
+    def _picture(self, picture: Picture, progress: FractionDone) -> Picture:
         """Colour and alpha apart; a constant alpha stays that constant, another one hides no colours."""
         pixels = picture.pixels
         height, width, channels = pixels.shape
@@ -270,7 +270,7 @@ class Upscaler:
         return replace(picture, pixels=out)
 
     def _channels(
-        self, pixels: np.ndarray, out: np.ndarray, held: int, way: _Way, progress: Progress
+        self, pixels: np.ndarray, out: np.ndarray, held: int, way: _Way, progress: FractionDone
     ) -> None:
         """Enlarge (H, W, 3) RGB or (H, W, 1) grey into `out`, of the same type; integers half to even.
 

@@ -28,7 +28,7 @@ from esc_sr.image import (
 )
 from esc_sr.machine.claim import Claim
 from esc_sr.machine.memory import enough_memory
-from esc_sr.upscaling import DEFAULT_NAME, Progress, unheard
+from esc_sr.upscaling import DEFAULT_NAME, FractionDone
 from esc_sr.upscaling.folders import Found, find_inputs
 from esc_sr.upscaling.names import Names
 
@@ -211,7 +211,9 @@ def claim_target(job: Job) -> Claim:
         raise ImageError(f"cannot write {job.target}: {error.strerror}") from error
 
 
-def enlarge(job: Job, source: Animation, upscaler: "Upscaler", progress: Progress = unheard) -> Animation:
+def enlarge(
+    job: Job, source: Animation, upscaler: "Upscaler", progress: FractionDone = lambda done: None
+) -> Animation:
     """Upscale each frame; arguments and errors as in `upscale_file`, and one more.
 
     Args:

@@ -13,7 +13,7 @@ from esc_sr.machine.memory import DiskFullError, keep_no_freed_memory
 from esc_sr.machine.precision import PRECISIONS, autocast
 from esc_sr.network import ESC, ESCLTE
 from esc_sr.peers import Peer
-from esc_sr.upscaling import Progress
+from esc_sr.upscaling import FractionDone
 from esc_sr.upscaling.frame import framed, unframed
 from esc_sr.upscaling.plan import MemoryPlan, Task, plan_memory
 from esc_sr.upscaling.tiles import PEER_ROWS, in_pieces, map_rows, tiled
@@ -56,7 +56,7 @@ class Runner(NamedTuple):
     notify: Callable[[str], object]
     report: Callable[[MemoryPlan], object]
 
-    def run(self, lr: Tensor, size: Sides, held: int, write: Write, progress: Progress) -> None:
+    def run(self, lr: Tensor, size: Sides, held: int, write: Write, progress: FractionDone) -> None:
         """Enlarge pictures (B, 3, H, W) in 0..1 to a size that the network gives.
 
         One of our networks sees them in a frame (`frame.framed`), of which nothing is left in the result.
@@ -133,7 +133,7 @@ class Runner(NamedTuple):
         plan: MemoryPlan | None,
         precision: str,
         write: Write,
-        progress: Progress,
+        progress: FractionDone,
     ) -> None:
         """Enlarge pictures, once or in all flips and rotations; the sum of these is one float32 buffer."""
         if not self.self_ensemble:
@@ -158,7 +158,7 @@ class Runner(NamedTuple):
             write(top, (band / 8).clamp(0, 1))
 
     def _bands(
-        self, lr: Tensor, size: Sides, plan: MemoryPlan | None, precision: str, progress: Progress
+        self, lr: Tensor, size: Sides, plan: MemoryPlan | None, precision: str, progress: FractionDone
     ) -> Iterator[tuple[int, Tensor]]:
         """One run of the network, float32 from end to end but for the layers that autocast chooses."""
         lr = lr.to(self.device, self.dtype)
@@ -174,7 +174,7 @@ class Runner(NamedTuple):
             yield top, band
 
     def _network(
-        self, lr: Tensor, size: Sides, plan: MemoryPlan | None, progress: Progress
+        self, lr: Tensor, size: Sides, plan: MemoryPlan | None, progress: FractionDone
     ) -> Iterator[tuple[int, Tensor]]:
         """The bands that the network gives; a network that is not one of ours gives one."""
         model = self.model
