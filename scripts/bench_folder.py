@@ -18,7 +18,7 @@ import torch
 from esc_sr.image import Picture, read_image, write_image
 from esc_sr.upscaling.batch import Choices, run
 from esc_sr.upscaling.engine import Upscaler
-from esc_sr.upscaling.files import Outcome, plan
+from esc_sr.upscaling.files import Outcome, find_jobs
 from esc_sr.upscaling.names import Names
 
 
@@ -64,7 +64,7 @@ def main() -> None:
                     for pixels in arrays:
                         upscaler.upscale(pixels)
                 else:
-                    jobs = plan([source], str(target), Names(), existing="overwrite").jobs
+                    jobs = find_jobs([source], str(target), Names(), existing="overwrite").jobs
                     run(jobs, upscaler, report, Choices("overwrite"), overlap=kind.endswith("overlapped"))
                 seconds[kind].append(time.perf_counter() - start)
     alone = statistics.median(seconds["network alone"])

@@ -23,7 +23,7 @@ from esc_sr import record
 from esc_sr.image import Picture, write_image
 from esc_sr.upscaling.batch import Choices, run
 from esc_sr.upscaling.engine import Upscaler
-from esc_sr.upscaling.files import Outcome, plan
+from esc_sr.upscaling.files import Outcome, find_jobs
 from esc_sr.upscaling.names import Names
 
 
@@ -52,7 +52,7 @@ def measure(source: Path, model: str, device: str, max_memory: str | None) -> di
     upscaler = Upscaler(model, 2, device, max_memory=max_memory, report=plans.append)
     upscaler.upscale(make(64, 64).pixels)
     with tempfile.TemporaryDirectory() as target:
-        jobs = plan([source], target + "/", Names(), existing="overwrite").jobs
+        jobs = find_jobs([source], target + "/", Names(), existing="overwrite").jobs
         Path("/proc/self/clear_refs").write_text("5")  # VmHWM starts anew
         before, start, cpu = resident("VmRSS"), time.perf_counter(), time.process_time()
         run(jobs, upscaler, report, Choices("overwrite"))

@@ -1,4 +1,4 @@
-"""Picture files in and out of the engine: the plan, and one file at a time."""
+"""Picture files in and out of the engine: the jobs, and one file at a time."""
 
 import os
 import signal
@@ -14,7 +14,7 @@ from esc_sr.image import Picture, read_image, write_image
 from esc_sr.machine.claim import Claim
 from esc_sr.upscaling import files
 from esc_sr.upscaling.engine import Upscaler
-from esc_sr.upscaling.files import Job, claim_target, plan, upscale_file
+from esc_sr.upscaling.files import Job, claim_target, find_jobs, upscale_file
 from esc_sr.upscaling.names import Names
 from esc_sr.upscaling.sizes import Size
 
@@ -52,27 +52,27 @@ def pictures(folder: Path, *names: str) -> list[Path]:
 
 def test_plan_beside_the_input(tmp_path: Path) -> None:
     sources = pictures(tmp_path, "b.JPG", "a.png")
-    todo = plan(sources, None, Names(size=Size("scale", 3)))
+    todo = find_jobs(sources, None, Names(size=Size("scale", 3)))
     assert todo.jobs == [Job(sources[0], tmp_path / "b_3x.JPG"), Job(sources[1], tmp_path / "a_3x.png")]
-    assert plan(sources, None, NAMES, format="webp").jobs[0].target == tmp_path / "b_2x.webp"
+    assert find_jobs(sources, None, NAMES, format="webp").jobs[0].target == tmp_path / "b_2x.webp"
 
 
 def test_plan_takes_the_visible_pictures_of_a_folder_in_order(tmp_path: Path) -> None:
     pictures(tmp_path, "b.png", "a.tiff", ".hidden.png")
     (tmp_path / "notes.txt").write_text("no picture")
     (tmp_path / "folder.png").mkdir()
-    assert [job.source.name for job in plan([tmp_path], None, NAMES).jobs] == ["a.tiff", "b.png"]
+    assert [job.source.name for job in find_jobs([tmp_path], None, NAMES).jobs] == ["a.tiff", "b.png"]
 
 
 def test_plan_tells_folder_from_file(tmp_path: Path) -> None:
     a, b = pictures(tmp_path / "in", "a.png", "b.png")
     there, new = tmp_path / "there", tmp_path / "new"
     there.mkdir()
-    assert plan([a], str(there), NAMES).jobs == [Job(a, there / "a_2x.png")]
-    assert plan([a], f"{new}/", NAMES).jobs == [Job(a, new / "a_2x.png")]
-    assert plan([a, b], str(new), NAMES).jobs[1] == Job(b, new / "b_2x.png")
-    assert plan([a.parent], str(new), NAMES).jobs[0] == Job(a, new / "a_2x.png")
-    assert plan([a], str(new) + ".webp", NAMES).jobs == [Job(a, tmp_path / "new.webp")]
+    assert find_jobs([a], str(there), NAMES).jobs == [Job(a, there / "a_2x.png")]
+    assert find_jobs([a], f"{new}/", NAMES).jobs == [Job(a, new / "a_2x.png")]
+    assert find_jobs([a, b], str(new), NAMES).jobs[1] == Job(b, new / "b_2x.png")
+    assert find_jobs([a.parent], str(new), NAMES).jobs[0] == Job(a, new / "a_2x.png")
+    assert find_jobs([a], str(new) + ".webp", NAMES).jobs == [Job(a, tmp_path / "new.webp")]
     assert not new.exists()
 
 
@@ -94,15 +94,15 @@ def test_plan_refuses_what_cannot_work_at_all(tmp_path: Path) -> None:
     ]
     for kind, said, inputs, output, format in impossible:
         with pytest.raises(kind, match=said):
-            plan(inputs, output, NAMES, format)
+            find_jobs(inputs, output, NAMES, format)
 
 
 def test_plan_refuses_a_read_only_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (a,) = pictures(tmp_path, "a.png")
     monkeypatch.setattr("os.access", lambda path, mode: False)  # root may write anywhere
-    assert "no permission" in plan([a], None, NAMES).settled[0].reason
+    assert "no permission" in find_jobs([a], None, NAMES).settled[0].reason
     with pytest.raises(ImageError, match="no permission"):
-        plan([a], str(tmp_path / "x.png"), NAMES)
+        find_jobs([a], str(tmp_path / "x.png"), NAMES)
 
 
 def test_plan_sorts_out_bad_inputs_and_keeps_the_others(tmp_path: Path) -> None:
@@ -113,16 +113,16 @@ def test_plan_sorts_out_bad_inputs_and_keeps_the_others(tmp_path: Path) -> None:
     empty = tmp_path / "empty"
     empty.mkdir()
     missing = tmp_path / "missing.png"
-    todo = plan([text, a, empty, missing, done], None, NAMES)
+    todo = find_jobs([text, a, empty, missing, done], None, NAMES)
     assert todo.jobs == [Job(a, tmp_path / "a_2x.png")]
     for said, outcome in zip(("'.txt'", "no picture", "no such", "--overwrite"), todo.settled, strict=True):
         assert outcome.status == "failed" and said in outcome.reason
-    assert len(plan([done], None, NAMES, existing="overwrite").jobs) == 1
+    assert len(find_jobs([done], None, NAMES, existing="overwrite").jobs) == 1
 
 
 def test_a_picture_named_twice_is_done_once(tmp_path: Path) -> None:
     (a,) = pictures(tmp_path, "a.png")
-    assert [job.source for job in plan([a, tmp_path, a], None, NAMES).jobs] == [a]
+    assert [job.source for job in find_jobs([a, tmp_path, a], None, NAMES).jobs] == [a]
 
 
 def test_an_input_is_never_overwritten(tmp_path: Path) -> None:
@@ -131,7 +131,7 @@ def test_an_input_is_never_overwritten(tmp_path: Path) -> None:
     link.symlink_to(a)
     attempts = [([a], str(a)), ([a], str(link)), ([link], str(a)), ([a, larger], None)]
     for inputs, output in attempts:
-        assert "never overwritten" in plan(inputs, output, NAMES, existing="overwrite").settled[0].reason
+        assert "never overwritten" in find_jobs(inputs, output, NAMES, existing="overwrite").settled[0].reason
 
 
 def test_upscale_file_makes_the_folder_and_the_picture(tmp_path: Path, upscaler: Upscaler) -> None:

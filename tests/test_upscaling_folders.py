@@ -7,7 +7,7 @@ import pytest
 
 from esc_sr.errors import ImageError, UsageError
 from esc_sr.image import Picture, write_image
-from esc_sr.upscaling.files import Job, plan
+from esc_sr.upscaling.files import Job, find_jobs
 from esc_sr.upscaling.folders import find_inputs
 from esc_sr.upscaling.names import Names
 from esc_sr.upscaling.sizes import Size
@@ -43,11 +43,11 @@ def test_links_that_lead_back_do_not_hang(tmp_path: Path) -> None:
 def test_the_tree_is_kept_below_the_output(tmp_path: Path) -> None:
     pictures(tmp_path, "in/a.png", "in/x/y/b.png")
     source, out = tmp_path / "in", tmp_path / "out"
-    assert plan([source], str(out), NAMES).jobs == [
+    assert find_jobs([source], str(out), NAMES).jobs == [
         Job(source / "a.png", out / "a_2x.png"),
         Job(source / "x/y/b.png", out / "x/y/b_2x.png"),
     ]
-    assert plan([source], None, NAMES).jobs[1].target == source / "x/y/b_2x.png"
+    assert find_jobs([source], None, NAMES).jobs[1].target == source / "x/y/b_2x.png"
 
 
 def test_an_output_folder_inside_the_input_is_left_out(tmp_path: Path) -> None:
@@ -58,21 +58,21 @@ def test_an_output_folder_inside_the_input_is_left_out(tmp_path: Path) -> None:
 
 def test_outputs_of_an_earlier_run_are_left_out(tmp_path: Path) -> None:
     pictures(tmp_path, "a.png", "a_2x.png", "a_2x_2x.png", "b_2x.png")
-    todo = plan([tmp_path], None, NAMES, existing="overwrite")
+    todo = find_jobs([tmp_path], None, NAMES, existing="overwrite")
     assert todo.left_out == [tmp_path / "a_2x.png", tmp_path / "a_2x_2x.png"]
     assert [job.source.name for job in todo.jobs] == ["a.png", "b_2x.png"]
-    elsewhere = plan([tmp_path], str(tmp_path / "out"), NAMES)
+    elsewhere = find_jobs([tmp_path], str(tmp_path / "out"), NAMES)
     assert len(elsewhere.jobs) == 4 and not elsewhere.left_out
-    by_name = plan([tmp_path / "a.png", tmp_path / "a_2x.png"], None, NAMES, existing="overwrite")
+    by_name = find_jobs([tmp_path / "a.png", tmp_path / "a_2x.png"], None, NAMES, existing="overwrite")
     assert not by_name.left_out and len(by_name.jobs) == 1
 
 
 def test_an_existing_output_is_skipped_if_wanted(tmp_path: Path) -> None:
     pictures(tmp_path, "a.png", "a_2x.png", "b.png")
-    todo = plan([tmp_path], None, NAMES, existing="skip")
+    todo = find_jobs([tmp_path], None, NAMES, existing="skip")
     assert [job.source.name for job in todo.jobs] == ["b.png"]
     assert [(o.source.name, o.status) for o in todo.settled] == [("a.png", "skipped")]
-    itself = plan([tmp_path / "a.png"], None, Names("{stem}"), existing="skip")
+    itself = find_jobs([tmp_path / "a.png"], None, Names("{stem}"), existing="skip")
     assert itself.settled[0].status == "failed" and "never overwritten" in itself.settled[0].reason
 
 
@@ -88,7 +88,7 @@ def test_an_unreadable_subfolder_is_told_and_the_rest_done(
         return scandir(path)
 
     monkeypatch.setattr("os.scandir", refuse)  # root may read anything
-    todo = plan([tmp_path], None, NAMES)
+    todo = find_jobs([tmp_path], None, NAMES)
     assert [job.source.name for job in todo.jobs] == ["a.png"]
     assert todo.settled[0].source == tmp_path / "locked" and "Permission" in todo.settled[0].reason
 
@@ -96,22 +96,25 @@ def test_an_unreadable_subfolder_is_told_and_the_rest_done(
 def test_names_that_are_too_long_stop_no_others(tmp_path: Path) -> None:
     longest = "n" * 251
     pictures(tmp_path, "a.png", f"{longest}.png")
-    todo = plan([tmp_path, tmp_path / (longest * 2)], None, NAMES)
+    todo = find_jobs([tmp_path, tmp_path / (longest * 2)], None, NAMES)
     assert [job.source.name for job in todo.jobs] == ["a.png"]
     assert [outcome.status for outcome in todo.settled] == ["failed", "failed"]
     assert all("name too long" in outcome.reason for outcome in todo.settled)
     with pytest.raises(ImageError, match="no such folder"):
-        plan([tmp_path / "a.png"], str(tmp_path / longest / (longest * 2)) + "/", NAMES)
+        find_jobs([tmp_path / "a.png"], str(tmp_path / longest / (longest * 2)) + "/", NAMES)
 
 
 def test_names_come_from_a_template(tmp_path: Path) -> None:
     pictures(tmp_path, "a b.png")
     names = Names("{model}-{stem} {scale}x {width:04}x{height}", Size("scale", 3), "esc-light")
-    assert plan([tmp_path], None, names, "webp").jobs[0].target == tmp_path / "esc-light-a b 3x 0018x12.webp"
+    assert (
+        find_jobs([tmp_path], None, names, "webp").jobs[0].target
+        == tmp_path / "esc-light-a b 3x 0018x12.webp"
+    )
     (tmp_path / "bad.png").write_bytes(b"no picture")
-    outcome = plan([tmp_path], None, names).settled[0]
+    outcome = find_jobs([tmp_path], None, names).settled[0]
     assert outcome.status == "failed" and "bad.png" in outcome.reason
-    assert plan([tmp_path], None, NAMES).jobs[1].source.name == "bad.png"  # read only where it matters
+    assert find_jobs([tmp_path], None, NAMES).jobs[1].source.name == "bad.png"  # read only where it matters
 
 
 def test_names_of_wished_sides(tmp_path: Path) -> None:
@@ -122,7 +125,7 @@ def test_names_of_wished_sides(tmp_path: Path) -> None:
     assert Names(template, Size("scale", 2.5)).of(tmp_path / "a.png", ".png") == "2.5x 2.5 15x10.png"
     (tmp_path / "bad.png").write_bytes(b"no picture")
     assert Names(size=wide).of(tmp_path / "bad.png", ".png") == "bad_16px.png"  # read only where it matters
-    too_small = plan([tmp_path / "a.png"], None, Names(template, Size("width", 3))).settled[0]
+    too_small = find_jobs([tmp_path / "a.png"], None, Names(template, Size("width", 3))).settled[0]
     assert too_small.status == "failed" and too_small.reason.startswith(f"{tmp_path / 'a.png'}: 6 x 4 to 3")
 
 
@@ -152,6 +155,6 @@ def test_a_bad_template_is_one_error(template: str, said: str) -> None:
 def test_names_that_collide_are_found_before_any_work(tmp_path: Path) -> None:
     pictures(tmp_path, "a.png", "b.png")
     with pytest.raises(UsageError, match=r"a\.png and .*b\.png would both become .*esc\.png"):
-        plan([tmp_path], None, Names("{model}", model="esc"))
+        find_jobs([tmp_path], None, Names("{model}", model="esc"))
     with pytest.raises(UsageError, match="a file, whose name"):
-        plan([tmp_path / "a.png"], str(tmp_path / "x.png"), Names("{stem}"))
+        find_jobs([tmp_path / "a.png"], str(tmp_path / "x.png"), Names("{stem}"))

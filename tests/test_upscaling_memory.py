@@ -20,7 +20,7 @@ from esc_sr.presets import PRESETS, preset
 from esc_sr.upscaling import plan as plan_module
 from esc_sr.upscaling.engine import Upscaler, upscale
 from esc_sr.upscaling.frame import FRAME
-from esc_sr.upscaling.plan import MemoryPlan, Task, plan_memory
+from esc_sr.upscaling.plan import MemoryPlan, Workload, plan_memory
 
 TINY = ESCConfig(dim=16, pdim=8, n_blocks=1, n_convattn=1, window=8, heads=2)
 CPU = torch.device("cpu")
@@ -41,7 +41,7 @@ def published(name: str) -> ESC | ESCLTE:
 def plan_for(name: str, height: int, width: int, budget: int, map_bytes: int = 4) -> MemoryPlan:
     network = published(name)
     held = 3 * height * width * 5  # an 8-bit picture and its double
-    return plan_memory(network, Task(torch.Size((1, 3, height, width)), held, map_bytes), CPU, budget)
+    return plan_memory(network, Workload(torch.Size((1, 3, height, width)), held, map_bytes), CPU, budget)
 
 
 def noise(height: int, width: int) -> np.ndarray:

@@ -35,7 +35,7 @@ def degrade(
 ) -> None:
     """Make low-resolution samples by the real-world degradation: photo_0.png, photo_1.png, ..."""
     settings = Degradation(scale=scale)
-    sources = _plan(inputs, output, count, sheet, overwrite)
+    sources = _sources(inputs, output, count, sheet, overwrite)
     rows: list[Pixels] = []
     for source in sources:
         hr = to_rgb8(read_image(source))
@@ -56,7 +56,7 @@ def degrade(
         print(f"{output / SHEET}")
 
 
-def _plan(inputs: list[Path], output: Path, count: int, sheet: bool, overwrite: bool) -> list[Path]:
+def _sources(inputs: list[Path], output: Path, count: int, sheet: bool, overwrite: bool) -> list[Path]:
     """The pictures to degrade; what cannot work is refused before the first one, and the folder made."""
     if missing := [path for path in inputs if not path.exists()]:
         raise UsageError(f"{missing[0]}: no such picture or folder")

@@ -95,7 +95,7 @@ def upscale(
     from esc_sr.cli.report import Reporter, note, progress_bar
     from esc_sr.image import Encoding
     from esc_sr.upscaling.batch import Choices, run
-    from esc_sr.upscaling.files import Job, plan
+    from esc_sr.upscaling.files import Job, find_jobs
     from esc_sr.upscaling.names import Names
     from esc_sr.upscaling.sizes import Size, wish
 
@@ -111,7 +111,7 @@ def upscale(
     def prepare(size: Size) -> list[Job]:
         reporter.size = size
         names = Names(name, size, Path(model).stem)
-        todo = plan(inputs, output, names, format, choices.existing)
+        todo = find_jobs(inputs, output, names, format, choices.existing)
         for outcome in todo.settled:
             reporter.say(outcome)
         if todo.left_out and not quiet:

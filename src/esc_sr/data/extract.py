@@ -55,7 +55,7 @@ def extract(
         raise UsageError(f"--side {side} --step {step}: both must be at least 1")
     if skip_existing:
         _keep_apart(inputs, out)
-    stems = _plan(inputs)
+    stems = _stems(inputs)
     with _destination(out, skip_existing) as (folder, keep):
 
         def cut(entry: Entry) -> list[Path] | str:
@@ -101,7 +101,7 @@ def _keep_apart(inputs: Sequence[Path], out: Path) -> None:
             raise UsageError(f"{out}: is not apart from {root}; --skip-existing needs a folder of tiles only")
 
 
-def _plan(inputs: Sequence[Path]) -> dict[Entry, str]:
+def _stems(inputs: Sequence[Path]) -> dict[Entry, str]:
     """What the tiles of each picture are called, without number and suffix."""
     stems: dict[Entry, str] = {}
     owners: dict[str, str] = {}

@@ -72,7 +72,7 @@ CLAIMED = "another run is making the output"
 """Why a picture is skipped."""
 
 
-class Plan(NamedTuple):
+class Todo(NamedTuple):
     """What a run will do.
 
     Attributes:
@@ -90,13 +90,13 @@ Existing = Literal["refuse", "overwrite", "skip"]
 """What happens where an output exists: an error, a new output, or nothing."""
 
 
-def plan(
+def find_jobs(
     inputs: Sequence[Path],
     output: str | None,
     names: Names,
     format: str | None = None,
     existing: Existing = "refuse",
-) -> Plan:
+) -> Todo:
     """Decide which file becomes which, before any work; nothing is written.
 
     Outputs lie beside their input, or in the output folder, in the same subfolder as their input. A picture
@@ -148,7 +148,7 @@ def plan(
             settled.append(Outcome(*job, "failed", str(error)))
         except OSError as error:
             settled.append(Outcome(*job, "failed", f"{job.target}: cannot be written ({error.strerror})"))
-    return Plan(feasible, settled, left_out)
+    return Todo(feasible, settled, left_out)
 
 
 def upscale_file(

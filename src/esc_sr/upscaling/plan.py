@@ -36,7 +36,7 @@ _COPIES = 5  # of a band of the result that are made on its way into the picture
 _FLOATS = 4  # bytes of a number in the picture and in LTE's decoder
 
 
-class Task(NamedTuple):
+class Workload(NamedTuple):
     """A picture to enlarge.
 
     Attributes:
@@ -113,7 +113,7 @@ class MemoryPlan:
 
 def plan_memory(
     network: ESC | ESCLTE | Peer,
-    task: Task,
+    work: Workload,
     device: torch.device,
     budget: int | None,
     disk: int | None = None,
@@ -124,7 +124,7 @@ def plan_memory(
 
     Args:
         network: What it goes through.
-        task: The picture.
+        work: The picture.
         device: Where the network computes.
         budget: Bytes; None is a safe part of what is free on the device.
         disk: Bytes that the maps may take in a file; None is what is free.
@@ -134,17 +134,17 @@ def plan_memory(
     """
     budget = int(SAFE_PART * free_memory(device)) if budget is None else budget
     if isinstance(network, Peer):
-        return _plan_peer(network, task, device, budget)
+        return _plan_peer(network, work, device, budget)
     config = network.encoder.config if isinstance(network, ESCLTE) else network.config
-    batch, _, height, width = task.shape
+    batch, _, height, width = work.shape
     fold, pixels = config.unshuffle, batch * height * width
     disk = free_disk() if disk is None else disk
-    maps = int((2 + config.pdim / config.dim) * config.dim * pixels * task.map_bytes) // fold**2
-    held = _FLOATS * _input_copies(network, task.frame) * 3 * pixels + (
-        task.held if device.type == "cpu" else 0
+    maps = int((2 + config.pdim / config.dim) * config.dim * pixels * work.map_bytes) // fold**2
+    held = _FLOATS * _input_copies(network, work.frame) * 3 * pixels + (
+        work.held if device.type == "cpu" else 0
     )
     row = (
-        _scratch(config) * task.map_bytes * batch * (max(width, height) if task.turned else width) // fold**2
+        _scratch(config) * work.map_bytes * batch * (max(width, height) if work.turned else width) // fold**2
     )
     held += _attention(config)
     decoder = 8 * _FLOATS * network.config.hidden * QUERIES if isinstance(network, ESCLTE) else 0
@@ -157,15 +157,15 @@ def plan_memory(
         if rows > 0 and maps * outside <= disk:
             need = fixed + row * rows
             in_file = maps * outside
-            return MemoryPlan(height, width, rows, lowest, fold, need, budget, in_file, frame=task.frame)
+            return MemoryPlan(height, width, rows, lowest, fold, need, budget, in_file, frame=work.frame)
     if isinstance(network, ESC):
         for tile in range(LARGEST_TILE * lowest, 2 * OVERLAP * lowest - 1, -lowest):
-            need = held + _tile_need(config, task, tile)
+            need = held + _tile_need(config, work, tile)
             if need <= budget:
                 return MemoryPlan(
-                    height, width, lowest, lowest, fold, need, budget, 0, tile, False, task.frame
+                    height, width, lowest, lowest, fold, need, budget, 0, tile, False, work.frame
                 )
-    least, frame = held + decoder + row * lowest, 2 * task.frame
+    least, frame = held + decoder + row * lowest, 2 * work.frame
     raise DeviceError(
         f"{width - frame} x {height - frame} takes {show_memory(least + maps)}, or {show_memory(least)} and "
         f"a file of {show_memory(maps)}; allowed are {show_memory(budget)}, free in {scratch_folder()} are "
@@ -173,12 +173,12 @@ def plan_memory(
     )
 
 
-def _plan_peer(network: Peer, task: Task, device: torch.device, budget: int) -> MemoryPlan:
+def _plan_peer(network: Peer, work: Workload, device: torch.device, budget: int) -> MemoryPlan:
     """One piece or tiles. All numbers count as floats: of autocast's, not all are shorter."""
-    batch, _, height, width = task.shape
-    across = max(width, height) if task.turned else width
+    batch, _, height, width = work.shape
+    across = max(width, height) if work.turned else width
     colours = 3 * network.config.scale**2  # numbers of the result for each pixel of the picture
-    held = _FLOATS * 3 * batch * height * width + (task.held if device.type == "cpu" else 0)
+    held = _FLOATS * 3 * batch * height * width + (work.held if device.type == "cpu" else 0)
     held += _PEER_BASE + _FLOATS * _COPIES * colours * batch * PEER_ROWS * across
 
     def need(high: int, wide: int, result: int) -> int:
@@ -194,7 +194,7 @@ def _plan_peer(network: Peer, task: Task, device: torch.device, budget: int) -> 
     tiles = whole
     for side in range(largest, least - 1, -PEER_TILES):
         high, wide = (min(side, length) for length in (height, width))
-        one_row = side >= (across if task.turned else height)
+        one_row = side >= (across if work.turned else height)
         tiles = need(high, wide, (high if one_row else 2 * high + overlap) * across)
         if tiles <= budget:
             return MemoryPlan(height, width, side, side, 1, tiles, budget, tile=side, exact=network.exact)
@@ -215,18 +215,18 @@ def _attention(config: ESCConfig) -> int:
     return 2 * _FLOATS * config.heads * config.window**4
 
 
-def _tile_need(config: ESCConfig, task: Task, tile: int) -> int:
+def _tile_need(config: ESCConfig, work: Workload, tile: int) -> int:
     """Bytes alive for a tile of some pixels a side: its maps, a band of it, and the result.
 
     Of the result these are the tile, the row of tiles that it is in, the one before, and their overlap.
     """
-    batch, _, height, width = task.shape
+    batch, _, height, width = work.shape
     maps = int((2 + config.pdim / config.dim) * config.dim) * tile**2
     band = _scratch(config) * tile * config.window * config.unshuffle
-    across = max(width, height) if task.turned else width
+    across = max(width, height) if work.turned else width
     overlap = OVERLAP * config.window * config.unshuffle
     result = 3 * config.scale**2 * (tile**2 + (2 * tile + overlap) * across)
-    return batch * ((maps + band) * task.map_bytes // config.unshuffle**2 + result * _FLOATS)
+    return batch * ((maps + band) * work.map_bytes // config.unshuffle**2 + result * _FLOATS)
 
 
 def _input_copies(network: ESC | ESCLTE, frame: int) -> int:

@@ -15,7 +15,7 @@ from esc_sr.network import ESC, ESCLTE
 from esc_sr.peers import Peer
 from esc_sr.upscaling import FractionDone
 from esc_sr.upscaling.frame import framed, unframed
-from esc_sr.upscaling.plan import MemoryPlan, Task, plan_memory
+from esc_sr.upscaling.plan import MemoryPlan, Workload, plan_memory
 from esc_sr.upscaling.tiles import PEER_ROWS, in_pieces, map_rows, tiled
 
 Sides = tuple[int, int]
@@ -114,8 +114,8 @@ class Runner(NamedTuple):
         if self.self_ensemble:
             held += 4 * lr.shape[0] * 3 * size[0] * size[1]  # the sum
         width = min(self.dtype.itemsize, PRECISIONS[precision].itemsize)
-        task = Task(lr.shape, held, width, self.self_ensemble, self.frame)
-        plan = plan_memory(self.model, task, self.device, self.budget, disk)
+        work = Workload(lr.shape, held, width, self.self_ensemble, self.frame)
+        plan = plan_memory(self.model, work, self.device, self.budget, disk)
         self.report(plan)
         if plan.tile or isinstance(self.model, Peer):
             keep_no_freed_memory()
