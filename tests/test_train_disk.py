@@ -10,7 +10,7 @@ from esc_sr import weights
 from esc_sr.errors import DataError, WeightsError
 from esc_sr.network import ESC, ESCConfig
 from esc_sr.train import checkpoint
-from esc_sr.train.keeper import Habits
+from esc_sr.train.monitor import RunOptions
 from esc_sr.train.recipes import classic
 from esc_sr.train.schedule import Budget
 from test_train_loop import make_pairs_of_blobs, make_state, resume, run
@@ -38,7 +38,7 @@ def assert_goes_on_from(out: Path, iteration: int) -> None:
 
 @pytest.mark.parametrize("size", [100, 4000])
 def test_a_checkpoint_that_does_not_fit(tmp_path: Path, size: int) -> None:
-    run(make_state(), tmp_path, TWO, habits=Habits(log_every=100))
+    run(make_state(), tmp_path, TWO, options=RunOptions(log_every=100))
     with pytest.raises(DataError, match=r"last\.pt: cannot be written .* before it is intact") as caught:
         with files_limited_to(size):
             checkpoint.save(make_state(), classic(), TWO, {}, tmp_path)
@@ -47,11 +47,11 @@ def test_a_checkpoint_that_does_not_fit(tmp_path: Path, size: int) -> None:
 
 
 def test_a_log_line_that_does_not_fit(tmp_path: Path) -> None:
-    run(make_state(), tmp_path, TWO, habits=Habits(log_every=100))
+    run(make_state(), tmp_path, TWO, options=RunOptions(log_every=100))
     size = (tmp_path / "log.jsonl").stat().st_size
     with pytest.raises(DataError, match=r"log\.jsonl: cannot be written \(File too large\)"):
         with files_limited_to(size):
-            run(resume(tmp_path), tmp_path, Budget(iterations=4), habits=Habits(log_every=1))
+            run(resume(tmp_path), tmp_path, Budget(iterations=4), options=RunOptions(log_every=1))
     assert_goes_on_from(tmp_path, 2)
 
 

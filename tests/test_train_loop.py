@@ -22,10 +22,10 @@ from esc_sr.data.pairs import Pair, cut_pair, make_pairs
 from esc_sr.data.pictures import Decoded
 from esc_sr.errors import EscError
 from esc_sr.evaluate import Scores
-from esc_sr.train import checkpoint, keeper
-from esc_sr.train.keeper import Habits, Report
+from esc_sr.train import checkpoint, monitor
 from esc_sr.train.loop import MAX_BAD_STEPS, train
 from esc_sr.train.losses import Distance
+from esc_sr.train.monitor import Report, RunOptions
 from esc_sr.train.recipes import classic
 from esc_sr.train.schedule import Budget
 from esc_sr.train.step import step
@@ -106,7 +106,7 @@ def test_stop_and_resume_take_the_same_steps_as_without_a_stop(tmp_path: Path, n
 
     before = signal.getsignal(number)
     first = make_state()
-    assert not run(first, broken, habits=Habits(log_every=10), report=send_signal_at(10, number))
+    assert not run(first, broken, options=RunOptions(log_every=10), report=send_signal_at(10, number))
     assert signal.getsignal(number) == before
     assert first.iteration == 10
     assert read_log(broken)[-1]["event"] == "stopped"
@@ -123,7 +123,7 @@ def test_a_second_signal_is_not_held_back(tmp_path: Path) -> None:
         os.kill(os.getpid(), signal.SIGINT)
 
     with pytest.raises(KeyboardInterrupt):
-        run(make_state(), tmp_path, habits=Habits(log_every=1), report=twice)
+        run(make_state(), tmp_path, options=RunOptions(log_every=1), report=twice)
 
 
 def test_a_finished_run_goes_on_when_given_more(tmp_path: Path) -> None:
@@ -131,7 +131,7 @@ def test_a_finished_run_goes_on_when_given_more(tmp_path: Path) -> None:
     state = resume(tmp_path)
     assert run(state, tmp_path)
     assert state.iteration == 20
-    assert run(state, tmp_path, Budget(iterations=30), habits=Habits(log_every=1))
+    assert run(state, tmp_path, Budget(iterations=30), options=RunOptions(log_every=1))
     assert state.iteration == 30
     records = [record for record in read_log(tmp_path) if record["event"] == "train"]
     assert [record["iteration"] for record in records] == list(range(21, 31))
@@ -143,10 +143,10 @@ def test_a_run_in_minutes_ends_in_time_and_counts_training_time_only(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     clock = count(start=100.0, step=1.5)  # read twice for a step and twice for what follows it: 3 s
-    for module in ("loop", "keeper"):
+    for module in ("loop", "monitor"):
         monkeypatch.setattr(f"esc_sr.train.{module}.time", SimpleNamespace(perf_counter=lambda: next(clock)))
     state = make_state()
-    assert run(state, tmp_path, Budget(minutes=0.5), habits=Habits(log_every=1))
+    assert run(state, tmp_path, Budget(minutes=0.5), options=RunOptions(log_every=1))
     assert (state.iteration, state.elapsed) == (10, 30)
     next(clock)  # between stop and resume
     state = resume(tmp_path)
@@ -166,7 +166,7 @@ def test_the_loss_falls_and_the_average_follows(tmp_path: Path) -> None:
         tmp_path,
         Budget(iterations=300),
         held_out=held_out,
-        habits=Habits(log_every=50),
+        options=RunOptions(log_every=50),
         report=records.append,
     )
     losses = [record["loss"] for record in records if record["event"] == "train"]
@@ -203,7 +203,7 @@ def test_accumulating_takes_the_same_step(tmp_path: Path) -> None:
             Budget(iterations=3),
             tmp_path,
             config={},
-            habits=Habits(log_every=3),
+            options=RunOptions(log_every=3),
         )
     losses = [record["loss"] for record in read_log(tmp_path) if record["event"] == "train"]
     assert losses[0] == pytest.approx(losses[1], rel=1e-4)
@@ -238,7 +238,7 @@ def test_a_compiled_network_trains_the_weights_that_are_saved(
         return lambda x: calls.append(x) or network(x)  # type: ignore[func-returns-value]
 
     monkeypatch.setattr(torch, "compile", compile_it)
-    run(compiled, tmp_path, Budget(iterations=3), habits=Habits(compile=True))
+    run(compiled, tmp_path, Budget(iterations=3), options=RunOptions(compile=True))
     assert len(calls) == 3
     assert_same(plain, compiled)
 
@@ -247,32 +247,32 @@ def test_autocast_trains_in_bfloat16_and_keeps_float32_weights(tmp_path: Path) -
     state, seen = make_state(), []
     first = next(state.model.children())
     first.register_forward_hook(lambda module, args, result: seen.append(result.dtype))
-    run(state, tmp_path, Budget(iterations=2), habits=Habits(precision="bf16"))
+    run(state, tmp_path, Budget(iterations=2), options=RunOptions(precision="bf16"))
     assert set(seen) == {torch.bfloat16}
     assert {parameter.dtype for parameter in state.model.parameters()} == {torch.float32}
 
 
 def test_checkpoints_and_validations_come_at_their_times(tmp_path: Path) -> None:
     state, exported = make_state(), []
-    always = Habits(save_minutes=0, val_minutes=0, log_every=100)
+    always = RunOptions(save_minutes=0, val_minutes=0, log_every=100)
     budget = Budget(iterations=3)
     run(
         state,
         tmp_path,
         budget,
         held_out=make_pairs_of_blobs(),
-        habits=always,
+        options=always,
         export=lambda name: exported.append((name, state.iteration)),
     )
     assert [iteration for name, iteration in exported if name == "ema"] == [1, 2, 3, 3, 3]
     assert [record["iteration"] for record in read_log(tmp_path)] == [1, 2, 3, 3]
-    rarely = Habits(save_minutes=60, val_minutes=60, log_every=100)
+    rarely = RunOptions(save_minutes=60, val_minutes=60, log_every=100)
     exported.clear()
     run(
         state,
         tmp_path,
         Budget(iterations=6),
-        habits=rarely,
+        options=rarely,
         export=lambda name: exported.append((name, state.iteration)),
     )
     assert exported == [("ema", 6)]
@@ -280,14 +280,14 @@ def test_checkpoints_and_validations_come_at_their_times(tmp_path: Path) -> None
 
 def test_only_a_better_validation_is_the_best(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     found = iter([30.0, 31.0, 30.5, 31.5])
-    monkeypatch.setattr(keeper, "evaluate", lambda *given: Scores(next(found), 0.9, 1))
+    monkeypatch.setattr(monitor, "evaluate", lambda *given: Scores(next(found), 0.9, 1))
     state, exported = make_state(), []
     run(
         state,
         tmp_path,
         Budget(iterations=4),
         held_out=make_pairs_of_blobs(),
-        habits=Habits(val_every=1),
+        options=RunOptions(val_every=1),
         export=lambda name: exported.append((name, state.iteration)),
     )
     assert [iteration for name, iteration in exported if name == "best"] == [1, 2, 4]
@@ -309,7 +309,7 @@ def test_bad_steps_are_left_out_and_counted(tmp_path: Path, value: float) -> Non
         if record["event"] == "train":
             weights.append(deepcopy(state.model.state_dict()))
 
-    assert run(state, tmp_path, given=poisoned(bad, value), habits=Habits(log_every=1), report=watch)
+    assert run(state, tmp_path, given=poisoned(bad, value), options=RunOptions(log_every=1), report=watch)
     records = [record for record in read_log(tmp_path) if record["event"] == "train"]
     assert [record["iteration"] for record in records if record["loss"] is None] == sorted(bad)
     assert records[-1]["skipped"] == state.skipped == len(bad)
@@ -337,7 +337,7 @@ def test_too_many_bad_steps_in_a_row_end_the_run_with_the_weights_from_before(tm
             state,
             tmp_path,
             given=poisoned(set(range(1, 100)), float("nan")),
-            habits=Habits(save_minutes=60),
+            options=RunOptions(save_minutes=60),
             export=lambda name: saved.append(state.iteration),
         )
     assert "\n" not in str(caught.value)

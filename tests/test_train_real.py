@@ -18,7 +18,7 @@ from esc_sr.cli.train import app
 from esc_sr.errors import DataError, UsageError, WeightsError
 from esc_sr.network.discriminator import UNetDiscriminator
 from esc_sr.presets import PRESETS
-from esc_sr.train.keeper import Habits
+from esc_sr.train.monitor import RunOptions
 from esc_sr.train.recipes import real_gan
 from esc_sr.train.run import run
 from esc_sr.train.schedule import Budget
@@ -96,9 +96,9 @@ def test_a_stop_changes_nothing_in_any_part(pictures: Path, stage1: Path, vgg: P
             os.kill(os.getpid(), signal.SIGINT)
 
     def go(out: str, report: Any = lambda record: None, **how: Any) -> bool:
-        habits = Habits(log_every=1)
+        options = RunOptions(log_every=1)
         return run(
-            SMALL, model="esc-real", scale=4, data=[pictures], out=tmp_path / out, habits=habits,
+            SMALL, model="esc-real", scale=4, data=[pictures], out=tmp_path / out, options=options,
             report=report, **{"vgg": vgg, **how},
         )  # fmt: skip
 

@@ -22,9 +22,9 @@ from esc_sr.data.pictures import Decoded
 from esc_sr.errors import DeviceError, UsageError
 from esc_sr.network import ESCLTE, ESCConfig, LTEConfig
 from esc_sr.train import checkpoint
-from esc_sr.train.keeper import Habits
 from esc_sr.train.loop import train
 from esc_sr.train.losses import Distance
+from esc_sr.train.monitor import RunOptions
 from esc_sr.train.optimizer import MuonAdamW
 from esc_sr.train.recipes import classic
 from esc_sr.train.run import run
@@ -97,7 +97,7 @@ def go(out: Path, case: str, team: Team, given: Iterator[Batch], steps: int = 4)
         Budget(iterations=steps),
         out / case,
         config={},
-        habits=Habits(log_every=1),
+        options=RunOptions(log_every=1),
         report=records.append,
         team=team,
     )

@@ -16,7 +16,7 @@ from esc_sr.image import Picture, read_image, write_image
 from esc_sr.machine.claim import Claim
 from esc_sr.network import ESC, ESCConfig
 from esc_sr.upscaling import batch
-from esc_sr.upscaling.batch import Choices, Standing, run
+from esc_sr.upscaling.batch import BatchStatus, Choices, run
 from esc_sr.upscaling.engine import Upscaler
 from esc_sr.upscaling.files import Existing, Job, Outcome, claim_target, read_source, write_result
 from esc_sr.upscaling.sizes import Size
@@ -235,11 +235,11 @@ def test_progress_counts_pixels_inside_and_across_pictures(tmp_path: Path) -> No
     jobs = jobs_in(tmp_path, 4)
     write_image(Picture(noise(50, 40, 4)), jobs[1].source, overwrite=True)  # alpha: two passes
     jobs[2].source.write_bytes(jobs[2].source.read_bytes()[:-20])
-    heard: list[Standing] = []
+    heard: list[BatchStatus] = []
     network = ESC(ESCConfig(dim=16, pdim=8, n_blocks=1, n_convattn=1, window=8, heads=2))
     run(jobs, Upscaler(network), bool, progress=heard.append)
-    assert [standing.done for standing in heard] == sorted(standing.done for standing in heard)
-    assert {standing.place for standing in heard} == {0, 1, 2, 3}
-    assert sum(standing.place == 1 for standing in heard) > 10
-    assert heard[0] == Standing(jobs[0].source, 0, 4, 0, 2120)
+    assert [status.done for status in heard] == sorted(status.done for status in heard)
+    assert {status.place for status in heard} == {0, 1, 2, 3}
+    assert sum(status.place == 1 for status in heard) > 10
+    assert heard[0] == BatchStatus(jobs[0].source, 0, 4, 0, 2120)
     assert heard[-1].total == 2080 and heard[-1].done == pytest.approx(2080)

@@ -11,7 +11,7 @@ from typing import Any
 
 import typer
 
-from esc_sr.upscaling.batch import Standing
+from esc_sr.upscaling.batch import BatchStatus
 from esc_sr.upscaling.files import Outcome
 from esc_sr.upscaling.sizes import Size, plain
 
@@ -118,10 +118,10 @@ def time_left(done: float, total: float, seconds: float) -> str:
 
 
 @contextmanager
-def progress_bar(quiet: bool) -> Iterator[Callable[[Standing], None]]:
+def progress_bar(quiet: bool) -> Iterator[Callable[[BatchStatus], None]]:
     """A bar on stderr, if that is a terminal; it shows what is given to the function."""
     if quiet or not sys.stderr.isatty():
-        yield lambda standing: None
+        yield lambda status: None
         return
     from rich.console import Console
     from rich.markup import escape
@@ -142,15 +142,15 @@ def progress_bar(quiet: bool) -> Iterator[Callable[[Standing], None]]:
     with bar:
         task = bar.add_task("", total=None, place=0, count=0, left="", visible=False)
 
-        def show(standing: Standing) -> None:
+        def show(status: BatchStatus) -> None:
             bar.update(
                 task,
-                completed=standing.done,
-                total=standing.total,
-                description=escape(standing.source.name),
-                place=standing.place,
-                count=standing.count,
-                left=time_left(standing.done, standing.total, time.monotonic() - start),
+                completed=status.done,
+                total=status.total,
+                description=escape(status.source.name),
+                place=status.place,
+                count=status.count,
+                left=time_left(status.done, status.total, time.monotonic() - start),
                 visible=True,
             )
 

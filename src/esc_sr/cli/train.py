@@ -12,7 +12,7 @@ from esc_sr.machine.precision import check_precision
 from esc_sr.network import encoder_config
 from esc_sr.presets import preset
 from esc_sr.train import recipes
-from esc_sr.train.keeper import Habits
+from esc_sr.train.monitor import RunOptions
 from esc_sr.train.run import run
 from esc_sr.train.schedule import Budget
 from esc_sr.train.team import Team, own_device
@@ -161,7 +161,7 @@ def _add_recipe(recipe: recipes.Recipe, network: str, scales: str, scale_default
             teacher_cache=teacher_cache,
             vgg=vgg,
             device=str(place),
-            habits=Habits(
+            options=RunOptions(
                 precision, tf32, compile, save_minutes, val_minutes, val_every, log_every, tensorboard
             ),
             report=show,

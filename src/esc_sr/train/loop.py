@@ -10,7 +10,7 @@ from torch import Tensor
 from esc_sr.data.pairs import Pair
 from esc_sr.errors import EscError
 from esc_sr.train import checkpoint
-from esc_sr.train.keeper import Export, Habits, Keeper, Report
+from esc_sr.train.monitor import Export, Monitor, Report, RunOptions
 from esc_sr.train.recipes import Recipe
 from esc_sr.train.schedule import Budget, learning_rate
 from esc_sr.train.step import prepare, step
@@ -32,7 +32,7 @@ def train(
     config: Mapping[str, Any],
     held_out: Sequence[Pair] = (),
     scale: int = 2,
-    habits: Habits = Habits(),
+    options: RunOptions = RunOptions(),
     export: Export = lambda name: None,
     report: Report = lambda record: None,
     team: Team = ALONE,
@@ -57,7 +57,7 @@ def train(
         config: sizes of the network, for the checkpoint.
         held_out: pairs to validate the averaged weights on.
         scale: of these pairs.
-        habits: what the run does beside training.
+        options: what the run does beside training.
         export: writes the averaged weights under a name, "ema", or "best" of the validations so far.
         report: called with each log record.
         team: the processes that train together.
@@ -71,8 +71,10 @@ def train(
         DataError: a checkpoint or log line cannot be written; the checkpoints that were there are intact.
     """
     state.model.train()
-    forward = prepare(state.model, team, tf32=habits.tf32, compile=habits.compile)
-    keeper = Keeper(team.leads, state, recipe, budget, config, out, habits, held_out, scale, export, report)
+    forward = prepare(state.model, team, tf32=options.tf32, compile=options.compile)
+    monitor = Monitor(
+        team.leads, state, recipe, budget, config, out, options, held_out, scale, export, report
+    )
     bad = 0
     with stop_signals() as stop:
         while True:
@@ -84,7 +86,7 @@ def train(
             lr = learning_rate(recipe, budget, progress)
             batch = next(batches)
             scale_before = state.scaler.get_scale()
-            losses = step(state, forward, batch, recipe, lr, habits.precision, team)
+            losses = step(state, forward, batch, recipe, lr, options.precision, team)
             seconds = time.perf_counter() - started
             state.iteration += 1
             state.elapsed += seconds
@@ -92,12 +94,12 @@ def train(
             fp16_adapts = 1 <= state.scaler.get_scale() < scale_before
             bad = 0 if losses or fp16_adapts else bad + 1
             if bad > MAX_BAD_STEPS:
-                keeper.save()
+                monitor.save()
                 raise EscError(
                     f"step {state.iteration}: {bad} in a row without a finite loss and gradient; the weights "
                     f"from before are saved in {out}: go on with --resume in fp32, or from its "
                     "ema.safetensors with a lower learning rate"
                 )
-            keeper.after_step(lr, losses, seconds)
-        keeper.finish(stopped)
+            monitor.after_step(lr, losses, seconds)
+        monitor.finish(stopped)
     return not stopped

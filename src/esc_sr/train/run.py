@@ -22,8 +22,8 @@ from esc_sr.network import ESC, ESCLTE, ESCConfig, LTEConfig, encoder_config
 from esc_sr.presets import preset
 from esc_sr.train import checkpoint, feed, loop
 from esc_sr.train.anneal import annealed
-from esc_sr.train.keeper import Habits, Report, find_board
 from esc_sr.train.losses import Adversarial, Distance
+from esc_sr.train.monitor import Report, RunOptions, find_board
 from esc_sr.train.optimizer import build_optimizer, follow
 from esc_sr.train.perceptual import SMALLEST, PerceptualLoss
 from esc_sr.train.recipes import REAL, Recipe
@@ -54,7 +54,7 @@ def run(
     teacher_cache: Path | None = None,
     vgg: Path | None = None,
     device: str = "cpu",
-    habits: Habits = Habits(),
+    options: RunOptions = RunOptions(),
     report: Report = lambda record: None,
 ) -> bool:
     """Train a network by a recipe; checkpoints, `log.jsonl` and averaged weights are left in `out`.
@@ -88,7 +88,7 @@ def run(
         teacher_cache: where its pictures are kept; by default `teacher` in `anneal` or `out`.
         vgg: VGG19's weights, for the recipe real-gan, which needs them.
         device: as of `machine.device.pick_device`; of several processes, "cuda" gives each a GPU of its own.
-        habits: what the run does beside training.
+        options: what the run does beside training.
         report: called with each log record; loading is reported too.
 
     Returns:
@@ -110,7 +110,7 @@ def run(
     team = Team.here()
     _check_shares(recipe, team)
     report = report if team.leads else lambda record: None
-    if habits.tensorboard:
+    if options.tensorboard:
         find_board()
     place = own_device(device)
     if place.type == "cpu":
@@ -120,7 +120,7 @@ def run(
     if not resume:
         _make_folder(out)
     state = _new_state(recipe, config, start, perceptual, master, place)
-    state.scaler = torch.amp.GradScaler(place.type, enabled=habits.precision == "fp16")
+    state.scaler = torch.amp.GradScaler(place.type, enabled=options.precision == "fp16")
     if content is not None:
         checkpoint.restore(state, content, recipe, asdict(config))
         follow(state.optimizer, recipe)
@@ -187,7 +187,7 @@ def run(
             "patch": recipe.patch,
             "hours": round(state.elapsed / 3600, 3),
             "hardware": state.hardware,
-            "precision": habits.precision,
+            "precision": options.precision,
             "held_out": state.scores or None,
         }
         assert isinstance(state.ema, ESC | ESCLTE)
@@ -203,7 +203,7 @@ def run(
             config=asdict(config),
             held_out=pairs,
             scale=scale,
-            habits=habits,
+            options=options,
             export=export,
             report=report,
             team=team,

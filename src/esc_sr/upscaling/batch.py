@@ -39,7 +39,7 @@ LARGE = 2**24
 
 
 @dataclass(frozen=True)
-class Standing:
+class BatchStatus:
     """How far a run is.
 
     Attributes:
@@ -175,7 +175,7 @@ def run(
     report: Callable[[Outcome], object],
     choices: Choices = Choices(),
     overlap: bool = True,
-    progress: Callable[[Standing], object] = lambda standing: None,
+    progress: Callable[[BatchStatus], object] = lambda status: None,
 ) -> None:
     """Upscale picture files; what goes wrong with one of them does not stop the others.
 
@@ -200,7 +200,7 @@ def run(
     begun: deque[_Task] = deque(maxlen=2)  # what is computed and what is written have claims
 
     def tell(place: int, part: float) -> None:
-        progress(Standing(jobs[place].source, place, len(jobs), done + part * sizes[place], total))
+        progress(BatchStatus(jobs[place].source, place, len(jobs), done + part * sizes[place], total))
 
     def finish(task: _Task) -> None:
         task.write()

@@ -26,8 +26,8 @@ Losses = dict[str, float]
 
 
 @dataclass(frozen=True)
-class Habits:
-    """How a run goes about it; only the first three change the weights it arrives at, by rounding.
+class RunOptions:
+    """How a run is carried out; only the first three change the weights it arrives at, by rounding.
 
     Attributes:
         precision: fp32, or bf16 or fp16 for autocast of the network to these.
@@ -51,8 +51,8 @@ class Habits:
 
 
 @dataclass
-class Keeper:
-    """Keeps the books of a run in its folder; each method does nothing where another process leads.
+class Monitor:
+    """Logs, saves and validates a run, in its folder; each method does nothing where another process leads.
 
     Attributes:
         leads: whether this process does it.
@@ -61,7 +61,7 @@ class Keeper:
         budget: likewise.
         config: sizes of the network, likewise.
         out: folder of the run.
-        habits: when to do what.
+        options: when to do what.
         held_out: pairs to validate the averaged weights on.
         scale: of these pairs.
         export: writes the averaged weights under a name: "ema" after every save and the last validation,
@@ -77,7 +77,7 @@ class Keeper:
     budget: Budget
     config: Mapping[str, Any]
     out: Path
-    habits: Habits
+    options: RunOptions
     held_out: Sequence[Pair]
     scale: int
     export: Export
@@ -91,7 +91,7 @@ class Keeper:
         self._saved = self._validated = self.state.elapsed
         self._scored: int | None = None  # the step after which the last validation was
         self._board = (
-            find_board()(str(self.out / "tensorboard")) if self.leads and self.habits.tensorboard else None
+            find_board()(str(self.out / "tensorboard")) if self.leads and self.options.tensorboard else None
         )
 
     def after_step(self, lr: float, losses: Losses | None, seconds: float) -> None:
@@ -101,11 +101,11 @@ class Keeper:
         self._steps += 1
         self._seconds += seconds
         self._losses += [losses] if losses else []
-        if self.state.iteration % self.habits.log_every == 0:
+        if self.state.iteration % self.options.log_every == 0:
             self._log("train", **self._progress(lr))
             self._losses, self._steps, self._seconds = [], 0, 0.0
         started = time.perf_counter()
-        if self.state.elapsed - self._saved >= 60 * self.habits.save_minutes:
+        if self.state.elapsed - self._saved >= 60 * self.options.save_minutes:
             self.save()
             self._saved = self.state.elapsed
         if self.held_out and self._validation_is_due():
@@ -132,9 +132,9 @@ class Keeper:
 
     def _validation_is_due(self) -> bool:
         """Whether so many steps are done, or so much time has passed."""
-        if self.habits.val_every is not None:
-            return self.state.iteration % self.habits.val_every == 0
-        return self.state.elapsed - self._validated >= 60 * self.habits.val_minutes
+        if self.options.val_every is not None:
+            return self.state.iteration % self.options.val_every == 0
+        return self.state.elapsed - self._validated >= 60 * self.options.val_minutes
 
     def _validate(self) -> None:
         """Score the averaged weights, and draw what they make of the first picture."""

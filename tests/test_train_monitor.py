@@ -12,7 +12,7 @@ from esc_sr.evaluate import predict
 from esc_sr.evaluate.scores import bicubic
 from esc_sr.evaluate.sheet import Panel, strip
 from esc_sr.image import read_image
-from esc_sr.train.keeper import Habits
+from esc_sr.train.monitor import RunOptions
 from esc_sr.train.recipes import classic
 from esc_sr.train.run import run as train
 from esc_sr.train.schedule import Budget
@@ -21,7 +21,7 @@ from test_train_loop import make_pairs_of_blobs, make_state, read_log, run
 
 def test_validation_every_so_many_steps_leaves_scores_and_a_picture(tmp_path: Path) -> None:
     state, pairs = make_state(), make_pairs_of_blobs()
-    run(state, tmp_path, Budget(iterations=6), held_out=pairs, habits=Habits(val_minutes=0, val_every=3))
+    run(state, tmp_path, Budget(iterations=6), held_out=pairs, options=RunOptions(val_minutes=0, val_every=3))
     validations = [record for record in read_log(tmp_path) if record["event"] == "validation"]
     assert [record["iteration"] for record in validations] == [3, 6]  # the end is not done twice
     pictures = sorted((tmp_path / "validation").iterdir())
@@ -49,8 +49,8 @@ def test_tensorboard_gets_the_numbers_of_the_log(tmp_path: Path, monkeypatch: py
         def flush(self) -> None: ...
 
     monkeypatch.setitem(sys.modules, "torch.utils.tensorboard", SimpleNamespace(SummaryWriter=Writer))
-    habits = Habits(log_every=1, tensorboard=True)
-    run(make_state(), tmp_path, Budget(iterations=2), held_out=make_pairs_of_blobs(), habits=habits)
+    options = RunOptions(log_every=1, tensorboard=True)
+    run(make_state(), tmp_path, Budget(iterations=2), held_out=make_pairs_of_blobs(), options=options)
     first, second, validation, _ = read_log(tmp_path)
     names = ("loss", "lr", "it_per_s")
     assert drawn == [
@@ -67,7 +67,7 @@ def test_tensorboard_that_is_missing_is_said_before_any_work(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setitem(sys.modules, "torch.utils.tensorboard", None)
-    habits = Habits(tensorboard=True)
+    options = RunOptions(tensorboard=True)
     with pytest.raises(UsageError, match=r'pip install "esc-sr\[tensorboard\]"'):
-        train(classic(), model="esc-light", scale=2, data=[], out=tmp_path / "out", habits=habits)
+        train(classic(), model="esc-light", scale=2, data=[], out=tmp_path / "out", options=options)
     assert not (tmp_path / "out").exists()
