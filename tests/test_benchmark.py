@@ -129,7 +129,7 @@ def test_the_papers_rule_is_for_gpus() -> None:
 
 def test_networks_are_measured(in_process: None) -> None:
     before = torch.backends.cudnn.benchmark
-    found = latency([NetworkCase("esc-light", 2, (8, 12))], CPU, Rule(1, 2), silent)
+    found = latency([NetworkCase("esc-light", 2, (12, 8))], CPU, Rule(1, 2), silent)
     (row,) = found["rows"]
     assert sane(row, 2)
     assert (row["model"], row["scale"], row["backend"], row["precision"]) == ("esc-light", 2, "sdpa", "fp32")
@@ -141,7 +141,7 @@ def test_networks_are_measured(in_process: None) -> None:
 
 def test_what_a_case_runs() -> None:
     with torch.inference_mode():
-        lte = NetworkCase("esc-lte", 3, (4, 5), batch=2).prepare(CPU)()
+        lte = NetworkCase("esc-lte", 3, (5, 4), batch=2).prepare(CPU)()
         layer = AttentionCase(8, 12, "sdpa", "bf16").prepare(CPU)()
     assert isinstance(lte, torch.Tensor) and isinstance(layer, torch.Tensor)
     assert (lte.shape, lte.dtype) == ((2, 3, 15, 12), torch.float32)

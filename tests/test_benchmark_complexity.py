@@ -65,7 +65,7 @@ def test_table_3() -> None:
 
 @pytest.mark.parametrize("name", ["esc-fp", "esc-lte"])
 def test_products_agree_with_the_counter_of_torch(name: str) -> None:
-    (row,) = complexity([(name, 2)], (40, 18))
+    (row,) = complexity([(name, 2)], (18, 40))
     assert row["paper"] is None
     network = build(name, 2)
     set_backend(network, "naive")
@@ -85,4 +85,4 @@ def test_counts_add_up() -> None:
 
 
 def test_input_is_rounded_down() -> None:
-    assert input_for((1280, 720), 3) == (426, 240)
+    assert input_for((720, 1280), 3) == (240, 426)

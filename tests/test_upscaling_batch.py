@@ -131,7 +131,7 @@ def test_large_is_what_the_network_gives_before_it_is_reduced(
     monkeypatch.setattr(batch, "LARGE", 4 * 5 * 8 - 1)
     run(jobs, Upscaler(network, Size("width", 12)), outcomes.append)
     assert events[:6] == [f"{stage} {place}" for place in range(2) for stage in ("read", "enlarge", "write")]
-    assert [outcome.target_size for outcome in outcomes] == [(12, 8), (12, 8), None]
+    assert [outcome.target_size for outcome in outcomes] == [(8, 12), (8, 12), None]
 
 
 def test_not_too_many_are_read_ahead(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -161,8 +161,8 @@ def test_each_error_belongs_to_its_picture_and_stops_no_other(tmp_path: Path) ->
     assert [outcome.status for outcome in outcomes] == ["done", "failed", "failed", "failed", "done"]
     for place, said in ((1, "not a complete"), (2, "not enough memory"), (3, "exists")):
         assert f"{place}.png" in outcomes[place].reason and said in outcomes[place].reason
-    assert (outcomes[0].size, outcomes[0].target_size) == ((8, 5), (16, 10))
-    assert (outcomes[2].size, outcomes[2].target_size) == ((8, 5), None)
+    assert (outcomes[0].size, outcomes[0].target_size) == ((5, 8), (10, 16))
+    assert (outcomes[2].size, outcomes[2].target_size) == ((5, 8), None)
     assert jobs[3].target.read_bytes() == b"precious"
 
 

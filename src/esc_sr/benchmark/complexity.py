@@ -16,10 +16,11 @@ from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from esc_sr import paper, presets
-from esc_sr.benchmark.networks import ABLATIONS, OUTPUT, Size, build, input_for, set_backend
+from esc_sr.benchmark.networks import ABLATIONS, OUTPUT, build, input_for, set_backend
 from esc_sr.network import ESC, ESCLTE
 from esc_sr.network.blocks import ConvAttn, ConvFFN, LayerNorm2d, WindowAttention, depthwise
 from esc_sr.network.esc import LargeKernel
+from esc_sr.upscaling.runner import Sides
 
 PARTS = ("conv", "attention", "linear", "norm", "pooling", "resampling")
 
@@ -90,17 +91,17 @@ def count(run: Callable[[], object], *modules: nn.Module) -> Count:
     return Count(sum(p.numel() for m in modules for p in m.parameters()), dict(counter.parts))
 
 
-def count_network(network: ESC | ESCLTE, lr: Size, scale: int) -> Count:
-    """Count a network for an LR picture of some width and height.
+def count_network(network: ESC | ESCLTE, lr: Sides, scale: int) -> Count:
+    """Count a network for an LR picture.
 
     Args:
         network: It is moved to the device "meta", losing its weights.
-        lr: Width and height of the picture.
+        lr: Height and width of the picture.
         scale: Enlargement, which decides what ESC+LTE has to decode.
     """
     network.to("meta")
     set_backend(network, "naive")
-    width, height = lr
+    height, width = lr
     picture = _empty(1, 3, height, width)
     if isinstance(network, ESCLTE):
         points = _empty(1, scale**2 * width * height, 2)
@@ -108,23 +109,23 @@ def count_network(network: ESC | ESCLTE, lr: Size, scale: int) -> Count:
     return count(lambda: network(picture), network)
 
 
-def complexity(networks: Iterable[tuple[str, int]], output: Size) -> Iterator[dict[str, Any]]:
+def complexity(networks: Iterable[tuple[str, int]], output: Sides) -> Iterator[dict[str, Any]]:
     """Count networks as Table 2 does, beside its figures where it has them.
 
     Args:
         networks: Names and scales for `networks.build`.
-        output: Width and height of the enlarged picture.
+        output: Height and width of the enlarged picture.
 
     Yields:
-        Records: model, scale, input, output, parameters, macs, parts, and paper: its G MACs and K parameters,
-        whether they agree in the digits printed, and what is known of it where not.
+        Records: model, scale, input and output (width, height), parameters, macs, parts, and paper: its G
+        MACs and K parameters, whether they agree in the digits printed, and what is known of it where not.
     """
     for name, scale in networks:
         found = count_network(build(name, scale), input_for(output, scale), scale)
         yield _record(name, scale, output, found, paper.row(2, name, scale))
 
 
-def ablations(output: Size) -> Iterator[dict[str, Any]]:
+def ablations(output: Sides) -> Iterator[dict[str, Any]]:
     """Count the configurations of Table 3, in its order, all x2.
 
     Yields:
@@ -151,13 +152,13 @@ def ablations(output: Size) -> Iterator[dict[str, Any]]:
 
 
 def _record(
-    name: str, scale: int, output: Size, found: Count | None, printed: paper.Row | None
+    name: str, scale: int, output: Sides, found: Count | None, printed: paper.Row | None
 ) -> dict[str, Any]:
     record: dict[str, Any] = {
         "model": name,
         "scale": scale,
-        "input": input_for(output, scale),
-        "output": output,
+        "input": input_for(output, scale)[::-1],
+        "output": output[::-1],
         "parameters": found.parameters if found else None,
         "macs": found.macs if found else None,
         "parts": found.parts if found else None,
@@ -173,7 +174,7 @@ def _record(
     return record
 
 
-def _own_kernels(esc: Count, lr: Size, dynamic: bool) -> Count:
+def _own_kernels(esc: Count, lr: Sides, dynamic: bool) -> Count:
     """ESC with a large kernel in each ConvAttn, and without dynamic kernels unless `dynamic`."""
     config = presets.PRESETS["esc"]
     layers = config.n_blocks * config.n_convattn
@@ -181,12 +182,12 @@ def _own_kernels(esc: Count, lr: Size, dynamic: bool) -> Count:
     if dynamic:
         return found
     convattn = ConvAttn(config.dim, config.pdim).to("meta")
-    att = _empty(1, config.pdim, lr[1], lr[0])
+    att = _empty(1, config.pdim, *lr)
     estimate = count(lambda: depthwise(att, convattn.dynamic_kernel(att)), convattn.estimator)
     return found.plus(estimate, -layers)
 
 
-def _only_self_attention(lr: Size) -> Count:
+def _only_self_attention(lr: Sides) -> Count:
     """ESC's blocks without ConvAttn, each with a second pair of ConvFFN and self-attention; no large kernel.
 
     Deviation: the paper does not describe this network; parameters and MACs are those printed.
@@ -198,7 +199,7 @@ def _only_self_attention(lr: Size) -> Count:
     attn.backend = "naive"
     ffn, norm = ConvFFN(config.dim, config.first_expansion), LayerNorm2d(config.dim)
     pair = nn.Sequential(ffn, norm, attn).to("meta")
-    features = _empty(1, config.dim, lr[1], lr[0])
+    features = _empty(1, config.dim, *lr)
     second = count(lambda: pair(features), pair)
     return found.plus(count(lambda: None, network.large_kernel), -1).plus(second, config.n_blocks)
 

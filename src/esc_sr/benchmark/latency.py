@@ -7,12 +7,13 @@ from typing import Any
 import torch
 
 from esc_sr.benchmark.measure import Rule, measure, tuned
-from esc_sr.benchmark.networks import Size, build, set_backend
+from esc_sr.benchmark.networks import build, set_backend
 from esc_sr.errors import UsageError
 from esc_sr.machine.precision import autocast, check_precision
 from esc_sr.network import ESCLTE
 from esc_sr.network.attention import BACKENDS, best_backend
 from esc_sr.record import document, environment
+from esc_sr.upscaling.runner import Sides
 
 
 @dataclass(frozen=True)
@@ -22,7 +23,7 @@ class NetworkCase:
     Attributes:
         model: A name for `networks.build`.
         scale: Enlargement.
-        input: Width and height of the LR picture.
+        input: Height and width of the LR picture.
         batch: Pictures at once.
         backend: How self-attention is computed.
         precision: As of `esc-sr upscale`: below fp32, autocast decides per layer.
@@ -30,19 +31,19 @@ class NetworkCase:
 
     model: str
     scale: int
-    input: Size
+    input: Sides
     batch: int = 1
     backend: str = "sdpa"
     precision: str = "fp32"
 
     def facts(self) -> dict[str, Any]:
-        """What it is, for the record."""
-        output = self.input[0] * self.scale, self.input[1] * self.scale
+        """What it is, for the record, which has the width first."""
+        height, width = self.input
         return {
             "model": self.model,
             "scale": self.scale,
-            "input": self.input,
-            "output": output,
+            "input": (width, height),
+            "output": (width * self.scale, height * self.scale),
             "batch": self.batch,
             "backend": self.backend,
             "precision": self.precision,
@@ -50,14 +51,14 @@ class NetworkCase:
 
     def small(self) -> "NetworkCase":
         """The same on two windows."""
-        return replace(self, input=(64, 32), batch=1)
+        return replace(self, input=(32, 64), batch=1)
 
     def prepare(self, device: torch.device) -> Callable[[], object]:
         """Build the network and its input; running gives the enlarged pictures."""
         torch.manual_seed(0)
         network = build(self.model, self.scale).to(device)
         set_backend(network, self.backend)
-        width, height = self.input
+        height, width = self.input
         lr = torch.rand(self.batch, 3, height, width).to(device)
         sizes = ((height * self.scale, width * self.scale),) if isinstance(network, ESCLTE) else ()
 

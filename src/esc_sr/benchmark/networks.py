@@ -7,11 +7,9 @@ from esc_sr import presets
 from esc_sr.errors import UsageError
 from esc_sr.network import ESC, ESCLTE, ESCConfig, LTEConfig
 from esc_sr.presets import PRESETS
+from esc_sr.upscaling.runner import Sides
 
-Size = tuple[int, int]
-"""Width and height in pixels."""
-
-OUTPUT: Size = (1280, 720)
+OUTPUT: Sides = (720, 1280)
 """The picture that the paper's statistics are of."""
 
 ABLATIONS: dict[str, tuple[str, ESCConfig]] = {
@@ -71,8 +69,8 @@ def set_backend(network: ESC | ESCLTE, backend: str) -> None:
     encoder.attention = backend
 
 
-def size(text: str) -> Size:
-    """Read WIDTHxHEIGHT.
+def parse_sides(text: str) -> Sides:
+    """Read WIDTHxHEIGHT as height and width.
 
     Raises:
         UsageError: It is not that.
@@ -80,16 +78,16 @@ def size(text: str) -> Size:
     width, _, height = text.partition("x")
     if not (width.isdecimal() and height.isdecimal() and int(width) and int(height)):
         raise UsageError(f"size {text!r} is not WIDTHxHEIGHT in pixels, for example 1280x720")
-    return int(width), int(height)
+    return int(height), int(width)
 
 
-def input_for(output: Size, scale: int) -> Size:
-    """The LR picture for an output, rounded down as the paper does: 426x240 for 1280x720 at x3.
+def input_for(output: Sides, scale: int) -> Sides:
+    """Height and width of the LR picture for an output, rounded down as the paper does: 240, 426 for x3.
 
     Raises:
         UsageError: The output is smaller than the scale.
     """
-    width, height = output[0] // scale, output[1] // scale
+    height, width = output[0] // scale, output[1] // scale
     if not (width and height):
-        raise UsageError(f"an output of {output[0]}x{output[1]} leaves nothing to enlarge x{scale}")
-    return width, height
+        raise UsageError(f"an output of {output[1]}x{output[0]} leaves nothing to enlarge x{scale}")
+    return height, width

@@ -66,7 +66,7 @@ def complexity(
     Without options: every network at x2, x3 and x4.
     """
     record.check_target(json)
-    output = networks.size(output_size)
+    output = networks.parse_sides(output_size)
     with _status() as report:
         report("counting")
         if table == 3:
@@ -119,7 +119,9 @@ def latency(
         latencies.NetworkCase(
             name,
             factor,
-            networks.size(input) if input else networks.input_for(networks.size(output_size or ""), factor),
+            networks.parse_sides(input)
+            if input
+            else networks.input_for(networks.parse_sides(output_size or ""), factor),
             batch,
             way,
             precision,

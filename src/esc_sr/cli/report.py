@@ -12,7 +12,7 @@ from typing import Any
 import typer
 
 from esc_sr.upscaling.batch import BatchStatus
-from esc_sr.upscaling.files import Outcome
+from esc_sr.upscaling.files import Outcome, show_size
 from esc_sr.upscaling.sizes import Size, plain
 
 NAMED = 20
@@ -73,7 +73,7 @@ class Reporter:
         for line in outcome.notes:
             self._note_once(line)
         if outcome.status == "done":
-            before, after = ("x".join(map(str, size or ())) for size in (outcome.size, outcome.target_size))
+            before, after = (show_size(size) for size in (outcome.size, outcome.target_size) if size)
             how = f"{self.model} {self.size}, {self.device}, {self.precision}"
             line = f"{outcome.source} {before} -> {outcome.target} {after}, {how}, {outcome.seconds:.1f} s"
             typer.echo(line, err=self.as_json)
@@ -98,8 +98,8 @@ class Reporter:
             "target": outcome.target and str(outcome.target),
             "status": outcome.status,
             "reason": outcome.reason or None,
-            "size": outcome.size,
-            "target_size": outcome.target_size,
+            "size": outcome.size and outcome.size[::-1],
+            "target_size": outcome.target_size and outcome.target_size[::-1],
             "seconds": round(outcome.seconds, 3),
             "model": self.model,
             "scale": plain(size.value) if size is not None and size.of == "scale" else None,

@@ -51,7 +51,7 @@ class Outcome(NamedTuple):
         target: The output, if there was to be one.
         status: "done", "skipped" or "failed".
         reason: Why it was skipped, or how it failed, in one line.
-        size: Width and height of the input in pixels, once that was read.
+        size: Height and width of the input in pixels, once that was read.
         target_size: Those of the output, once it was computed.
         seconds: How long reading, computing and writing took, together; waiting does not count.
         notes: What of the picture was converted or left out, in a line each.
@@ -186,8 +186,7 @@ def upscale_file(
             claim = at_last.enter_context(closing(claim_target(job)))
         result = enlarge(job, source, upscaler)
         write_result(job, result, claim, overwrite, encoding, notify)
-    (width, height), (width_after, height_after) = size_of(source), size_of(result)
-    return f"{width}x{height}", f"{width_after}x{height_after}"
+    return show_size(size_of(source)), show_size(size_of(result))
 
 
 def read_source(job: Job, allow_large: bool, notify: Callable[[str], object]) -> Animation:
@@ -223,9 +222,8 @@ def enlarge(
         progress: Is told how much is done, from 0 to 1.
     """
     kind, frames = format_of(job.target), []
-    width, height = size_of(source)
     try:
-        longest = max(upscaler.size.target(height, width))
+        longest = max(upscaler.size.target(*size_of(source)))
         if longest > MAX_SIDE.get(kind, longest):
             raise ImageError(f"{kind} holds no side of {longest} pixels; choose png or tiff")
         for place, frame in enumerate(source.frames):
@@ -250,9 +248,14 @@ def write_result(
 
 
 def size_of(picture: Animation) -> tuple[int, int]:
-    """Width and height in pixels."""
+    """Height and width in pixels."""
     height, width, _ = picture.frames[0].pixels.shape
-    return width, height
+    return height, width
+
+
+def show_size(size: tuple[int, int]) -> str:
+    """Write height and width as people read them, the width first: "640x480"."""
+    return f"{size[1]}x{size[0]}"
 
 
 def _distinct(jobs: list[tuple[Found, Job]]) -> tuple[list[Job], list[Path]]:
