@@ -13,7 +13,7 @@ from esc_sr.data.pairs import Pair
 from esc_sr.data.sets import find_set
 from esc_sr.errors import DataError, UsageError
 from esc_sr.evaluate import Protocol, evaluate, predict, score
-from esc_sr.evaluate.run import Method, Row, run
+from esc_sr.evaluate.run import Method, ScoreRow, run
 from esc_sr.metrics import luma, psnr, ssim
 
 
@@ -134,7 +134,7 @@ def test_raw_grey_is_compared_as_it_is_stored() -> None:
 def test_bicubic_is_what_everybody_reports(
     data_dir: Path, name: str, grey: str, scale: int, psnr: float, ssim: float | None
 ) -> None:
-    rows: list[Row] = []
+    rows: list[ScoreRow] = []
     run([Method("bicubic", None, None)], find_set(data_dir / name, scale), Protocol(grey=grey), rows)
     assert rows[0].complete
     assert rows[0].mean("psnr") == pytest.approx(psnr, abs=0.05)

@@ -13,7 +13,7 @@ from esc_sr import weights
 from esc_sr.bicubic import downscale
 from esc_sr.cli.main import app
 from esc_sr.data.sets import BenchmarkSet, Item, Sample
-from esc_sr.evaluate.run import Row
+from esc_sr.evaluate.run import ScoreRow
 from esc_sr.evaluate.sheet import CROP, Panel, most_different, strip
 from esc_sr.image import Picture, read_image, write_image
 from esc_sr.network import ESC, ESCLTE, ESCConfig, LTEConfig
@@ -205,13 +205,13 @@ def test_mistakes_are_one_line(here: Path, arguments: list[str], words: str) -> 
 
 
 def test_the_papers_scores_stand_beside_ours() -> None:
-    row = Row("light", "esc-light", "set5", 2, "", 5)
+    row = ScoreRow("light", "esc-light", "set5", 2, "", 5)
     assert row.paper(2) == (38.24, 0.9615)
-    assert Row("light", "esc-light", "BSDS100", 4, "", 100).paper(2) == (27.72, 0.7423)
-    assert Row("l", "esc-lte", "DIV2K_valid_HR", 30, "", 100).paper(5) == (20.64, None)
-    assert Row("l", "esc-lte", "B100", 8, "", 100).paper(6) == (24.96, None)
-    assert Row("bicubic", None, "Set5", 2, "", 5).paper(2) is None
-    assert Row("light", "esc-light", "mine", 2, "", 5).paper(2) is None
+    assert ScoreRow("light", "esc-light", "BSDS100", 4, "", 100).paper(2) == (27.72, 0.7423)
+    assert ScoreRow("l", "esc-lte", "DIV2K_valid_HR", 30, "", 100).paper(5) == (20.64, None)
+    assert ScoreRow("l", "esc-lte", "B100", 8, "", 100).paper(6) == (24.96, None)
+    assert ScoreRow("bicubic", None, "Set5", 2, "", 5).paper(2) is None
+    assert ScoreRow("light", "esc-light", "mine", 2, "", 5).paper(2) is None
 
 
 def test_the_cut_out_lies_where_pictures_differ_most() -> None:

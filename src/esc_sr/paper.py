@@ -7,7 +7,7 @@ an RTX 4090 at FP32 with a 1280x720 output (Sec. 4.2); what the paper calls FLOP
 import functools
 from typing import NamedTuple
 
-Scores = dict[str, tuple[float, float | None]]
+PrintedScores = dict[str, tuple[float, float | None]]
 """Of each test set, PSNR in dB and, where the table has it, SSIM."""
 
 METHODS = {"esc": "ESC", "esc-light": "ESC-lt", "esc-fp": "ESC-FP", "esc-lte": "ESC+LTE"}
@@ -27,7 +27,7 @@ class Row(NamedTuple):
     memory_mib: float | None
     gmacs: float | None
     kparams: float | None
-    scores: Scores
+    scores: PrintedScores
     remark: str | None
 
 
@@ -60,7 +60,7 @@ def row(table: int, method: str, scale: int) -> Row | None:
     return next((found for found in rows(table) if (found.method, found.scale) == (wanted, scale)), None)
 
 
-def scores(table: int, method: str, scale: int) -> Scores:
+def scores(table: int, method: str, scale: int) -> PrintedScores:
     """PSNR and SSIM of a method by test set, as `row`; empty if the table has none."""
     found = row(table, method, scale)
     return found.scores if found else {}
@@ -81,7 +81,7 @@ def _rows() -> dict[int, tuple[Row, ...]]:
 def _measured(table: int, line: str, sets: tuple[str, ...]) -> Row:
     """Read method, scale, latency, memory, MACs, parameters and a PSNR/SSIM per set."""
     method, scale, latency, memory, gmacs, kparams, *cells = line.rsplit(maxsplit=5 + len(sets))
-    found: Scores = {}
+    found: PrintedScores = {}
     for name, cell in zip(sets, cells, strict=True):
         if cell != "-":
             psnr, ssim = cell.split("/")
@@ -93,7 +93,7 @@ def _measured(table: int, line: str, sets: tuple[str, ...]) -> Row:
 
 def _arbitrary(table: int, text: str, scales: tuple[int, ...]) -> tuple[Row, ...]:
     """Read lines of method, set and one PSNR per scale."""
-    found: dict[tuple[str, int], Scores] = {}
+    found: dict[tuple[str, int], PrintedScores] = {}
     for line in text.splitlines():
         method, name, *cells = line.split()
         for scale, cell in zip(scales, cells, strict=True):

@@ -1,7 +1,11 @@
 """One name for one thing: modules are where their imports say, and what is public is shown and told."""
 
+import ast
+import re
 import subprocess
 import sys
+from collections import defaultdict
+from collections.abc import Iterator
 from functools import reduce
 from importlib import import_module
 from pathlib import Path
@@ -42,3 +46,22 @@ def test_public_names_are_imported_when_they_are_used() -> None:
         [sys.executable, "-c", script], env={"PYTHONPATH": str(SOURCE)}, capture_output=True, text=True
     )
     assert ended.stdout.split() == ["False", "True"], ended.stderr
+
+
+def types_of(path: Path) -> Iterator[str]:
+    """The classes and type aliases that a module makes."""
+    for node in ast.parse(path.read_text()).body:
+        if isinstance(node, ast.ClassDef):
+            yield node.name
+        elif isinstance(node, ast.Assign) and "TypeVar(" not in ast.unparse(node.value):
+            yield from (name.id for name in node.targets if isinstance(name, ast.Name))
+
+
+def test_a_type_has_a_name_of_its_own() -> None:
+    homes: defaultdict[str, list[str]] = defaultdict(list)
+    for path in sorted(SOURCE.rglob("*.py")):
+        for name in types_of(path):
+            if re.fullmatch(r"[A-Z][A-Za-z]*[a-z][A-Za-z0-9]*", name):
+                homes[name].append(str(path.relative_to(SOURCE)))
+    assert len(homes) > 50
+    assert {name: paths for name, paths in homes.items() if len(paths) > 1} == {}

@@ -25,7 +25,7 @@ from esc_sr.presets import PRESETS
 app = typer.Typer(no_args_is_help=True)
 
 Json = Annotated[Path | None, typer.Option("--json", help="Write one JSON document to this file.")]
-Names = Annotated[
+Models = Annotated[
     list[str] | None,
     typer.Option("-n", "--model", help="Network, for example esc-light or esc-ws16; may be repeated."),
 ]
@@ -53,7 +53,7 @@ def main() -> None:
 
 @app.command()
 def complexity(
-    model: Names = None,
+    model: Models = None,
     scale: Scales = None,
     output_size: Annotated[str, typer.Option(help="WIDTHxHEIGHT of the enlarged picture.")] = "1280x720",
     table: Annotated[
@@ -91,7 +91,7 @@ def complexity(
 
 @app.command()
 def latency(
-    model: Names = None,
+    model: Models = None,
     scale: Scales = None,
     input: Annotated[str | None, typer.Option(help="WIDTHxHEIGHT of the LR picture.")] = None,
     output_size: Annotated[
@@ -191,7 +191,7 @@ def attention(
 
 @app.command()
 def training(
-    model: Names = None,
+    model: Models = None,
     scale: Scales = None,
     batch: Annotated[
         list[int] | None, typer.Option(min=1, help="Crops per step; may be repeated. 64 on CUDA, else 2.")

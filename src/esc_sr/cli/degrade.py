@@ -19,7 +19,7 @@ SHEET = "sheet.png"
 CROP = 256  # px of HR that a sheet shows of each picture
 GAP = 8
 
-Pixels = NDArray[np.uint8]
+Rgb = NDArray[np.uint8]
 
 
 def degrade(
@@ -36,7 +36,7 @@ def degrade(
     """Make low-resolution samples by the real-world degradation: photo_0.png, photo_1.png, ..."""
     settings = Degradation(scale=scale)
     sources = _sources(inputs, output, count, sheet, overwrite)
-    rows: list[Pixels] = []
+    rows: list[Rgb] = []
     for source in sources:
         hr = to_rgb8(read_image(source))
         height, width = (side // scale * scale for side in hr.shape[:2])
@@ -87,7 +87,7 @@ def _target(output: Path, source: Path, number: int) -> Path:
     return output / f"{source.stem}_{number}.png"
 
 
-def _row(hr: Pixels, samples: list[Pixels], scale: int) -> Pixels:
+def _row(hr: Rgb, samples: list[Rgb], scale: int) -> Rgb:
     """The middle of a picture and of its samples, enlarged by nearest neighbour, beside each other."""
     height, width = (min(side, max(CROP // scale, 1)) for side in samples[0].shape[:2])
     top, left = (samples[0].shape[0] - height) // 2, (samples[0].shape[1] - width) // 2
@@ -97,10 +97,10 @@ def _row(hr: Pixels, samples: list[Pixels], scale: int) -> Pixels:
     return _stack([middle, *shown], axis=1)
 
 
-def _stack(pictures: list[Pixels], axis: int) -> Pixels:
+def _stack(pictures: list[Rgb], axis: int) -> Rgb:
     """Pictures under (axis 0) or beside (axis 1) each other on white, a gap between."""
     across = max(picture.shape[1 - axis] for picture in pictures)
-    parts: list[Pixels] = []
+    parts: list[Rgb] = []
     for picture in pictures:
         margin = [(0, 0), (0, 0), (0, 0)]
         margin[axis] = (0, GAP)

@@ -18,7 +18,7 @@ from rich.table import Table
 from esc_sr import record
 from esc_sr.data.sets import BenchmarkSet, find_set, paired_set
 from esc_sr.errors import DataError, UsageError
-from esc_sr.evaluate.run import Row, find_methods, run
+from esc_sr.evaluate.run import ScoreRow, find_methods, run
 from esc_sr.evaluate.scores import Protocol
 from esc_sr.evaluate.sheet import Gallery
 from esc_sr.machine.device import pick_device
@@ -84,7 +84,7 @@ def evaluate(
     if (table == 5) != (channels == "rgb"):
         raise UsageError(f"Table {table} is on {'rgb' if table == 5 else 'y'}, and --channels is {channels}")
     sets = _find_sets([*(data or []), *(more or [])], hr, lr, scales)
-    rows: list[Row] = []
+    rows: list[ScoreRow] = []
 
     def write() -> None:
         if json_file:
@@ -140,7 +140,7 @@ def _find_sets(
     return sets
 
 
-def _show(rows: Sequence[Row], table: int, per_image: bool) -> None:
+def _show(rows: Sequence[ScoreRow], table: int, per_image: bool) -> None:
     """Print a table of the rows and, under each, if wanted, its pictures; then what failed."""
     shown = Table("set", "scale", "model", "PSNR/SSIM", f"paper, Table {table}", "dB", "pictures")
     for row in rows:

@@ -21,7 +21,7 @@ from esc_sr.record import environment
 from esc_sr.weights.checkpoint import build, describe, read, variant
 
 
-class Names(StrEnum):
+class Dialect(StrEnum):
     """Whose parameter names and file format to write."""
 
     native = "native"
@@ -87,7 +87,7 @@ def _about(file: str) -> dict[str, Any]:
 def convert(
     source: Annotated[str, typer.Argument(metavar="IN", help="Checkpoint file, or bundled name.")],
     out: Annotated[Path, typer.Argument(metavar="OUT", help="File to write; native: .safetensors.")],
-    to: Annotated[Names, typer.Option(help="Our format, or the authors' names.")] = Names.native,
+    to: Annotated[Dialect, typer.Option(help="Our format, or the authors' names.")] = Dialect.native,
     scale: Annotated[
         int | None,
         typer.Option(help="Make starting weights for another scale: resize the last convolution."),

@@ -68,7 +68,7 @@ class Result(NamedTuple):
 
 
 @dataclass
-class Row:
+class ScoreRow:
     """Scores of a method on a set at a scale.
 
     Attributes:
@@ -123,7 +123,7 @@ def run(
     methods: Sequence[Method],
     pictures: BenchmarkSet,
     protocol: Protocol,
-    rows: list[Row],
+    rows: list[ScoreRow],
     *,
     progress: Callable[[str], None] = lambda name: None,
     show: Callable[[Sample, Mapping[str, Result]], None] = lambda sample, results: None,
@@ -139,8 +139,8 @@ def run(
         show: given each picture with what every method, by name, made of it.
     """
     mine = [
-        Row(method.name, method.preset, pictures.name, pictures.scale, pictures.source, len(pictures.items))
-        for method in methods
+        ScoreRow(name, preset, pictures.name, pictures.scale, pictures.source, len(pictures.items))
+        for name, preset, _ in methods
     ]
     rows += mine
     for item in pictures.items:

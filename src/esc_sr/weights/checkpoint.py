@@ -13,6 +13,7 @@ from torch import Tensor
 from esc_sr.errors import UsageError, WeightsError
 from esc_sr.network import ESC, ESCLTE, ESCConfig, LTEConfig
 from esc_sr.peers import FAMILIES, Peer, PeerConfig
+from esc_sr.peers.family import Shapes
 from esc_sr.presets import PRESETS, preset
 from esc_sr.weights import detect, families, keys
 from esc_sr.weights.container import first_line, read_header, read_tensors, write_atomically
@@ -229,7 +230,7 @@ def _recognise(tensors: dict[str, Tensor], path: Path) -> tuple[str, dict[str, s
 
 
 def _infer(
-    shapes: detect.Shapes, enlargement: int | None, names: Mapping[str, str], path: Path
+    shapes: Shapes, enlargement: int | None, names: Mapping[str, str], path: Path
 ) -> ESCConfig | LTEConfig:
     """Infer the sizes, or say in the file's own words what they cannot be inferred from."""
     try:

@@ -2,14 +2,13 @@
 
 import math
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 
 import torch
 
 from esc_sr.network import ESCConfig, LTEConfig
 from esc_sr.network.upsamplers import UPSAMPLERS, build_upsampler
-
-Shapes = Mapping[str, tuple[int, ...]]
+from esc_sr.peers.family import Shapes
 
 # Networks that are not ours to load, by a name that only they have; the first that fits is told.
 FOREIGN = (
