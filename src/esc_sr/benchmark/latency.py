@@ -7,7 +7,7 @@ from typing import Any
 import torch
 
 from esc_sr.benchmark.measure import Rule, measure, tuned
-from esc_sr.benchmark.networks import Size, build, set_backend
+from esc_sr.benchmark.networks import Size, build, kernels_of, set_backend
 from esc_sr.errors import UsageError
 from esc_sr.network import ESCLTE
 from esc_sr.network.attention import BACKENDS, best_backend
@@ -63,7 +63,8 @@ class NetworkCase:
         sizes = ((height * self.scale, width * self.scale),) if isinstance(network, ESCLTE) else ()
 
         def run() -> object:
-            with torch.autocast(device.type, dtype, enabled=dtype != torch.float32):
+            enabled = dtype != torch.float32
+            with kernels_of(self.backend), torch.autocast(device.type, dtype, enabled=enabled):
                 return network(lr, *sizes)
 
         return run
