@@ -1,10 +1,11 @@
 """The convolutions of ESC's blocks and their gradients by the compiled kernels, in float32."""
 
 import ctypes
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from esc_sr.native.library import Strided, check_types, run
@@ -76,30 +77,32 @@ class _LargeConvFunction(torch.autograd.Function):
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
         inputs = ctx.saved_tensors
         x, kernel, dynamic = (t.float() for t in inputs)
-        grad = grad.float()
         b, c, h, w = x.shape
-        grad_x = _large(grad, kernel.transpose(0, 1), dynamic.flip(2, 3))
         reach = kernel.shape[-1] // 2
+        grad = grad.float()
+        grad_x = _large(grad, kernel.transpose(0, 1), dynamic.flip(2, 3))
         problem = _LargeConv(b, c, h, w, reach, x=Strided.of(x), grad_y=Strided.of(grad))
         sums = run("large convolution's weights", problem)
+        taps, grad_dynamic = sums.tensor_split([sums.numel() - 9 * b * c])
+        taps = taps.view(c, -1, _whole(c))[:, :, :c].permute(2, 0, 1)  # (out, in, taps)
         down, right = torch.triu_indices(reach + 1, reach + 1)
-        split = sums.numel() - b * c * 9
-        taps = sums[:split].view(c, len(down), -1)[:, :, :c].permute(2, 0, 1)  # (out, in, taps)
         # each tap stands for 1, 4 or 8 places of the kernel, which share its gradient evenly
         places = (1 + (down > 0).int()) * (1 + (right > 0).int()) * (1 + (down < right).int())
         away = (torch.arange(2 * reach + 1) - reach).abs()
         near, far = torch.minimum(away[:, None], away), torch.maximum(away[:, None], away)
         number = near * (reach + 1) - near * (near - 1) // 2 + far - near  # of each place's tap
-        grads = ((taps / places)[:, :, number], sums[split:].view(b, c, 3, 3))
-        return tuple(g.to(t.dtype) for g, t in zip((grad_x, *grads), inputs, strict=True))
+        grads = (grad_x, (taps / places)[:, :, number], grad_dynamic.view(dynamic.shape))
+        return tuple(g.to(t.dtype) for g, t in zip(grads, inputs, strict=True))
 
 
 def _large(x: Tensor, kernel: Tensor, dynamic: Tensor) -> Tensor:
+    b, c, h, w = x.shape
     reach = kernel.shape[-1] // 2
     down, right = torch.triu_indices(reach + 1, reach + 1)
-    taps = kernel.float()[:, :, reach + down, reach + right].permute(1, 2, 0).contiguous()  # (in, taps, out)
-    y, dynamic = torch.empty_like(x), dynamic.contiguous()
-    problem = _LargeConv(*x.shape, reach, x=Strided.of(x), y=Strided.of(y))
+    taps = _filled(kernel[:, :, reach + down, reach + right].permute(1, 2, 0))  # (in, taps, out)
+    dynamic = dynamic.contiguous()
+    y = _last(b, c, h, w)
+    problem = _LargeConv(b, c, h, w, reach, x=Strided.of(x), y=Strided.of(y))
     problem.taps, problem.dynamic = taps.data_ptr(), dynamic.data_ptr()
     run("large convolution", problem)
     return y
@@ -141,7 +144,7 @@ class _FeedForwardFunction(torch.autograd.Function):
         ctx.save_for_backward(x, *parameters)
         ctx.cut = cut
         b, _, h, w = x.shape
-        maps = {"y": _like(x, b, cut, h, w), "rest": _like(x, b, len(parameters[4]) - cut, h, w)}
+        maps = {"y": _last(b, cut, h, w), "rest": _last(b, len(parameters[4]) - cut, h, w)}
         _feed_forward("feed-forward", x.float(), cut, parameters, maps)
         return maps["y"].to(x.dtype), maps["rest"].to(x.dtype)
 
@@ -149,19 +152,32 @@ class _FeedForwardFunction(torch.autograd.Function):
     @torch.autograd.function.once_differentiable
     def backward(ctx: Any, grad: Tensor, grad_rest: Tensor) -> tuple[Tensor | None, ...]:
         x, *parameters = ctx.saved_tensors
-        grad_x = _like(x, *x.shape)
+        grad_x = _last(*x.shape)
         maps = {"grad_y": grad.float(), "grad_rest": grad_rest.float(), "grad_x": grad_x}
         sums = _feed_forward("feed-forward gradients", x.float(), ctx.cut, parameters, maps)
-        grads = _split(sums, [t.shape for t in parameters])
-        return grad_x.to(x.dtype), None, *(g.to(t.dtype) for g, t in zip(grads, parameters, strict=True))
+        hidden, c, out = len(parameters[0]), x.shape[1], len(parameters[4])
+        whole = _whole(hidden)
+        parts = sums.split([hidden * _whole(c), whole, 9 * whole, whole, out * whole, _whole(out)])
+        expand, expand_bias, depthwise, depthwise_bias, project, project_bias = parts
+        grads = (
+            expand.view(hidden, -1)[:, :c],
+            expand_bias[:hidden],
+            depthwise.view(9, whole)[:, :hidden].T,
+            depthwise_bias[:hidden],
+            project.view(out, whole)[:, :hidden],
+            project_bias[:out],
+        )
+        pairs = zip(grads, parameters, strict=True)
+        return grad_x.to(x.dtype), None, *(grad.reshape(t.shape).to(t.dtype) for grad, t in pairs)
 
 
 def _feed_forward(
     kernel: str, x: Tensor, cut: int, parameters: Sequence[Tensor], maps: dict[str, Tensor]
 ) -> Tensor:
-    expand, expand_bias, depthwise, depthwise_bias, project, project_bias = (t.float() for t in parameters)
-    given = [expand, expand.transpose(0, 1), expand_bias, depthwise, depthwise_bias]
-    given = [t.contiguous() for t in (*given, project, project.transpose(0, 1), project_bias)]
+    expand, expand_bias, depthwise, depthwise_bias, project, project_bias = parameters
+    expand, project = expand[:, :, 0, 0], project[:, :, 0, 0]
+    given = [expand, expand.T, expand_bias, depthwise[:, 0].permute(1, 2, 0), depthwise_bias]
+    given = [_filled(t) for t in (*given, project, project.T, project_bias)]
     b, c, h, w = x.shape
     problem = _FeedForward(b, c, len(expand), len(project), cut, h, w, x=Strided.of(x))
     for name, t in zip(_FeedForward.PARAMETERS, given, strict=True):
@@ -171,15 +187,16 @@ def _feed_forward(
     return run(kernel, problem)
 
 
-def _split(sums: Tensor, shapes: Sequence[torch.Size]) -> Iterator[Tensor]:
-    """Cut what a kernel added up into gradients: rows of 1x1 kernels are filled up to sixteens there."""
-    for shape in shapes:
-        row = -(-shape[1] // 16) * 16 if len(shape) == 4 and shape[2] == 1 else shape[1:].numel()
-        part, sums = sums.tensor_split([shape[0] * row])
-        yield part.view(shape[0], row)[:, : shape[1:].numel()].reshape(shape)
+def _whole(channels: int) -> int:
+    """Floats of a pixel in the kernels: they are filled up to a multiple of 16."""
+    return -(-channels // 16) * 16
 
 
-def _like(x: Tensor, *shape: int) -> Tensor:
-    """A float32 map of another shape that lies in memory as x does."""
-    last = x.stride(1) == 1 and x.shape[1] > 1
-    return torch.empty(shape, memory_format=torch.channels_last if last else torch.contiguous_format)
+def _filled(t: Tensor) -> Tensor:
+    """Contiguous float32 whose last dimension is filled up by zeros to a multiple of 16."""
+    return F.pad(t.float(), (0, -t.shape[-1] % 16)).contiguous()
+
+
+def _last(*shape: int) -> Tensor:
+    """A float32 map (B, C, H, W), channels last, which is how kernels write most quickly."""
+    return torch.empty(shape, memory_format=torch.channels_last)

@@ -24,141 +24,138 @@ ESC_INLINE Vec gelu(Vec x, Vec* derivative) {
 
 struct FeedForwardWork {
     const FeedForward& p;
-    const int64_t in_lanes, hidden_lanes;  // channels in sixteens
+    const int64_t in, hidden, out;  // floats of a pixel
     // Rings of four rows: h; of the backward the derivative of the first GELU, the gradients of the second
     // one's argument and of its sum with h.
     float *h, *slope, *grad_d, *grad_z;
-    float *x, *y, *z, *turned, *taps;
+    float *x, *y, *z;
     int64_t used;
 
     FeedForwardWork(const FeedForward& p, bool backward, float* base)
-        : p(p), in_lanes(up(p.in, 16)), hidden_lanes(up(p.hidden, 16)) {
+        : p(p), in(pitch(p.in)), hidden(pitch(p.hidden)), out(pitch(p.out)) {
         Memory m{base};
-        const int64_t ring = 4 * p.hidden * kPitch;
+        const int64_t ring = 4 * kWhole * hidden;
         h = m.take(ring);
         slope = backward ? m.take(ring) : nullptr;
         grad_d = backward ? m.take(ring) : nullptr;
         grad_z = backward ? m.take(ring) : nullptr;
-        x = m.take(p.in * kPitch), y = m.take(p.out * kPitch), z = m.take(p.hidden * kPitch);
-        turned = backward ? m.take(kColumns * most(in_lanes, hidden_lanes)) : nullptr;
-        taps = backward ? m.take(p.hidden * 10 * kLanes) : nullptr;
+        x = m.take(kWhole * in), y = m.take(kWhole * out), z = m.take(kWhole * hidden);
         used = m.used;
     }
 
-    struct Rows {  // a channel's row and its neighbours
+    float* of(float* ring, int64_t row, const Span& s) const {
+        return ring + ((row & 3) * kWhole + s.at()) * hidden;
+    }
+
+    struct Rows {  // a row and its neighbours
         const float *above, *here, *below;
 
-        Rows(const FeedForwardWork& w, float* ring, int64_t row, int64_t channel)
-            : above(w.of(ring, row - 1) + channel * kPitch), here(w.of(ring, row) + channel * kPitch),
-              below(w.of(ring, row + 1) + channel * kPitch) {}
+        Rows(const FeedForwardWork& w, float* ring, int64_t row, const Span& s)
+            : above(w.of(ring, row - 1, s)), here(w.of(ring, row, s)), below(w.of(ring, row + 1, s)) {}
     };
 
-    struct Taps {
-        Vec of[9];
-
-        explicit Taps(const float* kernel) {
-            ESC_EACH(i, 9) of[i] = splat(kernel[i]);
-        }
-    };
-
-    float* of(float* ring, int64_t row) const { return ring + (row & 3) * p.hidden * kPitch; }
+    // Set to zero what a 3x3 kernel sees outside of the picture: two columns, or the whole row.
+    void clear_outside(float* ring, int64_t row, const Span& s) {
+        float* first = of(ring, row, s);
+        if (s.first == 0) memset(first - 2 * hidden, 0, sizeof(float) * 2 * hidden);
+        if (s.last == p.width) memset(first + s.count() * hidden, 0, sizeof(float) * 2 * hidden);
+        if (row < 0 || row >= p.height) memset(first, 0, sizeof(float) * s.count() * hidden);
+    }
 
     // h = gelu(expand(x)) of a row, and its derivative; zeros outside of the picture.
     template <bool kDerivative>
     void expand(int64_t picture, int64_t row, const Span& s) {
-        float *to = of(h, row), *derivative = kDerivative ? of(slope, row) : nullptr;
-        if (row < 0 || row >= p.height) {
-            memset(to, 0, sizeof(float) * p.hidden * kPitch);
-            return;
-        }
+        clear_outside(h, row, s);
+        if (row < 0 || row >= p.height) return;
+        float *to = of(h, row, s), *derivative = kDerivative ? of(slope, row, s) : nullptr;
         load_row(x, p.x, picture, row, p.in, s);
-        fill_rows(to, p.expand_bias, p.hidden, s);
-        multiply<true>(to + s.at(), kPitch, p.expand_turned, p.hidden, x + s.at(), kPitch, p.hidden,
-                       s.whole(), p.in);
-        const int64_t hidden = p.hidden, first = s.at(), last = first + s.whole();
-        for (int64_t i = 0; i < hidden; i++)
-            for (int64_t c = i * kPitch + first; c < i * kPitch + last; c += kLanes) {
-                Vec slope_here;
-                store(to + c, gelu<kDerivative>(load(to + c), &slope_here));
-                if (kDerivative) store(derivative + c, slope_here);
-            }
-        clear_outside(to, p.hidden, s, p.width, 2);
+        fill_row(to, p.expand_bias, p.hidden, s.count());
+        multiply<false>(to, hidden, x, in, p.expand_turned, hidden, s.count(), p.hidden, p.in);
+        for (int64_t c = 0, last = s.count() * hidden; c < last; c += kLanes) {
+            Vec slope_here;
+            store(to + c, gelu<kDerivative>(load(to + c), &slope_here));
+            if (kDerivative) store(derivative + c, slope_here);
+        }
     }
 
     // z = gelu(depthwise(h)) + h of a row; grad_z becomes grad_d by the derivative of that GELU.
     template <bool kBackward>
     void mix(int64_t row, const Span& s) {
-        const int64_t first = s.at(), last = first + s.whole();
-        for (int64_t i = 0; i < p.hidden; i++) {
-            const Rows from(*this, h, row, i);
-            float* to = z + i * kPitch;
-            const float* grad = kBackward ? of(grad_z, row) + i * kPitch : nullptr;
-            float* grad_to = kBackward ? of(grad_d, row) + i * kPitch : nullptr;
-            const Vec bias = splat(p.depthwise_bias[i]);
-            const Taps k(p.depthwise + i * 9);
-            for (int64_t c = first; c < last; c += kLanes) {
+        const Rows from(*this, h, row, s);
+        const float* grad = kBackward ? of(grad_z, row, s) : nullptr;
+        float *grad_to = kBackward ? of(grad_d, row, s) : nullptr, *to = z + s.at() * hidden;
+        const int64_t step = hidden, last = s.count() * step;
+        for (int64_t c = 0; c < step; c += kLanes) {
+            const Vec bias = load(p.depthwise_bias + c);
+            Vec k[9];
+            ESC_EACH(i, 9) k[i] = load(p.depthwise + i * step + c);
+            for (int64_t x = c; x < last; x += step) {
                 Vec sum = bias, slope_here;
                 ESC_EACH(j, 3) {
-                    sum += load(from.above + c + j - 1) * k.of[j];
-                    sum += load(from.here + c + j - 1) * k.of[3 + j];
-                    sum += load(from.below + c + j - 1) * k.of[6 + j];
+                    sum += load(from.above + x + (j - 1) * step) * k[j];
+                    sum += load(from.here + x + (j - 1) * step) * k[3 + j];
+                    sum += load(from.below + x + (j - 1) * step) * k[6 + j];
                 }
-                store(to + c, gelu<kBackward>(sum, &slope_here) + load(from.here + c));
-                if (kBackward) store(grad_to + c, load(grad + c) * slope_here);
+                store(to + x, gelu<kBackward>(sum, &slope_here) + load(from.here + x));
+                if (kBackward) store(grad_to + x, load(grad + x) * slope_here);
             }
         }
-        if (kBackward) clear_outside(of(grad_d, row), p.hidden, s, p.width, 2);
     }
 
     // The gradient of h times the derivative of its GELU, into z: that of the expansion's result.
     void return_to_expansion(int64_t row, const Span& s) {
-        const int64_t first = s.at(), last = first + s.whole();
-        for (int64_t i = 0; i < p.hidden; i++) {
-            const Rows from(*this, grad_d, row, i);
-            const float *grad = of(grad_z, row) + i * kPitch, *derivative = of(slope, row) + i * kPitch;
-            float* to = z + i * kPitch;
-            const Taps k(p.depthwise + i * 9);
-            for (int64_t c = first; c < last; c += kLanes) {
-                Vec sum = load(grad + c);
+        const Rows from(*this, grad_d, row, s);
+        const float *grad = of(grad_z, row, s), *derivative = of(slope, row, s);
+        float* to = z + s.at() * hidden;
+        const int64_t step = hidden, last = s.count() * step;
+        for (int64_t c = 0; c < step; c += kLanes) {
+            Vec k[9];
+            ESC_EACH(i, 9) k[i] = load(p.depthwise + i * step + c);
+            for (int64_t x = c; x < last; x += step) {
+                Vec sum = load(grad + x);
                 ESC_EACH(j, 3) {
-                    sum += load(from.below + c + 1 - j) * k.of[j];
-                    sum += load(from.here + c + 1 - j) * k.of[3 + j];
-                    sum += load(from.above + c + 1 - j) * k.of[6 + j];
+                    sum += load(from.below + x + (1 - j) * step) * k[j];
+                    sum += load(from.here + x + (1 - j) * step) * k[3 + j];
+                    sum += load(from.above + x + (1 - j) * step) * k[6 + j];
                 }
-                store(to + c, sum * load(derivative + c));
+                store(to + x, sum * load(derivative + x));
             }
         }
     }
 
-    // taps (hidden, 10 vectors) += the gradients of the depthwise convolution and its bias, lane by lane.
-    void gather_depthwise(int64_t row, const Span& s) {
-        const int64_t first = s.at(), count = s.count();
-        for (int64_t i = 0; i < p.hidden; i++) {
-            const Rows from(*this, h, row, i);
-            const float* grad = of(grad_d, row) + i * kPitch;
-            float* to = taps + i * 10 * kLanes;
-            Vec acc[10];
-            ESC_EACH(j, 10) acc[j] = load(to + j * kLanes);
-            for (int64_t c = 0; c < count; c += kLanes) {
-                const Vec here = first_lanes(load(grad + first + c), count - c);
+    // sums (3, 3, hidden), (hidden) += the gradients of the depthwise convolution.
+    void gather_depthwise(int64_t row, const Span& s, float* sums, float* bias) {
+        const Rows from(*this, h, row, s);
+        const float* grad = of(grad_d, row, s);
+        const int64_t step = hidden, last = s.count() * step;
+        for (int64_t c = 0; c < step; c += kLanes) {
+            Vec acc[10] = {};
+            for (int64_t x = c; x < last; x += step) {
+                const Vec here = load(grad + x);
                 acc[9] += here;
                 ESC_EACH(j, 3) {
-                    acc[j] += load(from.above + first + c + j - 1) * here;
-                    acc[3 + j] += load(from.here + first + c + j - 1) * here;
-                    acc[6 + j] += load(from.below + first + c + j - 1) * here;
+                    acc[j] += load(from.above + x + (j - 1) * step) * here;
+                    acc[3 + j] += load(from.here + x + (j - 1) * step) * here;
+                    acc[6 + j] += load(from.below + x + (j - 1) * step) * here;
                 }
             }
-            ESC_EACH(j, 10) store(to + j * kLanes, acc[j]);
-        }
-    }
-
-    void add_depthwise(float* sums, float* bias) const {
-        for (int64_t i = 0; i < p.hidden; i++) {
-            ESC_EACH(j, 9) sums[i * 9 + j] += total(load(taps + (i * 10 + j) * kLanes));
-            bias[i] += total(load(taps + (i * 10 + 9) * kLanes));
+            ESC_EACH(i, 9) store(sums + i * step + c, load(sums + i * step + c) + acc[i]);
+            store(bias + c, load(bias + c) + acc[9]);
         }
     }
 };
+
+// The gradient of the result's row, from its two maps.
+void load_grad(const FeedForwardWork& w, int64_t picture, int64_t row, const Span& s) {
+    const FeedForward& p = w.p;
+    const auto load_part = [&](float* to, const Map& from, int64_t channels) {
+        copy(to, w.out, 1, from.data + picture * from.picture + row * from.row + s.first * from.column,
+             from.column, from.channel, s.count(), channels, 1);
+    };
+    if (w.out > p.out) memset(w.y, 0, sizeof(float) * w.out * s.count());
+    load_part(w.y, p.grad_y, p.cut);
+    load_part(w.y + p.cut, p.grad_rest, p.out - p.cut);
+}
 
 int64_t feed_forward_items(const void* problem) {
     const auto& p = *static_cast<const FeedForward*>(problem);
@@ -176,7 +173,6 @@ int64_t feed_forward_gradients_scratch(const void* problem) {
 void feed_forward(const void* problem, int64_t first, int64_t last, float* scratch, float*) {
     const auto& p = *static_cast<const FeedForward*>(problem);
     FeedForwardWork w(p, false, scratch);
-    memset(scratch, 0, sizeof(float) * w.used);
     const Items items(p.pictures, p.height, p.width);
     for (int64_t item = first; item < last; item++) {
         const int64_t picture = items.picture(item), left = items.left(item), top = items.top(item);
@@ -186,29 +182,29 @@ void feed_forward(const void* problem, int64_t first, int64_t last, float* scrat
         for (int64_t r = top; r < items.bottom(item); r++) {
             w.expand<false>(picture, r + 1, wide);
             w.mix<false>(r, own);
-            fill_rows(w.y, p.project_bias, p.out, own);
-            multiply<true>(w.y + own.at(), kPitch, p.project_turned, p.out, w.z + own.at(), kPitch, p.out,
-                           own.whole(), p.hidden);
-            store_row(p.y, picture, r, w.y, p.cut, own);
-            store_row(p.rest, picture, r, w.y + p.cut * kPitch, p.out - p.cut, own);
+            fill_row(w.y, p.project_bias, p.out, own.count());
+            multiply<false>(w.y, w.out, w.z + own.at() * w.hidden, w.hidden, p.project_turned, w.out,
+                            own.count(), p.out, p.hidden);
+            store_row(p.y, picture, r, w.y, w.out, p.cut, own);
+            store_row(p.rest, picture, r, w.y + p.cut, w.out, p.out - p.cut, own);
         }
     }
 }
 
-// The sums, one after the other.
+// The sums, one after the other, the last dimension in sixteens.
 struct FeedForwardSums {
-    float *expand, *expand_bias;        // (hidden, in in sixteens), (hidden)
-    float *depthwise, *depthwise_bias;  // (hidden, 3, 3), (hidden)
-    float *project, *project_bias;      // (out, hidden in sixteens), (out)
+    float *expand, *expand_bias;        // (hidden, in), (hidden)
+    float *depthwise, *depthwise_bias;  // (3, 3, hidden), (hidden)
+    float *project, *project_bias;      // (out, hidden), (out)
     int64_t used;
 
     FeedForwardSums(const FeedForward& p, float* base) {
-        int64_t at = 0;
-        const auto take = [&](int64_t floats) { return at += floats, base ? base + at - floats : nullptr; };
-        expand = take(p.hidden * up(p.in, 16)), expand_bias = take(p.hidden);
-        depthwise = take(p.hidden * 9), depthwise_bias = take(p.hidden);
-        project = take(p.out * up(p.hidden, 16)), project_bias = take(p.out);
-        used = at;
+        Memory m{base};
+        const int64_t hidden = pitch(p.hidden);
+        expand = m.take(p.hidden * pitch(p.in)), expand_bias = m.take(hidden);
+        depthwise = m.take(9 * hidden), depthwise_bias = m.take(hidden);
+        project = m.take(p.out * hidden), project_bias = m.take(pitch(p.out));
+        used = m.used;
     }
 };
 
@@ -220,48 +216,40 @@ void feed_forward_gradients(const void* problem, int64_t first, int64_t last, fl
     const auto& p = *static_cast<const FeedForward*>(problem);
     FeedForwardWork w(p, true, scratch);
     const FeedForwardSums to(p, sums);
-    memset(scratch, 0, sizeof(float) * w.used);
     const Items items(p.pictures, p.height, p.width);
     for (int64_t item = first; item < last; item++) {
         const int64_t picture = items.picture(item), left = items.left(item);
         const int64_t top = items.top(item), bottom = items.bottom(item);
-        const Span own = span(left, p.width, 0), wide = span(left, p.width, 1),
-                   wider = span(left, p.width, 2);
+        const Span own = span(left, p.width, 0), wide = span(left, p.width, 1), wider = span(left, p.width, 2);
+        float* z = w.z + own.at() * w.hidden;
         w.expand<true>(picture, top - 2, wider);
         w.expand<true>(picture, top - 1, wider);
         for (int64_t r = top - 1; r <= bottom; r++) {  // r: of the depthwise convolution; r - 1: of x
             w.expand<true>(picture, r + 1, wider);
-            if (r < 0 || r >= p.height) {
-                memset(w.of(w.grad_d, r), 0, sizeof(float) * p.hidden * kPitch);
-            } else {
-                load_row(w.y, p.grad_y, picture, r, p.cut, wide);
-                load_row(w.y + p.cut * kPitch, p.grad_rest, picture, r, p.out - p.cut, wide);
-                float* grad_z = w.of(w.grad_z, r) + wide.at();
-                fill_rows(w.of(w.grad_z, r), nullptr, p.hidden, wide);
-                multiply<true>(grad_z, kPitch, p.project, p.hidden, w.y + wide.at(), kPitch, p.hidden, wide.whole(),
-                               p.out);
+            w.clear_outside(w.grad_d, r, wide);
+            if (r >= 0 && r < p.height) {
+                load_grad(w, picture, r, wide);
+                float* grad_z = w.of(w.grad_z, r, wide);
+                fill_row(grad_z, nullptr, p.hidden, wide.count());
+                multiply<false>(grad_z, w.hidden, w.y, w.out, p.project, w.hidden, wide.count(), p.hidden, p.out);
                 w.mix<true>(r, wide);
-                if (r >= top && r < bottom) {
-                    copy(w.turned, 1, w.hidden_lanes, w.z + own.at(), kPitch, 1, p.hidden, own.count(), 1);
-                    multiply<false>(to.project, w.hidden_lanes, w.y + own.at(), kPitch, w.turned,
-                                    w.hidden_lanes, p.out, w.hidden_lanes, own.count());
-                    add_rows(to.project_bias, w.y, p.out, own);
-                    w.gather_depthwise(r, own);
-                }
+            }
+            if (r >= top && r < bottom) {
+                const float* grad = w.y + (own.first - wide.first) * w.out;
+                multiply<true>(to.project, w.hidden, grad, w.out, z, w.hidden, p.out, p.hidden, own.count());
+                add_row(to.project_bias, grad, p.out, own.count());
+                w.gather_depthwise(r, own, to.depthwise, to.depthwise_bias);
             }
             if (r - 1 < top) continue;
             w.return_to_expansion(r - 1, own);
-            load_turned(w.turned, w.in_lanes, p.x, picture, r - 1, p.in, own);
-            multiply<false>(to.expand, w.in_lanes, w.z + own.at(), kPitch, w.turned, w.in_lanes, p.hidden,
-                            w.in_lanes, own.count());
-            add_rows(to.expand_bias, w.z, p.hidden, own);
-            fill_rows(w.x, nullptr, p.in, own);
-            multiply<true>(w.x + own.at(), kPitch, p.expand, p.in, w.z + own.at(), kPitch, p.in, own.whole(),
-                           p.hidden);
-            store_row(p.grad_x, picture, r - 1, w.x, p.in, own);
+            load_row(w.x, p.x, picture, r - 1, p.in, own);
+            multiply<true>(to.expand, w.in, z, w.hidden, w.x, w.in, p.hidden, p.in, own.count());
+            add_row(to.expand_bias, z, p.hidden, own.count());
+            fill_row(w.x, nullptr, p.in, own.count());
+            multiply<false>(w.x, w.in, z, w.hidden, p.expand, w.in, own.count(), p.in, p.hidden);
+            store_row(p.grad_x, picture, r - 1, w.x, w.in, p.in, own);
         }
     }
-    w.add_depthwise(to.depthwise, to.depthwise_bias);
 }
 
 }  // namespace

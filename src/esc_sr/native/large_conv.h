@@ -8,24 +8,29 @@
 
 namespace {
 
+// Channels are worked on one after the other here, each a row of kPitch floats: its pixels lie in the lanes.
+constexpr int64_t kPitch = kWhole + 16;
+
 struct LargeConvWork {
     const LargeConv& p;
-    // around: rows and columns of x that one of y needs on each side; lanes: channels in sixteens.
-    const int64_t taps, around, kept, lanes;
+    // around: rows and columns of x that one of y needs on each side; whole: floats of a pixel
+    const int64_t taps, around, kept, whole;
     float *rows, *folded, *near, *y, *turned;
     int64_t used;
 
     LargeConvWork(const LargeConv& p, float* base)
         : p(p), taps((p.reach + 1) * (p.reach + 2) / 2), around(most(p.reach, 1)), kept(2 * around + 1),
-          lanes(up(p.channels, 16)) {
+          whole(pitch(p.channels)) {
         Memory m{base};
         rows = m.take(kept * p.channels * kPitch);
         folded = m.take((p.reach + 1) * kPitch);
         near = m.take(taps * kPitch);
         y = m.take(p.channels * kPitch);
-        turned = m.take(kColumns * lanes);
+        turned = m.take(kColumns * whole);
         used = m.used;
     }
+
+    static int64_t vectors(const Span& s) { return pitch(s.count()); }  // columns, in whole vectors
 
     float* row(int64_t row, int64_t channel) const {
         return rows + ((row + kept) % kept * p.channels + channel) * kPitch;
@@ -35,12 +40,23 @@ struct LargeConvWork {
     void keep(int64_t picture, int64_t r, int64_t left) {
         memset(row(r, 0), 0, sizeof(float) * p.channels * kPitch);
         if (r < 0 || r >= p.height) return;
-        load_row(row(r, 0), p.x, picture, r, p.channels, span(left, p.width, around));
+        read(row(r, 0), p.x, picture, r, span(left, p.width, around));
+    }
+
+    // One row of a map, channel by channel, or back.
+    void read(float* to, const Map& from, int64_t picture, int64_t r, const Span& s) const {
+        const float* first = from.data + picture * from.picture + r * from.row + s.first * from.column;
+        copy(to + s.at(), kPitch, 1, first, from.channel, from.column, p.channels, s.count(), 1);
+    }
+
+    void write(const Map& to, int64_t picture, int64_t r, const Span& s) const {
+        float* first = to.data + picture * to.picture + r * to.row + s.first * to.column;
+        copy(first, to.channel, to.column, y + s.at(), kPitch, 1, p.channels, s.count(), 1);
     }
 
     // near (taps, columns) = the sums of those pixels of a channel that lie alike around row r.
     void fold(int64_t r, int64_t channel, const Span& s) {
-        const int64_t end = kMargin + s.whole() + p.reach;
+        const int64_t end = kMargin + vectors(s) + p.reach;
         for (int64_t i = 0; i <= p.reach; i++) {
             const float *above = row(r - i, channel), *below = row(r + i, channel);
             float* to = folded + i * kPitch;
@@ -51,7 +67,7 @@ struct LargeConvWork {
         for (int64_t i = 0; i <= p.reach; i++)
             for (int64_t j = i; j <= p.reach; j++, to += kPitch) {
                 const float *one = folded + i * kPitch + kMargin, *two = folded + j * kPitch + kMargin;
-                for (int64_t c = 0; c < s.whole(); c += kLanes) {
+                for (int64_t c = 0; c < vectors(s); c += kLanes) {
                     Vec sum = load(one + c + j);
                     if (j) sum += load(one + c - j);
                     if (i < j) sum += load(two + c + i);
@@ -61,9 +77,11 @@ struct LargeConvWork {
             }
     }
 
-    // y (columns) = the channel's own 3x3 kernel over x.
-    void convolve_dynamic(float* to, int64_t r, int64_t channel, const float* kernel, const Span& s) {
-        for (int64_t c = 0; c < s.whole(); c += kLanes) {
+    // y (channel, columns) = the channel's own 3x3 kernel over x.
+    void convolve_dynamic(int64_t r, int64_t picture, int64_t channel, const Span& s) {
+        const float* kernel = p.dynamic + (picture * p.channels + channel) * 9;
+        float* to = y + channel * kPitch + kMargin;
+        for (int64_t c = 0; c < vectors(s); c += kLanes) {
             Vec sum{};
             ESC_EACH(i, 3) {
                 const float* from = row(r + i - 1, channel) + kMargin + c;
@@ -74,9 +92,10 @@ struct LargeConvWork {
     }
 
     // sums (3, 3) += the gradients of the channel's own kernel; y holds the gradient of the output.
-    void gather_dynamic(float* sums, int64_t r, int64_t channel, const float* grad, const Span& s) {
+    void gather_dynamic(float* sums, int64_t r, int64_t channel, const Span& s) {
+        const float* grad = y + channel * kPitch + kMargin;
         Vec acc[9] = {};
-        for (int64_t c = 0; c < s.whole(); c += kLanes)
+        for (int64_t c = 0; c < vectors(s); c += kLanes)
             ESC_EACH(i, 3) {
                 const float* from = row(r + i - 1, channel) + kMargin + c;
                 ESC_EACH(j, 3) acc[i * 3 + j] += load(from + j - 1) * load(grad + c);
@@ -112,19 +131,13 @@ int64_t large_conv_scratch(const void* problem) {
 void large_conv(const void* problem, int64_t first, int64_t last, float* scratch, float*) {
     const auto& p = *static_cast<const LargeConv*>(problem);
     each_row(p, first, last, scratch, [&](LargeConvWork& w, int64_t picture, int64_t r, const Span& s) {
-        for (int64_t i = 0; i < p.channels; i++) {
-            float* y = w.y + i * kPitch + kMargin;
-            if (p.dynamic)
-                w.convolve_dynamic(y, r, i, p.dynamic + (picture * p.channels + i) * 9, s);
-            else
-                memset(y, 0, sizeof(float) * s.whole());
-        }
+        for (int64_t i = 0; i < p.channels; i++) w.convolve_dynamic(r, picture, i, s);
         for (int64_t i = 0; i < p.channels; i++) {
             w.fold(r, i, s);
-            multiply<true>(w.y + kMargin, kPitch, p.taps + i * w.taps * p.channels, p.channels,
-                           w.near + kMargin, kPitch, p.channels, s.whole(), w.taps);
+            multiply<true>(w.y + kMargin, kPitch, p.taps + i * w.taps * w.whole, w.whole, w.near + kMargin,
+                           kPitch, p.channels, s.count(), w.taps);
         }
-        store_row(p.y, picture, r, w.y, p.channels, s);
+        w.write(p.y, picture, r, s);
     });
 }
 
@@ -132,22 +145,21 @@ void large_conv(const void* problem, int64_t first, int64_t last, float* scratch
 int64_t large_conv_sums(const void* problem) {
     const auto& p = *static_cast<const LargeConv*>(problem);
     const LargeConvWork w(p, nullptr);
-    return p.channels * (w.taps * w.lanes + p.pictures * 9);
+    return p.channels * (w.taps * w.whole + p.pictures * 9);
 }
 
 void large_conv_weights(const void* problem, int64_t first, int64_t last, float* scratch, float* sums) {
     const auto& p = *static_cast<const LargeConv*>(problem);
     each_row(p, first, last, scratch, [&](LargeConvWork& w, int64_t picture, int64_t r, const Span& s) {
-        if (w.lanes > p.channels) memset(w.turned, 0, sizeof(float) * s.count() * w.lanes);
-        load_turned(w.turned, w.lanes, p.grad_y, picture, r, p.channels, s);
+        load_row(w.turned, p.grad_y, picture, r, p.channels, s);
         memset(w.y, 0, sizeof(float) * p.channels * kPitch);
-        load_row(w.y, p.grad_y, picture, r, p.channels, s);
-        float* dynamic = sums + p.channels * w.taps * w.lanes + picture * p.channels * 9;
+        w.read(w.y, p.grad_y, picture, r, s);
+        float* dynamic = sums + p.channels * w.taps * w.whole + picture * p.channels * 9;
         for (int64_t i = 0; i < p.channels; i++) {
             w.fold(r, i, s);
-            multiply<false>(sums + i * w.taps * w.lanes, w.lanes, w.near + kMargin, kPitch, w.turned, w.lanes,
-                            w.taps, w.lanes, s.count());
-            w.gather_dynamic(dynamic + i * 9, r, i, w.y + i * kPitch + kMargin, s);
+            multiply<false>(sums + i * w.taps * w.whole, w.whole, w.near + kMargin, kPitch, w.turned, w.whole,
+                            w.taps, p.channels, s.count());
+            w.gather_dynamic(dynamic + i * 9, r, i, s);
         }
     });
 }

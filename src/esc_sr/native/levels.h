@@ -23,12 +23,13 @@ struct Map {  // a tensor (B, C, H, W) of floats, with its strides in floats
 };
 
 // A convolution of (B, channels, H, W) with a kernel that no flip or rotation of the square changes, plus one
-// of each channel with a 3x3 kernel of its own.
+// of each channel with a 3x3 kernel of its own. Here and below, the last dimension of weights and sums is filled
+// up by zeros to a multiple of 16.
 struct LargeConv {
     int64_t pictures, channels, height, width, reach;  // the kernel's side is 2 reach + 1
     Map x, y, grad_y;
-    const float* taps;     // (in, taps, out): the kernel's values at 0 <= row <= column <= reach from its centre
-    const float* dynamic;  // (B, channels, 3, 3), or null
+    const float* taps;     // (in, taps, out): values at 0 <= row <= column <= reach from the centre
+    const float* dynamic;  // (B, channels, 3, 3), not filled up
 };
 
 // project(gelu(d) + h), d = depthwise(h), h = gelu(expand(x)): 1x1, 3x3 and 1x1 convolutions with biases. The
@@ -37,7 +38,7 @@ struct FeedForward {
     int64_t pictures, in, hidden, out, cut, height, width;
     Map x, y, rest, grad_y, grad_rest, grad_x;
     const float *expand, *expand_turned, *expand_bias;     // (hidden, in), (in, hidden), (hidden)
-    const float *depthwise, *depthwise_bias;               // (hidden, 3, 3), (hidden)
+    const float *depthwise, *depthwise_bias;               // (3, 3, hidden), (hidden)
     const float *project, *project_turned, *project_bias;  // (out, hidden), (hidden, out), (out)
 };
 
