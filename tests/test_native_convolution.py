@@ -125,9 +125,32 @@ def test_far_from_zero(level: str) -> None:
         assert (one[..., :10] - small).abs().max() < 1e-5 * small.abs().max().clamp(min=1)
 
 
+def pointwise_inputs(b: int, c: int, out: int, h: int, w: int) -> list[Tensor]:
+    """x, weight and bias."""
+    random = torch.Generator().manual_seed(100 * h + w)
+    return [torch.randn(shape, generator=random) for shape in ((b, c, h, w), (out, c, 1, 1), (out,))]
+
+
+def pointwise_by_kernels(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> list[Tensor]:
+    return [native.pointwise(x, weight, bias)]
+
+
+def pointwise_by_torch(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> list[Tensor]:
+    return [F.conv2d(x, weight, bias)]
+
+
+@pytest.mark.parametrize(("c", "out"), [(64, 192), (16, 64), (5, 3), (1, 1), (48, 50)])
+def test_pointwise_agrees(level: str, c: int, out: int) -> None:
+    for h, w in ((1, 1), (3, 2), (7, 16), (35, 195)):
+        inputs = pointwise_inputs(2, c, out, h, w)
+        assert_agrees(pointwise_by_kernels, pointwise_by_torch, inputs)
+        assert_agrees(pointwise_by_kernels, pointwise_by_torch, inputs[:2])
+
+
 KINDS = [
     (large_by_kernels, large_inputs(3, 16, 40, 70, 13)),
     (feed_forward_by_kernels, feed_forward_inputs(3, 16, 20, 24, 40, 70)),
+    (pointwise_by_kernels, pointwise_inputs(3, 16, 24, 40, 70)),
 ]
 
 
@@ -228,12 +251,21 @@ def test_wrong_arguments_are_refused() -> None:
     ):
         with pytest.raises(ValueError, match="pass "):
             native.large_conv(*arguments)
+    x, weight, bias = pointwise_inputs(1, 4, 6, 5, 5)
+    for wrong in (
+        (x[0], weight, bias),
+        (x, weight[:, 1:], bias),
+        (x, weight, bias[1:]),
+        (x, weight, bias.double()),
+    ):
+        with pytest.raises(ValueError, match="pass "):
+            native.pointwise(*wrong)
     given = feed_forward_inputs(1, 4, 6, 8, 5, 5)
     for position, t in enumerate(given):
         small = t[:0] if t.dim() == 1 else t[:, :, :, 0]
-        wrong = [*given[:position], small, *given[position + 1 :]]
+        layers = [*given[:position], small, *given[position + 1 :]]
         with pytest.raises(ValueError, match="pass "):
-            native.feed_forward(wrong[0], wrong[1:], cut=2)
+            native.feed_forward(layers[0], layers[1:], cut=2)
     for cut in (-1, 9):
         with pytest.raises(ValueError, match="cut"):
             native.feed_forward(given[0], given[1:], cut=cut)

@@ -5,7 +5,7 @@ has, the default), `avx512`, `avx2`, `generic`, or `off`.
 """
 
 from esc_sr.native.attention import attend, attend_windows
-from esc_sr.native.convolution import LARGEST, feed_forward, large_conv
+from esc_sr.native.convolution import LARGEST, feed_forward, large_conv, pointwise
 from esc_sr.native.library import DTYPES, LEVELS, VARIABLE, available, describe, level, takes
 
 __all__ = [
@@ -20,5 +20,6 @@ __all__ = [
     "feed_forward",
     "large_conv",
     "level",
+    "pointwise",
     "takes",
 ]

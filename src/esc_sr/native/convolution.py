@@ -36,6 +36,16 @@ class _FeedForward(ctypes.Structure):
     ]
 
 
+class _Pointwise(ctypes.Structure):
+    """`Pointwise` of levels.h."""
+
+    _fields_ = [
+        *((name, ctypes.c_int64) for name in ("pictures", "in", "out", "height", "width")),
+        *((name, Strided) for name in ("x", "y", "grad_y", "grad_x")),
+        *((name, ctypes.c_void_p) for name in ("weight", "bias")),
+    ]
+
+
 def large_conv(x: Tensor, kernel: Tensor, dynamic: Tensor) -> Tensor:
     """Convolve with a large symmetric kernel and, each channel by itself, with a 3x3 kernel (Eq. 4, line 3).
 
@@ -185,6 +195,61 @@ def _feed_forward(
     for name, t in maps.items():
         setattr(problem, name, Strided.of(t))
     return run(kernel, problem)
+
+
+def pointwise(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
+    """Convolve with a 1x1 kernel.
+
+    Args:
+        x: (B, C, H, W), on the CPU.
+        weight: (out, C, 1, 1).
+        bias: (out,), or None.
+
+    Returns:
+        (B, out, H, W), of the type of x.
+
+    Raises:
+        ValueError: Shapes, types or devices are others.
+        DeviceError: There are no kernels, or there is too little memory.
+        UsageError: `ESC_SR_NATIVE` is set to something unknown.
+    """
+    out = len(weight)
+    fits = weight.shape == (out, x.shape[1], 1, 1) and (bias is None or bias.shape == (out,))
+    if x.dim() != 4 or not fits:
+        raise ValueError(
+            f"{tuple(x.shape)}, {tuple(weight.shape)}: pass (B, C, H, W), (out, C, 1, 1), (out,)"
+        )
+    check_types(x, weight, *(() if bias is None else (bias,)))
+    y: Tensor = _PointwiseFunction.apply(x, weight, bias)
+    return y
+
+
+class _PointwiseFunction(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+        ctx.save_for_backward(x, weight, bias)
+        b, c, h, w = x.shape
+        y, dtype, x = _last(b, len(weight), h, w), x.dtype, x.float()
+        turned, bias = _filled(weight[:, :, 0, 0].T), None if bias is None else _filled(bias)
+        problem = _Pointwise(
+            b, c, len(weight), h, w, x=Strided.of(x), y=Strided.of(y), weight=turned.data_ptr()
+        )
+        problem.bias = None if bias is None else bias.data_ptr()
+        run("pointwise convolution", problem)
+        return y.to(dtype)
+
+    @staticmethod
+    @torch.autograd.function.once_differentiable
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
+        x, weight, bias = ctx.saved_tensors
+        b, c, h, w = x.shape
+        out, grad_x, inputs, grad = len(weight), _last(*x.shape), x.float(), grad.float()
+        straight = _filled(weight[:, :, 0, 0])
+        problem = _Pointwise(b, c, out, h, w, x=Strided.of(inputs), weight=straight.data_ptr())
+        problem.grad_y, problem.grad_x = Strided.of(grad), Strided.of(grad_x)
+        weights, biases = run("pointwise convolution's gradients", problem).tensor_split([out * _whole(c)])
+        grad_weight = weights.view(out, -1)[:, :c].reshape(weight.shape).to(weight.dtype)
+        return grad_x.to(x.dtype), grad_weight, None if bias is None else biases[:out].to(bias.dtype)
 
 
 def _whole(channels: int) -> int:

@@ -4,6 +4,7 @@
 #include "attention.h"
 #include "feed_forward.h"
 #include "large_conv.h"
+#include "pointwise.h"
 
 namespace {
 
@@ -14,6 +15,8 @@ constexpr Kernel kernels[kKernels] = {
     {large_conv_items, large_conv_scratch, large_conv_sums, large_conv_weights},
     {feed_forward_items, feed_forward_scratch, nullptr, feed_forward},
     {feed_forward_items, feed_forward_gradients_scratch, feed_forward_sums, feed_forward_gradients},
+    {pointwise_items, pointwise_scratch, nullptr, pointwise},
+    {pointwise_items, pointwise_scratch, pointwise_sums, pointwise_gradients},
 };
 
 }  // namespace

@@ -42,6 +42,13 @@ struct FeedForward {
     const float *project, *project_turned, *project_bias;  // (out, hidden), (hidden, out), (out)
 };
 
+// y = weight x + bias at each pixel.
+struct Pointwise {
+    int64_t pictures, in, out, height, width;
+    Map x, y, grad_y, grad_x;
+    const float *weight, *bias;  // (in, out), for the gradients (out, in); (out), or null
+};
+
 // One kernel: work on a problem's items first <= item < last. Items may be worked on in any order and at once.
 // What is added up over items goes into `sums`, which start as zeros and which each thread has of its own.
 struct Kernel {
@@ -51,8 +58,17 @@ struct Kernel {
     void (*work)(const void* problem, int64_t first, int64_t last, float* scratch, float* sums);
 };
 
-enum { kAttention, kAttentionGradients, kLargeConv, kLargeConvWeights, kFeedForward, kFeedForwardGradients,
-       kKernels };
+enum {
+    kAttention,
+    kAttentionGradients,
+    kLargeConv,
+    kLargeConvWeights,
+    kFeedForward,
+    kFeedForwardGradients,
+    kPointwise,
+    kPointwiseGradients,
+    kKernels
+};
 
 struct Level {
     const char* name;

@@ -21,6 +21,8 @@ KERNELS = (
     "large convolution's weights",
     "feed-forward",
     "feed-forward gradients",
+    "pointwise convolution",
+    "pointwise convolution's gradients",
 )
 """What the library does, in the order of levels.h."""
 
@@ -28,7 +30,7 @@ DTYPES = (torch.float32, torch.bfloat16, torch.float16)
 """Types of tensors that kernels take; they compute in the first."""
 
 VARIABLE = "ESC_SR_NATIVE"
-INTERFACE = 3  # of library.cpp
+INTERFACE = 4  # of library.cpp
 
 
 def available() -> bool:

@@ -36,6 +36,22 @@ class BiasedConv2d(nn.Conv2d):
     bias: Tensor
 
 
+class PointwiseConv2d(BiasedConv2d):
+    """A 1x1 convolution with a bias."""
+
+    def __init__(self, in_channels: int, out_channels: int) -> None:
+        super().__init__(in_channels, out_channels, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, C, H, W) to (B, C', H, W)."""
+        return pointwise(x, self.weight, self.bias)
+
+
+def pointwise(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
+    """Convolve (B, C, H, W) with (C', C, 1, 1)."""
+    return native.pointwise(x, weight, bias) if native.takes(x) else F.conv2d(x, weight, bias)
+
+
 class ConvFFN(nn.Module):
     """Feed-forward network with a depthwise 3x3 convolution inside; no residual (Sec. 3.3, Eq. 3)."""
 
@@ -74,8 +90,8 @@ class WindowAttention(nn.Module):
         self.window, self.heads = window, heads
         self.backend = "auto"
         self.bias_table = nn.Parameter(torch.randn(heads, (2 * window - 1) ** 2) * 0.001)
-        self.qkv = nn.Conv2d(dim, 3 * dim, 1)
-        self.out = nn.Conv2d(dim, dim, 1)
+        self.qkv = PointwiseConv2d(dim, 3 * dim)
+        self.out = PointwiseConv2d(dim, dim)
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, C, H, W) to (B, C, H, W); the picture is reflected up to whole windows."""
@@ -135,7 +151,7 @@ class ConvAttn(nn.Module):
 
     def mix(self, att: Tensor, large: LargeKernels, dynamic: Tensor) -> Tensor:
         """Convolve and fuse (B, pdim, H, W) to (B, C, H, W); reaches half a large kernel far."""
-        return F.conv2d(self.convolve(att, large, dynamic), self.fuse.weight[:, : self.pdim])
+        return pointwise(self.convolve(att, large, dynamic), self.fuse.weight[:, : self.pdim])
 
 
 class DecomposedConvAttn(ConvAttn):
