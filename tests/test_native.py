@@ -179,11 +179,11 @@ def test_inference_keeps_nothing() -> None:
 
 
 @needs_library
-def test_can_attend() -> None:
+def test_takes() -> None:
     q = torch.zeros(1, 1, 4, 2)
-    assert all(native.can_attend(q.to(dtype)) for dtype in (torch.float32, torch.bfloat16, torch.float16))
-    assert not native.can_attend(q.double())
-    assert not native.can_attend(q.to("meta"))
+    assert all(native.takes(q.to(dtype)) for dtype in (torch.float32, torch.bfloat16, torch.float16))
+    assert not native.takes(q.double())
+    assert not native.takes(q.to("meta"))
 
 
 @needs_library
@@ -209,7 +209,7 @@ def test_the_variable_chooses(monkeypatch: pytest.MonkeyPatch) -> None:
     assert native.level() is None
     assert not native.available()
     assert native.describe() == "off, by ESC_SR_NATIVE"
-    assert not native.can_attend(torch.zeros(1, 1, 1, 1))
+    assert not native.takes(torch.zeros(1, 1, 1, 1))
     with pytest.raises(DeviceError, match="off"):
         native.attend(*inputs(1, 1, 1, 1)[:4], 1)
     monkeypatch.setenv("ESC_SR_NATIVE", "sse9")

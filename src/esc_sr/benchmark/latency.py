@@ -7,7 +7,7 @@ from typing import Any
 import torch
 
 from esc_sr.benchmark.measure import Rule, measure, tuned
-from esc_sr.benchmark.networks import build, set_backend
+from esc_sr.benchmark.networks import build, kernels_of, set_backend
 from esc_sr.errors import UsageError
 from esc_sr.machine.precision import autocast, check_precision
 from esc_sr.network import ESCLTE
@@ -63,7 +63,7 @@ class NetworkCase:
         sizes = ((height * self.scale, width * self.scale),) if isinstance(network, ESCLTE) else ()
 
         def run() -> object:
-            with autocast(device, self.precision):
+            with kernels_of(self.backend), autocast(device, self.precision):
                 return network(lr, *sizes)
 
         return run

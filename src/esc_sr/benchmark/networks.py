@@ -1,9 +1,11 @@
 """The networks that are measured, and the sizes of pictures they are measured on (Sec. 4.2)."""
 
-from collections.abc import Iterable
+import os
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 
-from esc_sr import presets
+from esc_sr import native, presets
 from esc_sr.errors import UsageError
 from esc_sr.network import ESC, ESCLTE, ESCConfig, LTEConfig
 from esc_sr.presets import PRESETS
@@ -67,6 +69,21 @@ def set_backend(network: ESC | ESCLTE, backend: str) -> None:
     """Choose how a network computes self-attention, one of `attention.BACKENDS`."""
     encoder = network.encoder if isinstance(network, ESCLTE) else network
     encoder.attention = backend
+
+
+@contextmanager
+def kernels_of(backend: str) -> Iterator[None]:
+    """Leave everything to torch, unless the backend is one that uses the compiled kernels."""
+    before = os.environ.get(native.VARIABLE)
+    if backend not in ("auto", "native"):
+        os.environ[native.VARIABLE] = "off"
+    try:
+        yield
+    finally:
+        if before is None:
+            os.environ.pop(native.VARIABLE, None)
+        else:
+            os.environ[native.VARIABLE] = before
 
 
 def parse_sides(text: str) -> Sides:

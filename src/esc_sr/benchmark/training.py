@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from esc_sr.benchmark.measure import Record, Rule, measure, tuned
-from esc_sr.benchmark.networks import build, set_backend
+from esc_sr.benchmark.networks import build, kernels_of, set_backend
 from esc_sr.network import ESCLTE
 from esc_sr.record import document, environment
 from esc_sr.train.checkpoint import State
@@ -71,7 +71,8 @@ class TrainingCase:
 
         @torch.inference_mode(False)
         def run() -> object:
-            return step(state, forward, batch, recipe, recipe.lr, self.precision)
+            with kernels_of(self.backend):
+                return step(state, forward, batch, recipe, recipe.lr, self.precision)
 
         return run
 

@@ -4,7 +4,22 @@ The environment variable `ESC_SR_NATIVE` says which instructions they use: `auto
 has, the default), `avx512`, `avx2`, `generic`, or `off`.
 """
 
-from esc_sr.native.attention import attend, can_attend
-from esc_sr.native.library import LEVELS, available, describe, level
+from esc_sr.native.attention import attend, attend_windows
+from esc_sr.native.convolution import LARGEST, feed_forward, large_conv, pointwise
+from esc_sr.native.library import DTYPES, LEVELS, VARIABLE, available, describe, level, takes
 
-__all__ = ["LEVELS", "attend", "available", "can_attend", "describe", "level"]
+__all__ = [
+    "DTYPES",
+    "LARGEST",
+    "LEVELS",
+    "VARIABLE",
+    "attend",
+    "attend_windows",
+    "available",
+    "describe",
+    "feed_forward",
+    "large_conv",
+    "level",
+    "pointwise",
+    "takes",
+]

@@ -5,8 +5,7 @@
 // 2^score. All is done for kQueries queries and kKeys keys at a time, which stay in the nearest cache.
 #pragma once
 
-#include "levels.h"
-#include "vectors.h"
+#include "product.h"
 
 namespace {
 
@@ -14,10 +13,21 @@ constexpr int64_t kQueries = kVectors * kLanes;
 constexpr int64_t kKeys = kTile * kTiles;
 constexpr float kLog2e = 1.44269504f;
 
-ESC_INLINE int64_t up(int64_t n, int64_t to) { return (n + to - 1) / to * to; }
-ESC_INLINE int64_t least(int64_t a, int64_t b) { return a < b ? a : b; }
-ESC_INLINE float* at(const View& x, int64_t window, int64_t head) {
-    return x.data + window * x.window + head * x.head;
+// Where a window's first pixel lies.
+ESC_INLINE float* at(const View& x, const Attention& a, int64_t window, int64_t head) {
+    const int64_t across = window % a.across, down = window / a.across % a.down;
+    return x.data + window / (a.across * a.down) * x.picture + head * x.head + down * a.side * x.row +
+           across * a.side * x.column;
+}
+
+// Calls work(pixel, place, n) for runs of `count` pixels from the first on that lie in one row of the window:
+// n pixels from `pixel` on lie `place` floats behind the window's first.
+template <class Work>
+ESC_INLINE void each_run(int64_t side, const View& x, int64_t first, int64_t count, const Work& work) {
+    for (int64_t n; count > 0; first += n, count -= n) {
+        n = least(count, side - first % side);
+        work(first, first / side * x.row + first % side * x.column, n);
+    }
 }
 
 // Where the biases of the queries in one vector lie: a run for each row of the window that they are in. That
@@ -103,30 +113,43 @@ ESC_INLINE void drop(Vec (&scores)[kTile][kVectors], int64_t there) {
 // (keys, width) to tiles of kTile keys, (width, kTile) each; what is not there is 0.
 void pack_tiles(const Work& w, const View& x, const float* from, float* to) {
     if (w.keys > w.n || w.chunked > w.width) memset(to, 0, sizeof(float) * w.keys * w.chunked);
-    for (int64_t key = 0; key < w.n; key += kTile, from += kTile * x.pixel, to += kTile * w.chunked)
-        copy(to, 1, kTile, from, x.pixel, x.width, least(kTile, w.n - key), w.width, 1);
+    for (int64_t key = 0; key < w.n; key += kTile, to += kTile * w.chunked)
+        each_run(w.side, x, key, least(kTile, w.n - key), [&](int64_t pixel, int64_t place, int64_t n) {
+            copy(to + pixel - key, 1, kTile, from + place, x.column, x.width, n, w.width, 1);
+        });
 }
 
 // kQueries of (queries, width) to (width, kQueries), and to rows (kQueries, padded) where wanted.
 void pack_queries(const Work& w, const View& x, const float* from, int64_t first, float scale, float* to,
                   float* rows) {
     const int64_t count = least(kQueries, w.n - first);
-    from += first * x.pixel;
     if (count < kQueries) memset(to, 0, sizeof(float) * kQueries * w.chunked);
-    copy(to, 1, kQueries, from, x.pixel, x.width, count, w.width, scale);
-    if (!rows) return;
-    if (count < kQueries || w.padded > w.width) memset(rows, 0, sizeof(float) * kQueries * w.padded);
-    copy(rows, w.padded, 1, from, x.pixel, x.width, count, w.width, 1);
+    if (rows && (count < kQueries || w.padded > w.width))
+        memset(rows, 0, sizeof(float) * kQueries * w.padded);
+    each_run(w.side, x, first, count, [&](int64_t pixel, int64_t place, int64_t n) {
+        copy(to + pixel - first, 1, kQueries, from + place, x.column, x.width, n, w.width, scale);
+        if (rows)
+            copy(rows + (pixel - first) * w.padded, w.padded, 1, from + place, x.column, x.width, n, w.width,
+                 1);
+    });
 }
 
 // The other way: (width, kQueries) to kQueries of (queries, width).
 void unpack_queries(const Work& w, const View& x, float* to, int64_t first, float scale, const float* from) {
-    to += first * x.pixel;
-    copy(to, x.width, x.pixel, from, kQueries, 1, w.width, least(kQueries, w.n - first), scale);
+    each_run(w.side, x, first, least(kQueries, w.n - first), [&](int64_t pixel, int64_t place, int64_t n) {
+        copy(to + place, x.width, x.column, from + pixel - first, kQueries, 1, w.width, n, scale);
+    });
+}
+
+// (keys, padded) to (keys, width).
+void unpack_keys(const Work& w, const View& x, float* to, float scale, const float* from) {
+    each_run(w.side, x, 0, w.n, [&](int64_t pixel, int64_t place, int64_t n) {
+        copy(to + place, x.column, x.width, from + pixel * w.padded, w.padded, 1, n, w.width, scale);
+    });
 }
 
 // acc += x y^T: x (width, kQueries), y one tile (width, kTile).
-ESC_INLINE void multiply(Vec (&acc)[kTile][kVectors], const float* x, const float* y, int64_t width) {
+ESC_INLINE void multiply_tile(Vec (&acc)[kTile][kVectors], const float* x, const float* y, int64_t width) {
     for (int64_t d = 0; d < width; d++, x += kQueries, y += kTile) {
         Vec in[kVectors];
         ESC_EACH(v, kVectors) in[v] = load(x + v * kLanes);
@@ -203,7 +226,7 @@ void forward_queries(Work& w, int64_t first, float* lse) {
         for (int64_t key = begin; key < begin + keys; key += kTile, p += kTile * kQueries) {
             Vec acc[kTile][kVectors];
             biases(w, key, acc);
-            multiply(acc, w.q, w.k + key * w.chunked, w.width);
+            multiply_tile(acc, w.q, w.k + key * w.chunked, w.width);
             if (key + kTile > w.n) drop(acc, w.n - key);
             ESC_EACH(i, kTile) ESC_EACH(v, kVectors) {
                 high[v] = larger(high[v], acc[i][v]);
@@ -246,13 +269,13 @@ void backward_queries(Work& w, const Vec (&lse)[kVectors], const Vec (&delta)[kV
             float *p = w.p + (key - begin) * kQueries, *ds = w.ds + (key - begin) * kQueries;
             Vec acc[kTile][kVectors];
             biases(w, key, acc);
-            multiply(acc, w.q, w.k + key * w.chunked, w.width);
+            multiply_tile(acc, w.q, w.k + key * w.chunked, w.width);
             if (key + kTile > w.n) drop(acc, w.n - key);
             ESC_EACH(i, kTile) ESC_EACH(v, kVectors) {
                 store(p + i * kQueries + v * kLanes, exp2(acc[i][v] - lse[v]));
                 acc[i][v] = -delta[v];
             }
-            multiply(acc, w.g, w.v + key * w.chunked, w.width);
+            multiply_tile(acc, w.g, w.v + key * w.chunked, w.width);
             ESC_EACH(i, kTile) ESC_EACH(v, kVectors) {
                 const int64_t x = i * kQueries + v * kLanes;
                 store(ds + x, load(p + x) * acc[i][v]);
@@ -265,44 +288,65 @@ void backward_queries(Work& w, const Vec (&lse)[kVectors], const Vec (&delta)[kV
     }
 }
 
-int64_t attention_scratch(const Attention& a, bool backward) { return Work(a, backward, nullptr).used; }
+int64_t attention_items(const void* problem) {
+    const auto& a = *static_cast<const Attention*>(problem);
+    return a.pictures * a.down * a.across * a.heads;  // item = head * windows + window
+}
 
-void attention_forward(const Attention& a, int64_t first, int64_t last, float* scratch) {
+int64_t attention_scratch(const void* problem) {
+    return Work(*static_cast<const Attention*>(problem), false, nullptr).used;
+}
+
+int64_t attention_gradients_scratch(const void* problem) {
+    return Work(*static_cast<const Attention*>(problem), true, nullptr).used;
+}
+
+int64_t attention_sums(const void* problem) {  // the gradient of the table
+    const auto& a = *static_cast<const Attention*>(problem);
+    return a.heads * (2 * a.side - 1) * (2 * a.side - 1);
+}
+
+void attention(const void* problem, int64_t first, int64_t last, float* scratch, float*) {
+    const auto& a = *static_cast<const Attention*>(problem);
     Work w(a, false, scratch);
     const float scale = kLog2e / __builtin_sqrtf(float(a.width));
+    const int64_t windows = a.pictures * a.down * a.across;
     w.number_keys();
     for (int64_t item = first; item < last; item++) {
-        const int64_t window = item % a.windows, head = item / a.windows;
+        const int64_t window = item % windows, head = item / windows;
         if (item == first || window == 0) w.turn_table(a.table + head * w.span * w.span);
-        pack_tiles(w, a.k, at(a.k, window, head), w.k);
-        pack_tiles(w, a.v, at(a.v, window, head), w.v);
+        pack_tiles(w, a.k, at(a.k, a, window, head), w.k);
+        pack_tiles(w, a.v, at(a.v, a, window, head), w.v);
         for (int64_t query = 0; query < w.n; query += kQueries) {
-            pack_queries(w, a.q, at(a.q, window, head), query, scale, w.q, nullptr);
+            pack_queries(w, a.q, at(a.q, a, window, head), query, scale, w.q, nullptr);
             forward_queries(w, query, a.lse ? a.lse + (window * a.heads + head) * w.n : nullptr);
-            unpack_queries(w, a.out, at(a.out, window, head), query, 1, w.sums);
+            unpack_queries(w, a.out, at(a.out, a, window, head), query, 1, w.sums);
         }
     }
 }
 
-void attention_backward(const Attention& a, int64_t first, int64_t last, float* scratch, float* grad_table) {
+void attention_gradients(const void* problem, int64_t first, int64_t last, float* scratch,
+                         float* grad_table) {
+    const auto& a = *static_cast<const Attention*>(problem);
     Work w(a, true, scratch);
     const float scale = 1 / __builtin_sqrtf(float(a.width));
     const int64_t biases = w.span * w.span;
+    const int64_t windows = a.pictures * a.down * a.across;
     w.number_keys();
     for (int64_t item = first; item < last; item++) {
-        const int64_t window = item % a.windows, head = item / a.windows;
+        const int64_t window = item % windows, head = item / windows;
         if (item == first || window == 0) {
             w.turn_table(a.table + head * biases);
             memset(w.grad_table, 0, sizeof(float) * (biases + 2 * kLanes));
         }
-        pack_tiles(w, a.k, at(a.k, window, head), w.k);
-        pack_tiles(w, a.v, at(a.v, window, head), w.v);
+        pack_tiles(w, a.k, at(a.k, a, window, head), w.k);
+        pack_tiles(w, a.v, at(a.v, a, window, head), w.v);
         memset(w.grad_k, 0, sizeof(float) * w.keys * w.padded);
         memset(w.grad_v, 0, sizeof(float) * w.keys * w.padded);
         for (int64_t query = 0; query < w.n; query += kQueries) {
             Vec lse[kVectors], delta[kVectors];
-            pack_queries(w, a.grad_out, at(a.grad_out, window, head), query, 1, w.g, w.g_rows);
-            pack_queries(w, a.out, at(a.out, window, head), query, 1, w.q, nullptr);
+            pack_queries(w, a.grad_out, at(a.grad_out, a, window, head), query, 1, w.g, w.g_rows);
+            pack_queries(w, a.out, at(a.out, a, window, head), query, 1, w.q, nullptr);
             for (int v = 0; v < kVectors; v++) {
                 delta[v] = Vec{};
                 for (int64_t d = 0; d < w.width; d++)
@@ -312,14 +356,13 @@ void attention_backward(const Attention& a, int64_t first, int64_t last, float* 
                     lse[v][l] = x < w.n ? a.lse[(window * a.heads + head) * w.n + x] : 1e30f;
                 }
             }
-            pack_queries(w, a.q, at(a.q, window, head), query, scale * kLog2e, w.q, w.q_rows);
+            pack_queries(w, a.q, at(a.q, a, window, head), query, scale * kLog2e, w.q, w.q_rows);
             backward_queries(w, lse, delta, query);
-            unpack_queries(w, a.grad_q, at(a.grad_q, window, head), query, scale, w.sums);
+            unpack_queries(w, a.grad_q, at(a.grad_q, a, window, head), query, scale, w.sums);
         }
-        const View &k = a.grad_k, &v = a.grad_v;
-        copy(at(k, window, head), k.pixel, k.width, w.grad_k, w.padded, 1, w.n, w.width, scale);
-        copy(at(v, window, head), v.pixel, v.width, w.grad_v, w.padded, 1, w.n, w.width, 1);
-        if (item == last - 1 || window == a.windows - 1)
+        unpack_keys(w, a.grad_k, at(a.grad_k, a, window, head), scale, w.grad_k);
+        unpack_keys(w, a.grad_v, at(a.grad_v, a, window, head), 1, w.grad_v);
+        if (item == last - 1 || window == windows - 1)
             for (int64_t i = 0; i < biases; i++)
                 grad_table[head * biases + i] += w.grad_table[kLanes + biases - 1 - i];
     }

@@ -1,26 +1,23 @@
 """Window attention and its gradients by the compiled kernels (Sec. 3.3), in float32."""
 
 import ctypes
+from collections.abc import Sequence
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from esc_sr.errors import DeviceError
-from esc_sr.native.library import available, level, load
+from esc_sr.native.library import check_types, run
 
-DTYPES = (torch.float32, torch.bfloat16, torch.float16)
+_SIZES = ("side", "pictures", "down", "across", "heads", "width")
+_STRIDES = ("picture", "head", "width", "row", "column")
+_TENSORS = ("q", "k", "v", "out", "grad_out", "grad_q", "grad_k", "grad_v")
 
 
 class _View(ctypes.Structure):
     """`View` of levels.h."""
 
-    _fields_ = [("data", ctypes.c_void_p), *((f"stride{i}", ctypes.c_int64) for i in range(4))]
-
-
-_SIZES = ("side", "windows", "heads", "width")
-_TENSORS = ("q", "k", "v", "out", "grad_out", "grad_q", "grad_k", "grad_v")
-_POINTERS = ("table", "grad_table", "lse")
+    _fields_ = [("data", ctypes.c_void_p), *((name, ctypes.c_int64) for name in _STRIDES)]
 
 
 class _Problem(ctypes.Structure):
@@ -29,18 +26,8 @@ class _Problem(ctypes.Structure):
     _fields_ = [
         *((name, ctypes.c_int64) for name in _SIZES),
         *((name, _View) for name in _TENSORS),
-        *((name, ctypes.c_void_p) for name in _POINTERS),
+        *((name, ctypes.c_void_p) for name in ("table", "lse")),
     ]
-
-
-def can_attend(q: Tensor) -> bool:
-    """Tell whether `attend` can do the work for queries like these, (windows, heads, n, d).
-
-    Raises:
-        UsageError: `ESC_SR_NATIVE` is set to something unknown.
-        DeviceError: `ESC_SR_NATIVE` names a level that is not there.
-    """
-    return q.device.type == "cpu" and q.dtype in DTYPES and not torch.compiler.is_compiling() and available()
 
 
 def attend(q: Tensor, k: Tensor, v: Tensor, table: Tensor, window: int) -> Tensor:
@@ -65,61 +52,90 @@ def attend(q: Tensor, k: Tensor, v: Tensor, table: Tensor, window: int) -> Tenso
         UsageError: `ESC_SR_NATIVE` is set to something unknown.
     """
     _check(q, k, v, table, window)
-    if torch.is_grad_enabled() and any(t.requires_grad for t in (q, k, v, table)):
-        out: Tensor = _Attention.apply(q, k, v, table, window)
+    maps = [t.mT.unflatten(3, (window, window)) for t in (q, k, v)]  # (windows, heads, d, window, window)
+    return _differentiable(table, window, maps).flatten(3).mT
+
+
+def attend_windows(qkv: Tensor, table: Tensor, window: int) -> Tensor:
+    """Attend as `attend` does within the windows of a map, which are not cut out.
+
+    Args:
+        qkv: Queries, keys and values (B, 3 heads d, H, W), H and W whole windows; as there.
+        table: As there.
+        window: As there.
+
+    Returns:
+        (B, heads d, H, W), of the type of qkv.
+
+    Raises:
+        ValueError: Shapes, types or devices are others.
+        DeviceError: There are no kernels, or there is too little memory.
+        UsageError: `ESC_SR_NATIVE` is set to something unknown.
+    """
+    if qkv.dim() != 4 or window < 1 or any(side % window for side in qkv.shape[2:]):
+        raise ValueError(
+            f"queries, keys, values {tuple(qkv.shape)}: pass (B, 3 heads d, H, W) of whole windows"
+        )
+    if qkv.shape[1] % (3 * len(table)) or not qkv.shape[1]:
+        raise ValueError(f"{qkv.shape[1]} channels: pass queries, keys, values of {len(table)} heads")
+    _check_table(table, len(table), window)
+    check_types(qkv, table)
+    return _differentiable(table, window, [qkv.unflatten(1, (3, len(table), -1))]).flatten(1, 2)
+
+
+def _differentiable(table: Tensor, window: int, maps: list[Tensor]) -> Tensor:
+    """Attend on (B, heads, d, H, W) of queries, keys and values, or on (B, 3, heads, d, H, W) of all."""
+    if torch.is_grad_enabled() and any(t.requires_grad for t in (table, *maps)):
+        out: Tensor = _Attention.apply(table, window, *maps)
         return out
-    return _forward(q, k, v, table, window, None).to(q.dtype)
+    return _forward(table, window, maps, None).to(maps[0].dtype)
 
 
 class _Attention(torch.autograd.Function):
     """Keeps the output and one number per query; the weights are computed again."""
 
     @staticmethod
-    def forward(ctx: Any, q: Tensor, k: Tensor, v: Tensor, table: Tensor, window: int) -> Tensor:
-        lse = torch.empty(q.shape[:3])
-        out = _forward(q, k, v, table, window, lse)
+    def forward(ctx: Any, table: Tensor, window: int, *maps: Tensor) -> Tensor:
+        b, heads, _, h, w = _parts(maps)[0].shape
+        lse = torch.empty(b, heads, h, w)
+        out = _forward(table, window, maps, lse)
         ctx.window = window
-        ctx.save_for_backward(q, k, v, table, out, lse)
-        return out.to(q.dtype)
+        ctx.save_for_backward(out, lse, table, *maps)
+        return out.to(maps[0].dtype)
 
     @staticmethod
     @torch.autograd.function.once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
-        inputs = ctx.saved_tensors[:4]
-        q, k, v, table, out, lse = (t.float() for t in ctx.saved_tensors)
-        grad_q, grad_k, grad_v = (torch.empty_like(t) for t in (q, k, v))
-        table, grad_table = table.contiguous(), torch.empty(table.shape)
-        views = {"q": q, "k": k, "v": v, "out": out, "grad_out": grad.float()}
-        views |= {"grad_q": grad_q, "grad_k": grad_k, "grad_v": grad_v}
-        _call("backward", ctx.window, views, {"table": table, "grad_table": grad_table, "lse": lse})
-        grads = (grad_q, grad_k, grad_v, grad_table)
-        return *(grad.to(t.dtype) for grad, t in zip(grads, inputs, strict=True)), None
+        out, lse, table, *inputs = ctx.saved_tensors
+        maps = [t.float() for t in inputs]
+        grads = [torch.empty_like(t) for t in maps]
+        views = dict(zip(("q", "k", "v"), _parts(maps), strict=True)) | {"out": out, "grad_out": grad.float()}
+        views |= zip(("grad_q", "grad_k", "grad_v"), _parts(grads), strict=True)
+        sums = _run("attention gradients", table.float(), ctx.window, views, lse)
+        pairs = zip(grads, inputs, strict=True)
+        return sums.view(table.shape).to(table.dtype), None, *(one.to(two.dtype) for one, two in pairs)
 
 
-def _forward(q: Tensor, k: Tensor, v: Tensor, table: Tensor, window: int, lse: Tensor | None) -> Tensor:
-    q, k, v, table = (t.float() for t in (q, k, v, table))
-    out = torch.empty_like(q)
-    pointers = {"table": table.contiguous()} | ({} if lse is None else {"lse": lse})
-    _call("forward", window, {"q": q, "k": k, "v": v, "out": out}, pointers)
+def _parts(maps: Sequence[Tensor]) -> Sequence[Tensor]:
+    return maps if len(maps) == 3 else maps[0].unbind(1)
+
+
+def _forward(table: Tensor, window: int, maps: Sequence[Tensor], lse: Tensor | None) -> Tensor:
+    q, k, v = _parts([t.float() for t in maps])
+    out = torch.empty_like(q)  # dense in the order of q's strides
+    _run("attention", table.float(), window, {"q": q, "k": k, "v": v, "out": out}, lse)
     return out
 
 
-def _call(name: str, window: int, views: dict[str, Tensor], pointers: dict[str, Tensor]) -> None:
-    library, why_not = load()
-    chosen = level()
-    if library is None or chosen is None:
-        raise DeviceError(f"no compiled kernels: {why_not or 'ESC_SR_NATIVE=off'}")
-    windows, heads, _, width = views["q"].shape
-    problem = _Problem(window, windows, heads, width)
-    for key, t in views.items():
-        setattr(problem, key, _View(t.data_ptr(), *t.stride()))
-    for key, t in pointers.items():
-        setattr(problem, key, t.data_ptr())
-    threads = torch.get_num_threads()
-    function = getattr(library, f"esc_sr_attention_{name}")
-    failure = function(chosen.encode(), threads, ctypes.byref(problem))
-    if failure:
-        raise DeviceError(f"no memory for attention on {threads} threads; use fewer")
+def _run(kernel: str, table: Tensor, window: int, views: dict[str, Tensor], lse: Tensor | None) -> Tensor:
+    b, heads, width, h, w = views["q"].shape
+    table = table.contiguous()
+    problem = _Problem(window, b, h // window, w // window, heads, width, table=table.data_ptr())
+    for name, t in views.items():
+        setattr(problem, name, _View(t.data_ptr(), *t.stride()))
+    if lse is not None:
+        problem.lse = lse.data_ptr()
+    return run(kernel, problem)
 
 
 def _check(q: Tensor, k: Tensor, v: Tensor, table: Tensor, window: int) -> None:
@@ -129,8 +145,10 @@ def _check(q: Tensor, k: Tensor, v: Tensor, table: Tensor, window: int) -> None:
         raise ValueError(
             f"queries, keys, values {q.shape}, {k.shape}, {v.shape}: pass (windows, heads, {window}^2, d)"
         )
-    if table.shape != (q.shape[1], (2 * window - 1) ** 2):
+    _check_table(table, q.shape[1], window)
+    check_types(q, k, v, table)
+
+
+def _check_table(table: Tensor, heads: int, window: int) -> None:
+    if table.shape != (heads, (2 * window - 1) ** 2):
         raise ValueError(f"bias table {tuple(table.shape)}: pass (heads, (2 * {window} - 1)^2)")
-    for t in (q, k, v, table):
-        if t.device.type != "cpu" or t.dtype not in DTYPES:
-            raise ValueError(f"{t.dtype} on {t.device}: pass float32, bfloat16 or float16 on the CPU")

@@ -10,12 +10,12 @@ constexpr int kTiles = 16;   // tiles worked on together
 constexpr int kChunk = 4;    // channels whose sums are held in registers
 }  // namespace
 
-#include "attention.h"
+#include "kernels.h"
 
-const Level level_avx2 = {"avx2", attention_scratch, attention_forward, attention_backward};
+const Level level_avx2 = {"avx2", kernels};
 
 #else
 
-const Level level_avx2 = {"avx2", nullptr, nullptr, nullptr};
+const Level level_avx2 = {"avx2", nullptr};
 
 #endif

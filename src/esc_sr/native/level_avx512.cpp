@@ -10,12 +10,12 @@ constexpr int kTiles = 8;    // tiles worked on together
 constexpr int kChunk = 8;    // channels whose sums are held in registers
 }  // namespace
 
-#include "attention.h"
+#include "kernels.h"
 
-const Level level_avx512 = {"avx512", attention_scratch, attention_forward, attention_backward};
+const Level level_avx512 = {"avx512", kernels};
 
 #else
 
-const Level level_avx512 = {"avx512", nullptr, nullptr, nullptr};
+const Level level_avx512 = {"avx512", nullptr};
 
 #endif

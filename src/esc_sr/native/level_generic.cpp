@@ -8,6 +8,6 @@ constexpr int kTiles = 16;   // tiles worked on together
 constexpr int kChunk = 4;    // channels whose sums are held in registers
 }  // namespace
 
-#include "attention.h"
+#include "kernels.h"
 
-const Level level_generic = {"generic", attention_scratch, attention_forward, attention_backward};
+const Level level_generic = {"generic", kernels};

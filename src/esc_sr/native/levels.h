@@ -4,28 +4,75 @@
 
 #include <stdint.h>
 
-struct View {  // a tensor (windows, heads, pixels, width) of floats, with its strides in floats
+struct View {  // channels of a map seen as (B, heads, width, H, W), with its strides in floats
     float* data;
-    int64_t window, head, pixel, width;
+    int64_t picture, head, width, row, column;
 };
 
 struct Attention {
-    int64_t side, windows, heads, width;  // pixels = side^2
+    int64_t side, pictures, down, across, heads, width;  // H = down side, W = across side, in windows
     View q, k, v, out;
     View grad_out, grad_q, grad_k, grad_v;
     const float* table;  // (heads, (2 side - 1)^2)
-    float* grad_table;   // the same
-    float* lse;          // (windows, heads, pixels): log2 of the sum of exponentials; null if nobody needs it
+    float* lse;          // (B, down, across, heads, side^2): log2 of the sum of exponentials, or null
+};
+
+struct Map {  // a tensor (B, C, H, W) of floats, with its strides in floats
+    float* data;
+    int64_t picture, channel, row, column;
+};
+
+// A convolution of (B, channels, H, W) with a kernel that no flip or rotation of the square changes, plus one
+// of each channel with a 3x3 kernel of its own. Here and below, the last dimension of weights and sums is filled
+// up by zeros to a multiple of 16.
+struct LargeConv {
+    int64_t pictures, channels, height, width, reach;  // the kernel's side is 2 reach + 1
+    Map x, y, grad_y;
+    const float* taps;     // (in, taps, out): values at 0 <= row <= column <= reach from the centre
+    const float* dynamic;  // (B, channels, 3, 3), not filled up
+};
+
+// project(gelu(d) + h), d = depthwise(h), h = gelu(expand(x)): 1x1, 3x3 and 1x1 convolutions with biases. The
+// first `cut` channels of the result are one map, the others, if there are any, a second.
+struct FeedForward {
+    int64_t pictures, in, hidden, out, cut, height, width;
+    Map x, y, rest, grad_y, grad_rest, grad_x;
+    const float *expand, *expand_turned, *expand_bias;     // (hidden, in), (in, hidden), (hidden)
+    const float *depthwise, *depthwise_bias;               // (3, 3, hidden), (hidden)
+    const float *project, *project_turned, *project_bias;  // (out, hidden), (hidden, out), (out)
+};
+
+// y = weight x + bias at each pixel.
+struct Pointwise {
+    int64_t pictures, in, out, height, width;
+    Map x, y, grad_y, grad_x;
+    const float *weight, *bias;  // (in, out), for the gradients (out, in); (out), or null
+};
+
+// One kernel: work on a problem's items first <= item < last. Items may be worked on in any order and at once.
+// What is added up over items goes into `sums`, which start as zeros and which each thread has of its own.
+struct Kernel {
+    int64_t (*items)(const void* problem);
+    int64_t (*scratch)(const void* problem);  // floats that one thread needs, aligned to 64 bytes
+    int64_t (*sums)(const void* problem);     // floats that are added up; null where there are none
+    void (*work)(const void* problem, int64_t first, int64_t last, float* scratch, float* sums);
+};
+
+enum {
+    kAttention,
+    kAttentionGradients,
+    kLargeConv,
+    kLargeConvWeights,
+    kFeedForward,
+    kFeedForwardGradients,
+    kPointwise,
+    kPointwiseGradients,
+    kKernels
 };
 
 struct Level {
     const char* name;
-    int64_t (*attention_scratch)(const Attention&, bool backward);  // floats that one thread needs
-    // Both do items first <= item < last, item = head * windows + window, in scratch aligned to 64 bytes.
-    void (*attention_forward)(const Attention&, int64_t first, int64_t last, float* scratch);
-    // Adds to grad_table, which is not that of the argument.
-    void (*attention_backward)(const Attention&, int64_t first, int64_t last, float* scratch,
-                               float* grad_table);
+    const Kernel* kernels;  // as the enumeration has them; null where the level was not compiled
 };
 
 extern const Level level_generic, level_avx2, level_avx512;

@@ -19,7 +19,7 @@ const Level* const kLevels[] = {&level_generic, &level_avx2, &level_avx512};
 
 // Whether the level was compiled, the processor has its instructions and the system saves its registers.
 bool runs_here(const Level* level) {
-    if (!level->attention_forward) return false;
+    if (!level->kernels) return false;
 #if defined(__x86_64__)
     if (level == &level_avx2) return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma");
     if (level == &level_avx512)
@@ -69,26 +69,22 @@ void spread(int threads, int64_t items, const Work& work) {
     for (std::thread& other : others) other.join();
 }
 
-int run(const char* name, int threads, const Attention& a, bool backward) {
-    const Level* level = find(name);
-    if (!level) return 1;
-    const int64_t items = a.windows * a.heads, span = 2 * a.side - 1, biases = a.heads * span * span;
+// Sums of all threads, in their order, go into `sums`.
+int run(const Kernel& kernel, int threads, const void* problem, float* sums) {
+    const int64_t items = kernel.items(problem), added = kernel.sums ? kernel.sums(problem) : 0;
     if (threads > items) threads = int(items > 0 ? items : 1);
-    const int64_t scratch = level->attention_scratch(a, backward);
-    const int64_t own = (scratch + (backward ? biases : 0) + 15) / 16 * 16;
+    const int64_t scratch = (kernel.scratch(problem) + 15) / 16 * 16, own = scratch + (added + 15) / 16 * 16;
     float* memory = static_cast<float*>(aligned_alloc(64, sizeof(float) * own * threads));
     if (!memory) return 2;
     const Free guard{memory};
     spread(threads, items, [&](int64_t thread, int64_t first, int64_t last) {
         float* mine = memory + thread * own;
-        if (!backward) return level->attention_forward(a, first, last, mine);
-        memset(mine + scratch, 0, sizeof(float) * biases);
-        level->attention_backward(a, first, last, mine, mine + scratch);
+        memset(mine + scratch, 0, sizeof(float) * added);
+        kernel.work(problem, first, last, mine, mine + scratch);
     });
-    if (!backward) return 0;
-    memset(a.grad_table, 0, sizeof(float) * biases);
+    if (added) memset(sums, 0, sizeof(float) * added);
     for (int thread = 0; thread < threads; thread++)
-        for (int64_t i = 0; i < biases; i++) a.grad_table[i] += memory[thread * own + scratch + i];
+        for (int64_t i = 0; i < added; i++) sums[i] += memory[thread * own + scratch + i];
     return 0;
 }
 
@@ -97,15 +93,18 @@ int run(const char* name, int threads, const Attention& a, bool backward) {
 #define ESC_EXPORT extern "C" __attribute__((visibility("default")))
 
 // Changes with whatever is passed: Python refuses a library that was made from other sources.
-ESC_EXPORT int esc_sr_interface() { return 1; }
+ESC_EXPORT int esc_sr_interface() { return 4; }
 
 ESC_EXPORT int esc_sr_has_level(const char* name) { return find(name) != nullptr; }
 
-// Both return 0, 1 where there is no such level, 2 where there is no memory.
-ESC_EXPORT int esc_sr_attention_forward(const char* level, int threads, const Attention* a) {
-    return run(level, threads, *a, false);
+// How many numbers a kernel adds up over its items.
+ESC_EXPORT int64_t esc_sr_sums(const char* name, int kernel, const void* problem) {
+    const Level* level = find(name);
+    return level && level->kernels[kernel].sums ? level->kernels[kernel].sums(problem) : 0;
 }
 
-ESC_EXPORT int esc_sr_attention_backward(const char* level, int threads, const Attention* a) {
-    return run(level, threads, *a, true);
+// Returns 0, 1 where there is no such level, 2 where there is no memory.
+ESC_EXPORT int esc_sr_run(const char* name, int kernel, int threads, const void* problem, float* sums) {
+    const Level* level = find(name);
+    return level ? run(level->kernels[kernel], threads, problem, sums) : 1;
 }

@@ -6,13 +6,31 @@ import os
 from importlib.machinery import EXTENSION_SUFFIXES
 from pathlib import Path
 
+import torch
+from torch import Tensor
+
 from esc_sr.errors import DeviceError, UsageError
 
 LEVELS = ("generic", "avx2", "avx512")
 """Sets of processor instructions that kernels are compiled for, the best last; all have the first."""
 
+KERNELS = (
+    "attention",
+    "attention gradients",
+    "large convolution",
+    "large convolution's weights",
+    "feed-forward",
+    "feed-forward gradients",
+    "pointwise convolution",
+    "pointwise convolution's gradients",
+)
+"""What the library does, in the order of levels.h."""
+
+DTYPES = (torch.float32, torch.bfloat16, torch.float16)
+"""Types of tensors that kernels take; they compute in the first."""
+
 VARIABLE = "ESC_SR_NATIVE"
-INTERFACE = 1  # of library.cpp
+INTERFACE = 4  # of library.cpp
 
 
 def available() -> bool:
@@ -76,4 +94,63 @@ def load() -> tuple[ctypes.CDLL | None, str]:
         return None, f"cannot be loaded: {error}"
     if interface != INTERFACE:
         return None, "made from other sources; install esc-sr again"
+    library.esc_sr_sums.restype = ctypes.c_int64
     return library, ""
+
+
+def takes(x: Tensor) -> bool:
+    """Tell whether kernels can work on tensors like this one.
+
+    Raises:
+        UsageError: `ESC_SR_NATIVE` is set to something unknown.
+        DeviceError: `ESC_SR_NATIVE` names a level that is not there.
+    """
+    return x.device.type == "cpu" and x.dtype in DTYPES and not torch.compiler.is_compiling() and available()
+
+
+def check_types(*tensors: Tensor) -> None:
+    """Refuse tensors that kernels, which trust their arguments, must not get.
+
+    Raises:
+        ValueError: One is of none of `DTYPES`, or not on the CPU.
+    """
+    for t in tensors:
+        if t.device.type != "cpu" or t.dtype not in DTYPES:
+            raise ValueError(f"{t.dtype} on {t.device}: pass float32, bfloat16 or float16 on the CPU")
+
+
+def run(kernel: str, problem: ctypes.Structure) -> Tensor:
+    """Run one of `KERNELS` on as many threads as torch uses.
+
+    Args:
+        kernel: Which one.
+        problem: Its structure of levels.h, which the kernel trusts in all it says.
+
+    Returns:
+        What the kernel adds up, float32, as its header describes it; empty if that is nothing.
+
+    Raises:
+        DeviceError: There are no kernels, or there is too little memory.
+        UsageError: `ESC_SR_NATIVE` is set to something unknown.
+    """
+    library, why_not = load()
+    chosen = level()
+    if library is None or chosen is None:
+        raise DeviceError(f"no compiled kernels: {why_not or 'ESC_SR_NATIVE=off'}")
+    name, number, threads = chosen.encode(), KERNELS.index(kernel), torch.get_num_threads()
+    sums = torch.empty(library.esc_sr_sums(name, number, ctypes.byref(problem)))
+    pointer = ctypes.c_void_p(sums.data_ptr())
+    if library.esc_sr_run(name, number, threads, ctypes.byref(problem), pointer):
+        raise DeviceError(f"no memory for {kernel} on {threads} threads; use fewer")
+    return sums
+
+
+class Strided(ctypes.Structure):
+    """`Map` of levels.h: a tensor (B, C, H, W) as it lies in memory."""
+
+    _fields_ = [("data", ctypes.c_void_p), *((f"stride{i}", ctypes.c_int64) for i in range(4))]
+
+    @classmethod
+    def of(cls, t: Tensor) -> "Strided":
+        """Describe a tensor, which has to live as long as this is used."""
+        return cls(t.data_ptr(), *t.stride())

@@ -54,7 +54,7 @@ def attend(q: Tensor, k: Tensor, v: Tensor, table: Tensor, window: int, backend:
     """
     if backend == "auto":
         backend = best_backend(q.device)
-        if backend == "native" and not native.can_attend(q):
+        if backend == "native" and not native.takes(q):
             backend = "sdpa"
     if backend == "naive":
         return _naive(q, k, v, position_bias(table, window).to(q.dtype))
@@ -65,6 +65,33 @@ def attend(q: Tensor, k: Tensor, v: Tensor, table: Tensor, window: int, backend:
     if backend == "native":
         return native.attend(q, k, v, table, window)
     raise ValueError(f"attention backend {backend!r} is none of {', '.join(BACKENDS)}")
+
+
+def attend_windows(qkv: Tensor, table: Tensor, window: int, backend: str = "auto") -> Tensor:
+    """Attend within each window of a map.
+
+    Args:
+        qkv: Queries, keys and values (B, 3 heads d, H, W), H and W whole windows.
+        table: Relative position biases (heads, (2 window - 1)^2).
+        window: Side of the window in pixels.
+        backend: As in `attend`.
+
+    Returns:
+        (B, heads d, H, W).
+
+    Raises:
+        ValueError: As `attend`.
+        DeviceError: As `attend`.
+    """
+    if backend in ("auto", "native") and native.takes(qkv):
+        return native.attend_windows(qkv, table, window)
+    b, _, height, width = qkv.shape
+    heads, down, across = len(table), height // window, width // window  # windows below and beside each other
+    qkv = qkv.view(b, 3, heads, -1, down, window, across, window).permute(1, 0, 4, 6, 2, 5, 7, 3)
+    q, k, v = qkv.reshape(3, b * down * across, heads, window**2, -1)  # each (windows, heads, n, d)
+    y = attend(q, k, v, table, window, backend)
+    y = y.view(b, down, across, heads, window, window, -1).permute(0, 3, 6, 1, 4, 2, 5)
+    return y.reshape(b, -1, height, width)
 
 
 def best_backend(device: torch.device) -> str:

@@ -4,7 +4,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from esc_sr.network.attention import attend
+from esc_sr import native
+from esc_sr.network.attention import attend_windows
 from esc_sr.network.rows import Bands, reflect_pad, rowwise, rowwise_each
 
 LargeKernels = tuple[Tensor, ...]  # one full kernel, or its channel and spatial factors
@@ -29,21 +30,52 @@ class LayerNorm2d(nn.LayerNorm):
         return super().forward(pixels).permute(0, 3, 1, 2)
 
 
+class BiasedConv2d(nn.Conv2d):
+    """A convolution that has a bias."""
+
+    bias: Tensor
+
+
+class PointwiseConv2d(BiasedConv2d):
+    """A 1x1 convolution with a bias."""
+
+    def __init__(self, in_channels: int, out_channels: int) -> None:
+        super().__init__(in_channels, out_channels, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, C, H, W) to (B, C', H, W)."""
+        return pointwise(x, self.weight, self.bias)
+
+
+def pointwise(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
+    """Convolve (B, C, H, W) with (C', C, 1, 1)."""
+    return native.pointwise(x, weight, bias) if native.takes(x) else F.conv2d(x, weight, bias)
+
+
 class ConvFFN(nn.Module):
     """Feed-forward network with a depthwise 3x3 convolution inside; no residual (Sec. 3.3, Eq. 3)."""
 
     def __init__(self, dim: int, expansion: float) -> None:
         super().__init__()
         hidden = int(dim * expansion)
-        self.expand = nn.Conv2d(dim, hidden, 1)
-        self.dwconv = nn.Conv2d(hidden, hidden, 3, padding=1, groups=hidden)
-        self.project = nn.Conv2d(hidden, dim, 1)
+        self.expand = BiasedConv2d(dim, hidden, 1)
+        self.dwconv = BiasedConv2d(hidden, hidden, 3, padding=1, groups=hidden)
+        self.project = BiasedConv2d(hidden, dim, 1)
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, C, H, W) to (B, C, H, W); reaches 1 pixel far."""
+        if native.takes(x):
+            project = self.project
+            return native.feed_forward(x, (*self.hidden(), project.weight, project.bias), len(project.bias))[
+                0
+            ]
         h = F.gelu(self.expand(x))
         h = F.gelu(self.dwconv(h)) + h  # (B, hidden, H, W)
         return self.project(h)
+
+    def hidden(self) -> tuple[Tensor, ...]:
+        """Weight and bias of the two convolutions that make the hidden features."""
+        return self.expand.weight, self.expand.bias, self.dwconv.weight, self.dwconv.bias
 
 
 class WindowAttention(nn.Module):
@@ -58,20 +90,14 @@ class WindowAttention(nn.Module):
         self.window, self.heads = window, heads
         self.backend = "auto"
         self.bias_table = nn.Parameter(torch.randn(heads, (2 * window - 1) ** 2) * 0.001)
-        self.qkv = nn.Conv2d(dim, 3 * dim, 1)
-        self.out = nn.Conv2d(dim, dim, 1)
+        self.qkv = PointwiseConv2d(dim, 3 * dim)
+        self.out = PointwiseConv2d(dim, dim)
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, C, H, W) to (B, C, H, W); the picture is reflected up to whole windows."""
-        b, _, height, width = x.shape
-        side, heads = self.window, self.heads
-        down, across = -(-height // side), -(-width // side)  # windows below and beside each other
-        qkv = self.qkv(reflect_pad(x, 0, across * side - width, 0, down * side - height))
-        qkv = qkv.view(b, 3, heads, -1, down, side, across, side).permute(1, 0, 4, 6, 2, 5, 7, 3)
-        q, k, v = qkv.reshape(3, b * down * across, heads, side**2, -1)  # each (windows, heads, n, d)
-        y = attend(q, k, v, self.bias_table, side, self.backend)
-        y = y.view(b, down, across, heads, side, side, -1).permute(0, 3, 6, 1, 4, 2, 5)
-        y = y.reshape(b, -1, down * side, across * side)  # (B, C, H', W')
+        height, width = x.shape[2:]
+        qkv = self.qkv(reflect_pad(x, 0, -width % self.window, 0, -height % self.window))
+        y = attend_windows(qkv, self.bias_table, self.window, self.backend)
         return self.out(y[:, :, :height, :width])
 
 
@@ -89,7 +115,7 @@ class ConvAttn(nn.Module):
         self.estimator = nn.Sequential(
             nn.Conv2d(pdim, pdim // self.squeeze, 1), nn.GELU(), nn.Conv2d(pdim // self.squeeze, 9 * pdim, 1)
         )
-        self.fuse = nn.Conv2d(dim, dim, 1)
+        self.fuse = BiasedConv2d(dim, dim, 1)
         self.reset_estimator()
 
     def reset_estimator(self) -> None:
@@ -106,16 +132,26 @@ class ConvAttn(nn.Module):
     def convolve(self, att: Tensor, large: LargeKernels, dynamic: Tensor) -> Tensor:
         """Convolve (B, pdim, H, W) with both kernels (Eq. 4, line 3)."""
         (kernel,) = large
+        if kernel.shape[-1] <= native.LARGEST and native.takes(att):
+            return native.large_conv(att, kernel, dynamic)
         return F.conv2d(att, kernel, padding=kernel.shape[-1] // 2) + depthwise(att, dynamic)
 
-    def split(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """Fuse the channels of (B, C, H, W) that pass unchanged; return that and the others, `att`."""
-        idt = x[:, self.pdim :]
-        return F.conv2d(idt, self.fuse.weight[:, self.pdim :], self.fuse.bias), x[:, : self.pdim]
+    def split(self, ffn: ConvFFN, x: Tensor) -> tuple[Tensor, Tensor]:
+        """Of ffn(x), (B, C, H, W), fuse the channels that pass; return that, and the others, `att`."""
+        fuse, cut = self.fuse.weight[:, self.pdim :], self.pdim
+        if native.takes(x):  # the last convolution of the ConvFFN and this one are computed as one
+            weight, bias = ffn.project.weight, ffn.project.bias
+            fused = torch.einsum("ocij,chij->ohij", fuse, weight[cut:])
+            weight = torch.cat((weight[:cut], fused))
+            bias = torch.cat((bias[:cut], fuse[:, :, 0, 0] @ bias[cut:] + self.fuse.bias))
+            att, idt = native.feed_forward(x, (*ffn.hidden(), weight, bias), cut)
+            return idt, att
+        y = ffn(x)
+        return F.conv2d(y[:, cut:], fuse, self.fuse.bias), y[:, :cut]
 
     def mix(self, att: Tensor, large: LargeKernels, dynamic: Tensor) -> Tensor:
         """Convolve and fuse (B, pdim, H, W) to (B, C, H, W); reaches half a large kernel far."""
-        return F.conv2d(self.convolve(att, large, dynamic), self.fuse.weight[:, : self.pdim])
+        return pointwise(self.convolve(att, large, dynamic), self.fuse.weight[:, : self.pdim])
 
 
 class DecomposedConvAttn(ConvAttn):
@@ -178,15 +214,21 @@ class ESCBlock(nn.Module):
         f = rowwise(lambda x: self.ffn_in(self.norm_in(x)), (x,), bands, halo=1)
         f = rowwise(lambda f: self.attn(self.norm_attn(f)), (f,), bands, onto=f, align=self.attn.window)
         for norm, ffn, convattn in zip(self.ffn_norms, self.ffns, self.convattns, strict=True):
-            assert isinstance(convattn, ConvAttn)
-            f = self._attend(f, nn.Sequential(norm, ffn), convattn, large, bands)
+            assert isinstance(convattn, ConvAttn) and isinstance(ffn, ConvFFN)
+            f = self._attend(f, norm, ffn, convattn, large, bands)
         return rowwise(lambda f: self.conv_out(self.norm_out(f)), (f,), bands, onto=x, halo=1)
 
     def _attend(
-        self, f: Tensor, ffn: nn.Sequential, convattn: ConvAttn, large: LargeKernels, bands: Bands | None
+        self,
+        f: Tensor,
+        norm: nn.Module,
+        ffn: ConvFFN,
+        convattn: ConvAttn,
+        large: LargeKernels,
+        bands: Bands | None,
     ) -> Tensor:
         """Add ConvAttn(ConvFFN(f)) to f; of the ConvFFN's result only `att` is kept for the whole picture."""
-        f, att = rowwise_each(lambda f: convattn.split(ffn(f)), (f,), bands, onto=(f, None), halo=1)
+        f, att = rowwise_each(lambda f: convattn.split(ffn, norm(f)), (f,), bands, onto=(f, None), halo=1)
         known = {} if bands is None or bands.kernels is None else bands.kernels
         if convattn not in known:
             known[convattn] = convattn.dynamic_kernel(att)

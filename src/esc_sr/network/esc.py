@@ -7,6 +7,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from esc_sr import native
 from esc_sr.network.attention import BACKENDS
 from esc_sr.network.blocks import ESCBlock, LargeKernels, LayerNorm2d, WindowAttention
 from esc_sr.network.rows import Bands, default_bands, join, pad_to_multiple, rowwise, walk
@@ -161,6 +162,8 @@ class ESCEncoder(nn.Module):
     def features(self, lr: Tensor, bands: Bands | None = None) -> Tensor:
         """Extract features F (B, C, H, W) from a picture (B, 3 unshuffle^2, H, W) (Eq. 1, 2)."""
         large = self.large_kernel()
+        if native.takes(lr):  # all that follows then lies as the kernels like it
+            lr = lr.contiguous(memory_format=torch.channels_last)
         shallow = rowwise(self.head, (lr,), bands, halo=1)
         deep = shallow
         for block in self.blocks:

@@ -227,7 +227,7 @@ def small(recipe: Recipe, window: int) -> Recipe:
     short = replace(
         recipe,
         loss="mse" if recipe.name == "classic" else recipe.loss,
-        warmup=recipe.iterations // 100,
+        warmup=recipe.iterations // 10_000,
         milestones=(),
         decay=0.4,
         optimizer="muon",

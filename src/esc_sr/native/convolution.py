@@ -1,0 +1,267 @@
+"""The convolutions of ESC's blocks and their gradients by the compiled kernels, in float32."""
+
+import ctypes
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from esc_sr.native.library import Strided, check_types, run
+
+LARGEST = 33
+"""Side of the largest kernel that `large_conv` takes."""
+
+
+class _LargeConv(ctypes.Structure):
+    """`LargeConv` of levels.h."""
+
+    _fields_ = [
+        *((name, ctypes.c_int64) for name in ("pictures", "channels", "height", "width", "reach")),
+        *((name, Strided) for name in ("x", "y", "grad_y")),
+        *((name, ctypes.c_void_p) for name in ("taps", "dynamic")),
+    ]
+
+
+class _FeedForward(ctypes.Structure):
+    """`FeedForward` of levels.h."""
+
+    MATRICES = ("expand", "expand_turned", "expand_bias", "depthwise", "depthwise_bias")
+    PARAMETERS = (*MATRICES, "project", "project_turned", "project_bias")
+    _fields_ = [
+        *((name, ctypes.c_int64) for name in ("pictures", "in", "hidden", "out", "cut", "height", "width")),
+        *((name, Strided) for name in ("x", "y", "rest", "grad_y", "grad_rest", "grad_x")),
+        *((name, ctypes.c_void_p) for name in PARAMETERS),
+    ]
+
+
+class _Pointwise(ctypes.Structure):
+    """`Pointwise` of levels.h."""
+
+    _fields_ = [
+        *((name, ctypes.c_int64) for name in ("pictures", "in", "out", "height", "width")),
+        *((name, Strided) for name in ("x", "y", "grad_y", "grad_x")),
+        *((name, ctypes.c_void_p) for name in ("weight", "bias")),
+    ]
+
+
+def large_conv(x: Tensor, kernel: Tensor, dynamic: Tensor) -> Tensor:
+    """Convolve with a large symmetric kernel and, each channel by itself, with a 3x3 kernel (Eq. 4, line 3).
+
+    Differentiable once, like everything here. The gradient of the large kernel is symmetric, as it is.
+
+    Args:
+        x: (B, C, H, W), on the CPU.
+        kernel: (C, C, k, k), k odd and at most `LARGEST`, the same under flips and rotations of the square.
+        dynamic: (B, C, 3, 3).
+
+    Returns:
+        (B, C, H, W): zero-padded conv2d(x, kernel) + depthwise conv2d(x, dynamic), of the type of x.
+
+    Raises:
+        ValueError: Shapes, types or devices are others.
+        DeviceError: There are no kernels, or there is too little memory.
+        UsageError: `ESC_SR_NATIVE` is set to something unknown.
+    """
+    (b, c), side = x.shape[:2], kernel.shape[-1]
+    fits = kernel.shape == (c, c, side, side) and dynamic.shape == (b, c, 3, 3)
+    if x.dim() != 4 or side % 2 == 0 or side > LARGEST or not fits:
+        raise ValueError(
+            f"{tuple(x.shape)}, {tuple(kernel.shape)}, {tuple(dynamic.shape)}: pass (B, C, H, W), "
+            f"(C, C, k, k) with odd k up to {LARGEST}, and (B, C, 3, 3)"
+        )
+    check_types(x, kernel, dynamic)
+    out: Tensor = _LargeConvFunction.apply(x, kernel, dynamic)
+    return out
+
+
+class _LargeConvFunction(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, kernel: Tensor, dynamic: Tensor) -> Tensor:
+        ctx.save_for_backward(x, kernel, dynamic)
+        return _large(x.float(), kernel, dynamic.float()).to(x.dtype)
+
+    @staticmethod
+    @torch.autograd.function.once_differentiable
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
+        inputs = ctx.saved_tensors
+        x, kernel, dynamic = (t.float() for t in inputs)
+        b, c, h, w = x.shape
+        reach = kernel.shape[-1] // 2
+        grad = grad.float()
+        grad_x = _large(grad, kernel.transpose(0, 1), dynamic.flip(2, 3))
+        problem = _LargeConv(b, c, h, w, reach, x=Strided.of(x), grad_y=Strided.of(grad))
+        sums = run("large convolution's weights", problem)
+        taps, grad_dynamic = sums.tensor_split([sums.numel() - 9 * b * c])
+        taps = taps.view(c, -1, _whole(c))[:, :, :c].permute(2, 0, 1)  # (out, in, taps)
+        down, right = torch.triu_indices(reach + 1, reach + 1)
+        # each tap stands for 1, 4 or 8 places of the kernel, which share its gradient evenly
+        places = (1 + (down > 0).int()) * (1 + (right > 0).int()) * (1 + (down < right).int())
+        away = (torch.arange(2 * reach + 1) - reach).abs()
+        near, far = torch.minimum(away[:, None], away), torch.maximum(away[:, None], away)
+        number = near * (reach + 1) - near * (near - 1) // 2 + far - near  # of each place's tap
+        grads = (grad_x, (taps / places)[:, :, number], grad_dynamic.view(dynamic.shape))
+        return tuple(g.to(t.dtype) for g, t in zip(grads, inputs, strict=True))
+
+
+def _large(x: Tensor, kernel: Tensor, dynamic: Tensor) -> Tensor:
+    b, c, h, w = x.shape
+    reach = kernel.shape[-1] // 2
+    down, right = torch.triu_indices(reach + 1, reach + 1)
+    taps = _filled(kernel[:, :, reach + down, reach + right].permute(1, 2, 0))  # (in, taps, out)
+    dynamic = dynamic.contiguous()
+    y = _last(b, c, h, w)
+    problem = _LargeConv(b, c, h, w, reach, x=Strided.of(x), y=Strided.of(y))
+    problem.taps, problem.dynamic = taps.data_ptr(), dynamic.data_ptr()
+    run("large convolution", problem)
+    return y
+
+
+def feed_forward(x: Tensor, layers: Sequence[Tensor], cut: int) -> tuple[Tensor, Tensor]:
+    """Compute a ConvFFN (Sec. 3.3, Eq. 3): project(gelu(depthwise(h)) + h) with h = gelu(expand(x)).
+
+    The gradients are computed from x alone; nothing else is kept.
+
+    Args:
+        x: (B, C, H, W), on the CPU.
+        layers: Weight and bias of three convolutions: expand (hidden, C, 1, 1) and (hidden,), depthwise
+            (hidden, 1, 3, 3) and (hidden,), project (out, hidden, 1, 1) and (out,). h is padded with zeros.
+        cut: How many channels the first map of the result has.
+
+    Returns:
+        (B, cut, H, W) and (B, out - cut, H, W), of the type of x and lying as x does.
+
+    Raises:
+        ValueError: Shapes, types or devices are others.
+        DeviceError: There are no kernels, or there is too little memory.
+        UsageError: `ESC_SR_NATIVE` is set to something unknown.
+    """
+    expand, _, _, _, project, _ = layers
+    c, hidden, out = x.shape[1], len(expand), len(project)
+    shapes = [(hidden, c, 1, 1), (hidden,), (hidden, 1, 3, 3), (hidden,), (out, hidden, 1, 1), (out,)]
+    given = [tuple(t.shape) for t in layers]
+    if x.dim() != 4 or given != shapes or not 0 <= cut <= out:
+        raise ValueError(f"{tuple(x.shape)}, {given}, cut at {cut}: pass (B, C, H, W), {shapes}, 0 to {out}")
+    check_types(x, *layers)
+    maps: tuple[Tensor, Tensor] = _FeedForwardFunction.apply(x, cut, *layers)
+    return maps
+
+
+class _FeedForwardFunction(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, cut: int, *parameters: Tensor) -> tuple[Tensor, Tensor]:
+        ctx.save_for_backward(x, *parameters)
+        ctx.cut = cut
+        b, _, h, w = x.shape
+        maps = {"y": _last(b, cut, h, w), "rest": _last(b, len(parameters[4]) - cut, h, w)}
+        _feed_forward("feed-forward", x.float(), cut, parameters, maps)
+        return maps["y"].to(x.dtype), maps["rest"].to(x.dtype)
+
+    @staticmethod
+    @torch.autograd.function.once_differentiable
+    def backward(ctx: Any, grad: Tensor, grad_rest: Tensor) -> tuple[Tensor | None, ...]:
+        x, *parameters = ctx.saved_tensors
+        grad_x = _last(*x.shape)
+        maps = {"grad_y": grad.float(), "grad_rest": grad_rest.float(), "grad_x": grad_x}
+        sums = _feed_forward("feed-forward gradients", x.float(), ctx.cut, parameters, maps)
+        hidden, c, out = len(parameters[0]), x.shape[1], len(parameters[4])
+        whole = _whole(hidden)
+        parts = sums.split([hidden * _whole(c), whole, 9 * whole, whole, out * whole, _whole(out)])
+        expand, expand_bias, depthwise, depthwise_bias, project, project_bias = parts
+        grads = (
+            expand.view(hidden, -1)[:, :c],
+            expand_bias[:hidden],
+            depthwise.view(9, whole)[:, :hidden].T,
+            depthwise_bias[:hidden],
+            project.view(out, whole)[:, :hidden],
+            project_bias[:out],
+        )
+        pairs = zip(grads, parameters, strict=True)
+        return grad_x.to(x.dtype), None, *(grad.reshape(t.shape).to(t.dtype) for grad, t in pairs)
+
+
+def _feed_forward(
+    kernel: str, x: Tensor, cut: int, parameters: Sequence[Tensor], maps: dict[str, Tensor]
+) -> Tensor:
+    expand, expand_bias, depthwise, depthwise_bias, project, project_bias = parameters
+    expand, project = expand[:, :, 0, 0], project[:, :, 0, 0]
+    given = [expand, expand.T, expand_bias, depthwise[:, 0].permute(1, 2, 0), depthwise_bias]
+    given = [_filled(t) for t in (*given, project, project.T, project_bias)]
+    b, c, h, w = x.shape
+    problem = _FeedForward(b, c, len(expand), len(project), cut, h, w, x=Strided.of(x))
+    for name, t in zip(_FeedForward.PARAMETERS, given, strict=True):
+        setattr(problem, name, t.data_ptr())
+    for name, t in maps.items():
+        setattr(problem, name, Strided.of(t))
+    return run(kernel, problem)
+
+
+def pointwise(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
+    """Convolve with a 1x1 kernel.
+
+    Args:
+        x: (B, C, H, W), on the CPU.
+        weight: (out, C, 1, 1).
+        bias: (out,), or None.
+
+    Returns:
+        (B, out, H, W), of the type of x.
+
+    Raises:
+        ValueError: Shapes, types or devices are others.
+        DeviceError: There are no kernels, or there is too little memory.
+        UsageError: `ESC_SR_NATIVE` is set to something unknown.
+    """
+    out = len(weight)
+    fits = weight.shape == (out, x.shape[1], 1, 1) and (bias is None or bias.shape == (out,))
+    if x.dim() != 4 or not fits:
+        raise ValueError(
+            f"{tuple(x.shape)}, {tuple(weight.shape)}: pass (B, C, H, W), (out, C, 1, 1), (out,)"
+        )
+    check_types(x, weight, *(() if bias is None else (bias,)))
+    y: Tensor = _PointwiseFunction.apply(x, weight, bias)
+    return y
+
+
+class _PointwiseFunction(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+        ctx.save_for_backward(x, weight, bias)
+        b, c, h, w = x.shape
+        y, dtype, x = _last(b, len(weight), h, w), x.dtype, x.float()
+        turned, bias = _filled(weight[:, :, 0, 0].T), None if bias is None else _filled(bias)
+        problem = _Pointwise(
+            b, c, len(weight), h, w, x=Strided.of(x), y=Strided.of(y), weight=turned.data_ptr()
+        )
+        problem.bias = None if bias is None else bias.data_ptr()
+        run("pointwise convolution", problem)
+        return y.to(dtype)
+
+    @staticmethod
+    @torch.autograd.function.once_differentiable
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
+        x, weight, bias = ctx.saved_tensors
+        b, c, h, w = x.shape
+        out, grad_x, inputs, grad = len(weight), _last(*x.shape), x.float(), grad.float()
+        straight = _filled(weight[:, :, 0, 0])
+        problem = _Pointwise(b, c, out, h, w, x=Strided.of(inputs), weight=straight.data_ptr())
+        problem.grad_y, problem.grad_x = Strided.of(grad), Strided.of(grad_x)
+        weights, biases = run("pointwise convolution's gradients", problem).tensor_split([out * _whole(c)])
+        grad_weight = weights.view(out, -1)[:, :c].reshape(weight.shape).to(weight.dtype)
+        return grad_x.to(x.dtype), grad_weight, None if bias is None else biases[:out].to(bias.dtype)
+
+
+def _whole(channels: int) -> int:
+    """Floats of a pixel in the kernels: they are filled up to a multiple of 16."""
+    return -(-channels // 16) * 16
+
+
+def _filled(t: Tensor) -> Tensor:
+    """Contiguous float32 whose last dimension is filled up by zeros to a multiple of 16."""
+    return F.pad(t.float(), (0, -t.shape[-1] % 16)).contiguous()
+
+
+def _last(*shape: int) -> Tensor:
+    """A float32 map (B, C, H, W), channels last, which is how kernels write most quickly."""
+    return torch.empty(shape, memory_format=torch.channels_last)

@@ -1,0 +1,255 @@
+// ConvFFN (Sec. 3.3, Eq. 3) and its gradients, a row at a time; the backward computes the hidden rows again.
+#pragma once
+
+#include "product.h"
+
+namespace {
+
+// x Phi(x), and where wanted its derivative Phi(x) + x phi(x); Phi by Abramowitz and Stegun 7.1.26, error
+// 1e-7.
+template <bool kDerivative>
+ESC_INLINE Vec gelu(Vec x, Vec* derivative) {
+    const Vec size = x < 0 ? -x : x;
+    const Vec t = inverse(size * 0.231641888f + 1.f);
+    const Vec bell = exp2(larger(splat(-126.f), x * x * -0.72134752f));
+    Vec tail = t * 0.5307027145f - 0.7265760135f;
+    tail = tail * t + 0.7107068705f;
+    tail = tail * t - 0.142248368f;
+    tail = tail * t + 0.127414796f;
+    tail *= t * bell;
+    const Vec phi = x < 0 ? tail : 1.f - tail;
+    if (kDerivative) *derivative = phi + x * bell * 0.39894228f;
+    return x * phi;
+}
+
+struct FeedForwardWork {
+    const FeedForward& p;
+    const int64_t in, hidden, out;  // floats of a pixel
+    // Rings of four rows: h; of the backward the derivative of the first GELU, the gradients of the second
+    // one's argument and of its sum with h.
+    float *h, *slope, *grad_d, *grad_z;
+    float *x, *y, *z;
+    int64_t used;
+
+    FeedForwardWork(const FeedForward& p, bool backward, float* base)
+        : p(p), in(pitch(p.in)), hidden(pitch(p.hidden)), out(pitch(p.out)) {
+        Memory m{base};
+        const int64_t ring = 4 * kWhole * hidden;
+        h = m.take(ring);
+        slope = backward ? m.take(ring) : nullptr;
+        grad_d = backward ? m.take(ring) : nullptr;
+        grad_z = backward ? m.take(ring) : nullptr;
+        x = m.take(kWhole * in), y = m.take(kWhole * out), z = m.take(kWhole * hidden);
+        used = m.used;
+    }
+
+    float* of(float* ring, int64_t row, const Span& s) const {
+        return ring + ((row & 3) * kWhole + s.at()) * hidden;
+    }
+
+    struct Rows {  // a row and its neighbours
+        const float *above, *here, *below;
+
+        Rows(const FeedForwardWork& w, float* ring, int64_t row, const Span& s)
+            : above(w.of(ring, row - 1, s)), here(w.of(ring, row, s)), below(w.of(ring, row + 1, s)) {}
+    };
+
+    // Set to zero what a 3x3 kernel sees outside of the picture: two columns, or the whole row.
+    void clear_outside(float* ring, int64_t row, const Span& s) {
+        float* first = of(ring, row, s);
+        if (s.first == 0) memset(first - 2 * hidden, 0, sizeof(float) * 2 * hidden);
+        if (s.last == p.width) memset(first + s.count() * hidden, 0, sizeof(float) * 2 * hidden);
+        if (row < 0 || row >= p.height) memset(first, 0, sizeof(float) * s.count() * hidden);
+    }
+
+    // h = gelu(expand(x)) of a row, and its derivative; zeros outside of the picture.
+    template <bool kDerivative>
+    void expand(int64_t picture, int64_t row, const Span& s) {
+        clear_outside(h, row, s);
+        if (row < 0 || row >= p.height) return;
+        float *to = of(h, row, s), *derivative = kDerivative ? of(slope, row, s) : nullptr;
+        load_row(x, p.x, picture, row, p.in, s);
+        fill_row(to, p.expand_bias, p.hidden, s.count());
+        multiply<false>(to, hidden, x, in, p.expand_turned, hidden, s.count(), p.hidden, p.in);
+        for (int64_t c = 0, last = s.count() * hidden; c < last; c += kLanes) {
+            Vec slope_here;
+            store(to + c, gelu<kDerivative>(load(to + c), &slope_here));
+            if (kDerivative) store(derivative + c, slope_here);
+        }
+    }
+
+    // z = gelu(depthwise(h)) + h of a row; grad_z becomes grad_d by the derivative of that GELU.
+    template <bool kBackward>
+    void mix(int64_t row, const Span& s) {
+        const Rows from(*this, h, row, s);
+        const float* grad = kBackward ? of(grad_z, row, s) : nullptr;
+        float *grad_to = kBackward ? of(grad_d, row, s) : nullptr, *to = z + s.at() * hidden;
+        const int64_t step = hidden, last = s.count() * step;
+        for (int64_t c = 0; c < step; c += kLanes) {
+            const Vec bias = load(p.depthwise_bias + c);
+            Vec k[9];
+            ESC_EACH(i, 9) k[i] = load(p.depthwise + i * step + c);
+            for (int64_t x = c; x < last; x += step) {
+                Vec sum = bias, slope_here;
+                ESC_EACH(j, 3) {
+                    sum += load(from.above + x + (j - 1) * step) * k[j];
+                    sum += load(from.here + x + (j - 1) * step) * k[3 + j];
+                    sum += load(from.below + x + (j - 1) * step) * k[6 + j];
+                }
+                store(to + x, gelu<kBackward>(sum, &slope_here) + load(from.here + x));
+                if (kBackward) store(grad_to + x, load(grad + x) * slope_here);
+            }
+        }
+    }
+
+    // The gradient of h times the derivative of its GELU, into z: that of the expansion's result.
+    void return_to_expansion(int64_t row, const Span& s) {
+        const Rows from(*this, grad_d, row, s);
+        const float *grad = of(grad_z, row, s), *derivative = of(slope, row, s);
+        float* to = z + s.at() * hidden;
+        const int64_t step = hidden, last = s.count() * step;
+        for (int64_t c = 0; c < step; c += kLanes) {
+            Vec k[9];
+            ESC_EACH(i, 9) k[i] = load(p.depthwise + i * step + c);
+            for (int64_t x = c; x < last; x += step) {
+                Vec sum = load(grad + x);
+                ESC_EACH(j, 3) {
+                    sum += load(from.below + x + (1 - j) * step) * k[j];
+                    sum += load(from.here + x + (1 - j) * step) * k[3 + j];
+                    sum += load(from.above + x + (1 - j) * step) * k[6 + j];
+                }
+                store(to + x, sum * load(derivative + x));
+            }
+        }
+    }
+
+    // sums (3, 3, hidden), (hidden) += the gradients of the depthwise convolution.
+    void gather_depthwise(int64_t row, const Span& s, float* sums, float* bias) {
+        const Rows from(*this, h, row, s);
+        const float* grad = of(grad_d, row, s);
+        const int64_t step = hidden, last = s.count() * step;
+        for (int64_t c = 0; c < step; c += kLanes) {
+            Vec acc[10] = {};
+            for (int64_t x = c; x < last; x += step) {
+                const Vec here = load(grad + x);
+                acc[9] += here;
+                ESC_EACH(j, 3) {
+                    acc[j] += load(from.above + x + (j - 1) * step) * here;
+                    acc[3 + j] += load(from.here + x + (j - 1) * step) * here;
+                    acc[6 + j] += load(from.below + x + (j - 1) * step) * here;
+                }
+            }
+            ESC_EACH(i, 9) store(sums + i * step + c, load(sums + i * step + c) + acc[i]);
+            store(bias + c, load(bias + c) + acc[9]);
+        }
+    }
+};
+
+// The gradient of the result's row, from its two maps.
+void load_grad(const FeedForwardWork& w, int64_t picture, int64_t row, const Span& s) {
+    const FeedForward& p = w.p;
+    const auto load_part = [&](float* to, const Map& from, int64_t channels) {
+        copy(to, w.out, 1, from.data + picture * from.picture + row * from.row + s.first * from.column,
+             from.column, from.channel, s.count(), channels, 1);
+    };
+    if (w.out > p.out) memset(w.y, 0, sizeof(float) * w.out * s.count());
+    load_part(w.y, p.grad_y, p.cut);
+    load_part(w.y + p.cut, p.grad_rest, p.out - p.cut);
+}
+
+int64_t feed_forward_items(const void* problem) {
+    const auto& p = *static_cast<const FeedForward*>(problem);
+    return Items(p.pictures, p.height, p.width).number;
+}
+
+int64_t feed_forward_scratch(const void* problem) {
+    return FeedForwardWork(*static_cast<const FeedForward*>(problem), false, nullptr).used;
+}
+
+int64_t feed_forward_gradients_scratch(const void* problem) {
+    return FeedForwardWork(*static_cast<const FeedForward*>(problem), true, nullptr).used;
+}
+
+void feed_forward(const void* problem, int64_t first, int64_t last, float* scratch, float*) {
+    const auto& p = *static_cast<const FeedForward*>(problem);
+    FeedForwardWork w(p, false, scratch);
+    const Items items(p.pictures, p.height, p.width);
+    for (int64_t item = first; item < last; item++) {
+        const int64_t picture = items.picture(item), left = items.left(item), top = items.top(item);
+        const Span own = span(left, p.width, 0), wide = span(left, p.width, 1);
+        w.expand<false>(picture, top - 1, wide);
+        w.expand<false>(picture, top, wide);
+        for (int64_t r = top; r < items.bottom(item); r++) {
+            w.expand<false>(picture, r + 1, wide);
+            w.mix<false>(r, own);
+            fill_row(w.y, p.project_bias, p.out, own.count());
+            multiply<false>(w.y, w.out, w.z + own.at() * w.hidden, w.hidden, p.project_turned, w.out,
+                            own.count(), p.out, p.hidden);
+            store_row(p.y, picture, r, w.y, w.out, p.cut, own);
+            store_row(p.rest, picture, r, w.y + p.cut, w.out, p.out - p.cut, own);
+        }
+    }
+}
+
+// The sums, one after the other, the last dimension in sixteens.
+struct FeedForwardSums {
+    float *expand, *expand_bias;        // (hidden, in), (hidden)
+    float *depthwise, *depthwise_bias;  // (3, 3, hidden), (hidden)
+    float *project, *project_bias;      // (out, hidden), (out)
+    int64_t used;
+
+    FeedForwardSums(const FeedForward& p, float* base) {
+        Memory m{base};
+        const int64_t hidden = pitch(p.hidden);
+        expand = m.take(p.hidden * pitch(p.in)), expand_bias = m.take(hidden);
+        depthwise = m.take(9 * hidden), depthwise_bias = m.take(hidden);
+        project = m.take(p.out * hidden), project_bias = m.take(pitch(p.out));
+        used = m.used;
+    }
+};
+
+int64_t feed_forward_sums(const void* problem) {
+    return FeedForwardSums(*static_cast<const FeedForward*>(problem), nullptr).used;
+}
+
+void feed_forward_gradients(const void* problem, int64_t first, int64_t last, float* scratch, float* sums) {
+    const auto& p = *static_cast<const FeedForward*>(problem);
+    FeedForwardWork w(p, true, scratch);
+    const FeedForwardSums to(p, sums);
+    const Items items(p.pictures, p.height, p.width);
+    for (int64_t item = first; item < last; item++) {
+        const int64_t picture = items.picture(item), left = items.left(item);
+        const int64_t top = items.top(item), bottom = items.bottom(item);
+        const Span own = span(left, p.width, 0), wide = span(left, p.width, 1), wider = span(left, p.width, 2);
+        float* z = w.z + own.at() * w.hidden;
+        w.expand<true>(picture, top - 2, wider);
+        w.expand<true>(picture, top - 1, wider);
+        for (int64_t r = top - 1; r <= bottom; r++) {  // r: of the depthwise convolution; r - 1: of x
+            w.expand<true>(picture, r + 1, wider);
+            w.clear_outside(w.grad_d, r, wide);
+            if (r >= 0 && r < p.height) {
+                load_grad(w, picture, r, wide);
+                float* grad_z = w.of(w.grad_z, r, wide);
+                fill_row(grad_z, nullptr, p.hidden, wide.count());
+                multiply<false>(grad_z, w.hidden, w.y, w.out, p.project, w.hidden, wide.count(), p.hidden, p.out);
+                w.mix<true>(r, wide);
+            }
+            if (r >= top && r < bottom) {
+                const float* grad = w.y + (own.first - wide.first) * w.out;
+                multiply<true>(to.project, w.hidden, grad, w.out, z, w.hidden, p.out, p.hidden, own.count());
+                add_row(to.project_bias, grad, p.out, own.count());
+                w.gather_depthwise(r, own, to.depthwise, to.depthwise_bias);
+            }
+            if (r - 1 < top) continue;
+            w.return_to_expansion(r - 1, own);
+            load_row(w.x, p.x, picture, r - 1, p.in, own);
+            multiply<true>(to.expand, w.in, z, w.hidden, w.x, w.in, p.hidden, p.in, own.count());
+            add_row(to.expand_bias, z, p.hidden, own.count());
+            fill_row(w.x, nullptr, p.in, own.count());
+            multiply<false>(w.x, w.in, z, w.hidden, p.expand, w.in, own.count(), p.in, p.hidden);
+            store_row(p.grad_x, picture, r - 1, w.x, w.in, p.in, own);
+        }
+    }
+}
+
+}  // namespace

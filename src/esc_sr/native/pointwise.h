@@ -1,0 +1,70 @@
+// 1x1 convolutions and their gradients.
+#pragma once
+
+#include "product.h"
+
+namespace {
+
+struct PointwiseWork {
+    float *x, *y;
+    int64_t used;
+
+    PointwiseWork(const Pointwise& p, float* base) {
+        Memory m{base};
+        x = m.take(kColumns * pitch(p.in)), y = m.take(kColumns * pitch(p.out));
+        used = m.used;
+    }
+};
+
+// Calls work(picture, row, span) on each row of the items.
+template <class Work>
+void each_row(const Pointwise& p, int64_t first, int64_t last, const Work& work) {
+    const Items items(p.pictures, p.height, p.width);
+    for (int64_t item = first; item < last; item++)
+        for (int64_t r = items.top(item); r < items.bottom(item); r++)
+            work(items.picture(item), r, span(items.left(item), p.width, 0));
+}
+
+int64_t pointwise_items(const void* problem) {
+    const auto& p = *static_cast<const Pointwise*>(problem);
+    return Items(p.pictures, p.height, p.width).number;
+}
+
+int64_t pointwise_scratch(const void* problem) {
+    return PointwiseWork(*static_cast<const Pointwise*>(problem), nullptr).used;
+}
+
+void pointwise(const void* problem, int64_t first, int64_t last, float* scratch, float*) {
+    const auto& p = *static_cast<const Pointwise*>(problem);
+    const PointwiseWork w(p, scratch);
+    const int64_t in = pitch(p.in), out = pitch(p.out);
+    each_row(p, first, last, [&](int64_t picture, int64_t r, const Span& s) {
+        load_row(w.x, p.x, picture, r, p.in, s);
+        fill_row(w.y, p.bias, p.out, s.count());
+        multiply<false>(w.y, out, w.x, in, p.weight, out, s.count(), p.out, p.in);
+        store_row(p.y, picture, r, w.y, out, p.out, s);
+    });
+}
+
+// Sums: (out, in), then (out).
+int64_t pointwise_sums(const void* problem) {
+    const auto& p = *static_cast<const Pointwise*>(problem);
+    return p.out * pitch(p.in) + pitch(p.out);
+}
+
+void pointwise_gradients(const void* problem, int64_t first, int64_t last, float* scratch, float* sums) {
+    const auto& p = *static_cast<const Pointwise*>(problem);
+    const PointwiseWork w(p, scratch);
+    const int64_t in = pitch(p.in), out = pitch(p.out);
+    each_row(p, first, last, [&](int64_t picture, int64_t r, const Span& s) {
+        load_row(w.y, p.grad_y, picture, r, p.out, s);
+        load_row(w.x, p.x, picture, r, p.in, s);
+        multiply<true>(sums, in, w.y, out, w.x, in, p.out, p.in, s.count());
+        add_row(sums + p.out * in, w.y, p.out, s.count());
+        fill_row(w.x, nullptr, p.in, s.count());
+        multiply<false>(w.x, in, w.y, out, p.weight, in, s.count(), p.in, p.out);
+        store_row(p.grad_x, picture, r, w.x, in, p.in, s);
+    });
+}
+
+}  // namespace

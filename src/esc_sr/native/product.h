@@ -1,0 +1,171 @@
+// Products of small matrices, which all convolutions here are made of.
+#pragma once
+
+#include "levels.h"
+#include "vectors.h"
+
+namespace {
+
+ESC_INLINE int64_t up(int64_t n, int64_t to) { return (n + to - 1) / to * to; }
+ESC_INLINE int64_t least(int64_t a, int64_t b) { return a < b ? a : b; }
+ESC_INLINE int64_t most(int64_t a, int64_t b) { return a > b ? a : b; }
+
+// A row of a picture is worked on as (columns, channels): one pixel after the other, each with its channels
+// filled up by zeros to whole vectors on every level, `pitch(channels)` floats.
+ESC_INLINE int64_t pitch(int64_t channels) { return up(channels, 16); }
+
+// C (kRows, kWide vectors) += A B; see `multiply`.
+template <bool kTurned, int kRows, int kWide>
+void tile(float* c, int64_t c_pitch, const float* a, int64_t a_pitch, const float* b, int64_t b_pitch,
+          int64_t depth) {
+    Vec acc[kRows][kWide];
+    ESC_EACH(r, kRows) ESC_EACH(v, kWide) acc[r][v] = load(c + r * c_pitch + v * kLanes);
+    for (int64_t k = 0; k < depth; k++, a += kTurned ? a_pitch : 1, b += b_pitch) {
+        Vec in[kWide];
+        ESC_EACH(v, kWide) in[v] = load(b + v * kLanes);
+        ESC_EACH(r, kRows) {
+            const float x = a[kTurned ? r : r * a_pitch];
+            ESC_EACH(v, kWide) acc[r][v] += in[v] * x;
+        }
+    }
+    ESC_EACH(r, kRows) ESC_EACH(v, kWide) store(c + r * c_pitch + v * kLanes, acc[r][v]);
+}
+
+using Tile = void (*)(float*, int64_t, const float*, int64_t, const float*, int64_t, int64_t);
+
+template <bool kTurned, int kWide, int... kNumbers>
+struct Tiles {
+    static constexpr Tile of[] = {tile<kTurned, kNumbers, kWide>...};
+};
+
+// By how many vectors wide: rows at once that leave registers for the rest, and the tiles up to that.
+#if defined(__AVX512F__)  // 32 registers
+constexpr int64_t kWidest = 5, kRowsOf[] = {0, 16, 12, 8, 6, 5};
+template <bool kTurned>
+constexpr const Tile* kProducts[] = {
+    nullptr,
+    Tiles<kTurned, 1, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16>::of,
+    Tiles<kTurned, 2, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12>::of,
+    Tiles<kTurned, 3, 1, 2, 3, 4, 5, 6, 7, 8>::of,
+    Tiles<kTurned, 4, 1, 2, 3, 4, 5, 6>::of,
+    Tiles<kTurned, 5, 1, 2, 3, 4, 5>::of};
+#else  // 16 registers
+constexpr int64_t kWidest = 3, kRowsOf[] = {0, 8, 6, 4};
+template <bool kTurned>
+constexpr const Tile* kProducts[] = {nullptr, Tiles<kTurned, 1, 1, 2, 3, 4, 5, 6, 7, 8>::of,
+                                     Tiles<kTurned, 2, 1, 2, 3, 4, 5, 6>::of,
+                                     Tiles<kTurned, 3, 1, 2, 3, 4>::of};
+#endif
+
+// The i-th of `parts` nearly equal parts of n begins here.
+ESC_INLINE int64_t cut(int64_t n, int64_t i, int64_t parts) { return n * i / parts; }
+
+// C (rows, columns) += A B. A is (rows, depth) or, turned, (depth, rows); B is (depth, columns). Rows lie a
+// pitch apart; columns are filled up to whole pitches in B and C.
+template <bool kTurned>
+void multiply(float* c, int64_t c_pitch, const float* a, int64_t a_pitch, const float* b, int64_t b_pitch,
+              int64_t rows, int64_t columns, int64_t depth) {
+    const int64_t vectors = pitch(columns) / kLanes, across = (vectors + kWidest - 1) / kWidest;
+    for (int64_t i = 0; i < across; i++) {
+        const int64_t left = cut(vectors, i, across), wide = cut(vectors, i + 1, across) - left;
+        const int64_t down = (rows + kRowsOf[wide] - 1) / kRowsOf[wide];
+        for (int64_t j = 0; j < down; j++) {
+            const int64_t top = cut(rows, j, down), high = cut(rows, j + 1, down) - top;
+            kProducts<kTurned>[wide][high - 1](c + top * c_pitch + left * kLanes, c_pitch,
+                                               a + top * (kTurned ? 1 : a_pitch), a_pitch, b + left * kLanes,
+                                               b_pitch, depth);
+        }
+    }
+}
+
+// Cuts one thread's memory into pieces; with base null it only counts.
+struct Memory {
+    float* base;
+    int64_t used = 0;
+
+    float* take(int64_t floats) {
+        float* piece = base ? base + used : nullptr;
+        used += up(floats, 16);
+        return piece;
+    }
+};
+
+// Rows are cut into tiles of columns; those around a tile are there as far as a kernel reaches. Column c lies
+// c - left + kMargin pixels behind a row's begin, `left` the tile's first column.
+constexpr int64_t kColumns = 64, kMargin = 16, kWhole = kColumns + 2 * kMargin;
+
+struct Span {  // columns first <= column < last
+    int64_t left, first, last;
+
+    int64_t at() const { return first - left + kMargin; }
+    int64_t count() const { return last - first; }
+};
+
+// The tile's columns and `more` of their neighbours on each side, where the picture has them.
+ESC_INLINE Span span(int64_t left, int64_t width, int64_t more) {
+    return {left, most(left - more, 0), least(least(left + kColumns, width) + more, width)};
+}
+
+// One row of a map, or back; `to` is the first of the columns. Channels that are not there become zeros.
+void load_row(float* to, const Map& from, int64_t picture, int64_t row, int64_t channels, const Span& s) {
+    const float* first = from.data + picture * from.picture + row * from.row + s.first * from.column;
+    const int64_t whole = pitch(channels);
+    if (whole > channels) memset(to, 0, sizeof(float) * whole * s.count());
+    copy(to, whole, 1, first, from.column, from.channel, s.count(), channels, 1);
+}
+
+void store_row(const Map& to, int64_t picture, int64_t row, const float* from, int64_t from_pitch,
+               int64_t channels, const Span& s) {
+    copy(to.data + picture * to.picture + row * to.row + s.first * to.column, to.column, to.channel, from,
+         from_pitch, 1, s.count(), channels, 1);
+}
+
+// Every pixel starts as the biases, which are filled up to a whole pitch, or as zeros.
+void fill_row(float* row, const float* bias, int64_t channels, int64_t count) {
+    const int64_t whole = pitch(channels);
+    if (!bias) memset(row, 0, sizeof(float) * whole * count);
+    for (int64_t x = 0; bias && x < count; x++) memcpy(row + x * whole, bias, sizeof(float) * whole);
+}
+
+// sums (channels) += a row added up.
+void add_row(float* sums, const float* row, int64_t channels, int64_t count) {
+    const int64_t whole = pitch(channels);
+    for (int64_t c = 0; c < whole; c += kLanes) {
+        Vec sum{};
+        for (int64_t x = 0; x < count; x++) sum += load(row + x * whole + c);
+        store(sums + c, load(sums + c) + sum);
+    }
+}
+
+ESC_INLINE float total(Vec x) {
+    typedef float Four __attribute__((vector_size(16)));
+#if defined(__AVX512F__)
+    typedef float Eight __attribute__((vector_size(32)));
+    const Eight half = __builtin_shufflevector(x, x, 0, 1, 2, 3, 4, 5, 6, 7) +
+                       __builtin_shufflevector(x, x, 8, 9, 10, 11, 12, 13, 14, 15);
+    const Four sum = __builtin_shufflevector(half, half, 0, 1, 2, 3) +
+                     __builtin_shufflevector(half, half, 4, 5, 6, 7);
+#elif defined(__AVX2__)
+    const Four sum = __builtin_shufflevector(x, x, 0, 1, 2, 3) + __builtin_shufflevector(x, x, 4, 5, 6, 7);
+#else
+    const Four sum = x;
+#endif
+    return (sum[0] + sum[2]) + (sum[1] + sum[3]);
+}
+
+// Which items there are: pictures, cut into strips of rows, cut into tiles of columns.
+struct Items {
+    static constexpr int64_t kRows = 32;
+    int64_t strips, tiles, number, height, width;
+
+    Items(int64_t pictures, int64_t height, int64_t width)
+        : strips((height + kRows - 1) / kRows), tiles((width + kColumns - 1) / kColumns),
+          number(pictures * strips * tiles), height(height), width(width) {}
+
+    int64_t picture(int64_t item) const { return item / (strips * tiles); }
+    int64_t top(int64_t item) const { return item / tiles % strips * kRows; }
+    int64_t bottom(int64_t item) const { return least(top(item) + kRows, height); }
+    int64_t left(int64_t item) const { return item % tiles * kColumns; }
+};
+
+}  // namespace
