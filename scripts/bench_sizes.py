@@ -5,10 +5,11 @@ size is read, enlarged and written. Memory is what the process takes at most abo
 read; the kernel counts it (Linux). Seconds are of the wall, CPU seconds of all threads: on a machine that
 others use as well, these say more.
 
-    python scripts/bench_sizes.py 6000x4000 4000x3000 2000x1500 1000x1000 --max-memory 15GiB --json sizes.json
+    python scripts/bench_sizes.py 6000x4000 2000x1500 1000x1000 --max-memory 15GiB --json > sizes.json
 """
 
 import argparse
+import json
 import subprocess
 import sys
 import tempfile
@@ -20,6 +21,7 @@ import numpy as np
 import torch
 
 from esc_sr import record
+from esc_sr.cli.output import for_people, print_json
 from esc_sr.image import Picture, write_image
 from esc_sr.upscaling.batch import Choices, run
 from esc_sr.upscaling.engine import Upscaler
@@ -68,13 +70,12 @@ def main() -> None:
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--max-memory")
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
-    parser.add_argument("--json", type=Path)
+    parser.add_argument("--json", action="store_true", help="one document on stdout")
     parser.add_argument("--file", type=Path, help=argparse.SUPPRESS)
     wanted = parser.parse_args()
     torch.set_num_threads(wanted.threads)
     if wanted.file:
-        row = measure(wanted.file, wanted.model, wanted.device, wanted.max_memory)
-        record.save(record.document("size", [row]), wanted.json)
+        print_json(measure(wanted.file, wanted.model, wanted.device, wanted.max_memory))
         return
     facts = {"model": wanted.model, "max_memory": wanted.max_memory}
     facts |= {"environment": record.environment(torch.device(wanted.device))}
@@ -82,17 +83,18 @@ def main() -> None:
     for size in wanted.sizes:
         width, height = map(int, size.split("x"))
         with tempfile.TemporaryDirectory() as folder:
-            source, result = Path(folder, "in.png"), Path(folder, "row.json")
+            source = Path(folder, "in.png")
             write_image(make(width, height), source)
-            given = [*sys.argv[1:], "--file", str(source), "--json", str(result)]
-            subprocess.run([sys.executable, __file__, *given], check=True)
-            row = {"width": width, "height": height} | record.load(result)["rows"][0]
+            given = [sys.executable, __file__, *sys.argv[1:], "--file", str(source)]
+            printed = subprocess.run(given, check=True, stdout=subprocess.PIPE).stdout
+            row = {"width": width, "height": height} | json.loads(printed)
         for kind in ("seconds", "cpu_seconds"):
             row[f"{kind}_per_megapixel"] = round(row[kind] / (width * height / 1e6), 1)
         rows.append(row)
-        print(row, flush=True)
-        if wanted.json:
-            record.save(record.document("sizes", rows, **facts), wanted.json)
+        with for_people(wanted.json):
+            print(row, flush=True)
+    if wanted.json:
+        print_json(record.document("sizes", rows, **facts))
 
 
 if __name__ == "__main__":

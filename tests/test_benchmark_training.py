@@ -1,13 +1,12 @@
 """Training steps as a benchmark: they are those of the loop, and compared between backends."""
 
-from pathlib import Path
+import json
 from typing import Any
 
 import pytest
 import torch
 from typer.testing import CliRunner
 
-from esc_sr import record
 from esc_sr.benchmark import measure
 from esc_sr.benchmark.training import TrainingCase
 from esc_sr.cli.main import app
@@ -27,18 +26,17 @@ def test_a_run_is_a_step(case: TrainingCase) -> None:
 WAYS = ("naive", "sdpa")
 
 
-def test_command_compares_backends(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_command_compares_backends(monkeypatch: pytest.MonkeyPatch) -> None:
     def here(case: measure.Case, device: torch.device) -> dict[str, Any]:
         return measure.memory(case, str(device), torch.get_num_threads())
 
     monkeypatch.setattr(measure, "_in_child", here)
-    target = tmp_path / "t.json"
     backends = [word for way in WAYS for word in ("--backend", way)]
     options = (*backends, "--batch", "1", "--batch", "2", "--patch", "8", "--runs", "2", "--device", "cpu")
-    result = CliRunner().invoke(app, ["benchmark", "training", *options, "--json", str(target)])
+    result = CliRunner().invoke(app, ["benchmark", "training", *options, "--json"])
     assert result.exit_code == 0, result.output
-    assert "esc-light" in result.stdout and "forward, backward, optimizer" in result.stdout
-    rows = record.load(target)["rows"]
+    assert "esc-light" in result.stderr and "forward, backward, optimizer" in result.stderr
+    rows = json.loads(result.stdout)["rows"]
     assert [(row["batch"], row["backend"]) for row in rows] == [(n, way) for n in (1, 2) for way in WAYS]
     for naive, sdpa in (rows[:2], rows[2:]):
         assert naive["speedup"] == 1

@@ -45,11 +45,9 @@ def evaluate(*arguments: object) -> Result:
 
 
 def test_rows_for_every_model_set_and_scale(here: Path) -> None:
-    result = evaluate(
-        "-n", "tiny.safetensors", "-n", "bicubic", "--data", "Set5", "--per-image", "--json", "o.json"
-    )
+    result = evaluate("-n", "tiny.safetensors", "-n", "bicubic", "--data", "Set5", "--per-image", "--json")
     assert result.exit_code == 0
-    document = json.loads(Path("o.json").read_text())
+    document = json.loads(result.stdout)
     rows = document["rows"]
     assert [(row["model"], row["set"], row["scale"]) for row in rows] == [
         ("tiny", "Set5", 2),
@@ -58,15 +56,15 @@ def test_rows_for_every_model_set_and_scale(here: Path) -> None:
     for row in rows:
         assert row["complete"] and [image["name"] for image in row["images"]] == ["a", "b"]
         assert row["psnr_y"] == pytest.approx(np.mean([image["psnr"] for image in row["images"]]))
-        assert f"{row['psnr_y']:.2f}/{row['ssim_y']:.4f}" in result.stdout
+        assert f"{row['psnr_y']:.2f}/{row['ssim_y']:.4f}" in result.stderr
     assert document["protocol"]["padding"] == "image" and document["protocol"]["rounded"]
     assert document["environment"]["torch"] == torch.__version__
 
 
 def test_lr_is_made_for_a_scale_without_files_and_folders_may_follow(here: Path) -> None:
-    result = evaluate("-n", "bicubic", "-s", "2", "-s", "3", "--data", "Set5", "Set5/HR", "--json", "o.json")
+    result = evaluate("-n", "bicubic", "-s", "2", "-s", "3", "--data", "Set5", "Set5/HR", "--json")
     assert result.exit_code == 0
-    rows = json.loads(Path("o.json").read_text())["rows"]
+    rows = json.loads(result.stdout)["rows"]
     assert [(row["set"], row["scale"], row["source"]) for row in rows] == [
         ("Set5", 2, "LR_bicubic/X2"),
         ("Set5", 2, "made from HR"),
@@ -89,9 +87,9 @@ def test_files_of_one_name_are_told_apart(here: Path) -> None:
     weights.save(ESC(ESCConfig(**TINY)), "run/tiny.safetensors")
     names = ["tiny.safetensors", "./run/tiny.safetensors"]
     wanted = [argument for name in (*names, names[0]) for argument in ("-n", name)]
-    result = evaluate(*wanted, "--data", "Set5", "--save", "out", "--json", "o.json")
+    result = evaluate(*wanted, "--data", "Set5", "--save", "out", "--json")
     assert result.exit_code == 0
-    rows = json.loads(Path("o.json").read_text())["rows"]
+    rows = json.loads(result.stdout)["rows"]
     assert [row["model"] for row in rows] == names
     assert rows[0]["psnr_y"] != rows[1]["psnr_y"]
     folders = ("tiny.safetensors", "_run_tiny.safetensors")
@@ -118,8 +116,9 @@ def test_paths_that_clean_up_to_one_name_keep_their_own_pictures(
 def test_any_scale_of_an_lte_network(here: Path) -> None:
     weights.save(ESCLTE(LTEConfig(ESCConfig(**TINY), 16, (16,))), "lte.safetensors")
     options = ("-n", "lte.safetensors", "-s", "2", "-s", "6", "--data", "Set5", "--channels", "rgb")
-    assert evaluate(*options, "--json", "o.json").exit_code == 0
-    document = json.loads(Path("o.json").read_text())
+    result = evaluate(*options, "--json")
+    assert result.exit_code == 0
+    document = json.loads(result.stdout)
     assert (
         document["protocol"] | {"padding": "features", "channels": "rgb", "rounded": False}
         == document["protocol"]
@@ -131,29 +130,29 @@ def test_without_ground_truth_niqe_is_measured(here: Path) -> None:
     Path("real").mkdir()
     pixels = np.random.default_rng(0).integers(0, 256, (100, 120, 3), dtype=np.uint8)
     write_image(Picture(pixels), "real/x.png")
-    result = evaluate("-n", "bicubic", "--lr", "real", "-s", "2", "--json", "o.json")
-    assert result.exit_code == 0 and "NIQE" in result.stdout
-    (row,) = json.loads(Path("o.json").read_text())["rows"]
+    result = evaluate("-n", "bicubic", "--lr", "real", "-s", "2", "--json")
+    assert result.exit_code == 0 and "NIQE" in result.stderr
+    (row,) = json.loads(result.stdout)["rows"]
     assert row["niqe"] > 0 and row["psnr_y"] is None
 
 
 def test_a_damaged_picture_is_named_and_the_rest_kept(here: Path) -> None:
     whole = Path("Set5/HR/a.png").read_bytes()
     Path("Set5/HR/a.png").write_bytes(whole[: len(whole) // 2])
-    result = evaluate("-n", "bicubic", "--data", "Set5", "--json", "o.json")
+    result = evaluate("-n", "bicubic", "--data", "Set5", "--json")
     assert result.exit_code == 1
-    (row,) = json.loads(Path("o.json").read_text())["rows"]
+    (row,) = json.loads(result.stdout)["rows"]
     assert not row["complete"] and [image["name"] for image in row["images"]] == ["b"]
     assert list(row["failed"]) == ["a"]
-    assert "1 of 2" in result.stdout and "a.png" in result.stderr
+    assert "1 of 2" in result.stderr and "a.png" in result.stderr
 
 
 def test_more_than_8_bits_are_marked(here: Path) -> None:
     pixels = np.random.default_rng(0).integers(0, 65536, (48, 52, 3), dtype=np.uint16)
     write_image(Picture(pixels), "Set5/HR/a.png", overwrite=True)
-    result = evaluate("-n", "bicubic", "--data", "Set5", "--json", "o.json")
-    assert result.exit_code == 0 and "2, 1 rounded to 8 bits" in result.stdout
-    (row,) = json.loads(Path("o.json").read_text())["rows"]
+    result = evaluate("-n", "bicubic", "--data", "Set5", "--json")
+    assert result.exit_code == 0 and "2, 1 rounded to 8 bits" in result.stderr
+    (row,) = json.loads(result.stdout)["rows"]
     assert [image.get("rounded_to_8_bits") for image in row["images"]] == [True, None]
 
 
@@ -176,11 +175,11 @@ def test_partial_results_survive_an_interruption(here: Path, monkeypatch: pytest
         return load(self, item)
 
     monkeypatch.setattr(BenchmarkSet, "load", interrupted)
-    result = evaluate("-n", "bicubic", "--data", "Set5", "--json", "o.json")
+    result = evaluate("-n", "bicubic", "--data", "Set5", "--json")
     assert result.exit_code == 130
-    (row,) = json.loads(Path("o.json").read_text())["rows"]
+    (row,) = json.loads(result.stdout)["rows"]
     assert [image["name"] for image in row["images"]] == ["a"]
-    assert "1 of 2" in result.stdout
+    assert "1 of 2" in result.stderr
 
 
 @pytest.mark.parametrize(
@@ -195,7 +194,6 @@ def test_partial_results_survive_an_interruption(here: Path, monkeypatch: pytest
         (["-n", "bicubic", "--data", "Set5", "--padding", "tiles"], "image or features"),
         (["-n", "bicubic", "--data", "Set5", "-s", "0"], "scale 0"),
         (["-n", "bicubic", "--data", "Set5", "--channels", "rgb", "--table", "2"], "Table 2 is on y"),
-        (["-n", "bicubic", "--data", "Set5", "--json", "none/o.json"], "none/o.json"),
     ],
 )
 def test_mistakes_are_one_line(here: Path, arguments: list[str], words: str) -> None:

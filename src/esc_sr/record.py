@@ -11,7 +11,6 @@ import torch
 
 from esc_sr import __version__, native
 from esc_sr.errors import UsageError
-from esc_sr.machine.claim import whole_file
 from esc_sr.machine.device import describe
 
 
@@ -48,31 +47,6 @@ def document(kind: str, rows: list[dict[str, Any]], **facts: Any) -> dict[str, A
     return {"kind": kind, **facts, "rows": rows}
 
 
-def check_target(path: Path | None) -> None:
-    """Refuse a file that cannot be written, before anything is measured.
-
-    Raises:
-        UsageError: Its folder is not there, or it is a folder itself.
-    """
-    if path is not None and path.is_dir():
-        raise UsageError(f"{path} is a folder; name a file")
-    if path is not None and not path.parent.is_dir():
-        raise UsageError(f"{path}: there is no folder {path.parent}")
-
-
-def save(found: dict[str, Any], path: Path) -> None:
-    """Write a document as JSON, whole or not at all.
-
-    Raises:
-        UsageError: The file cannot be written.
-    """
-    try:
-        with whole_file(path) as file:
-            file.write((json.dumps(found, indent=2) + "\n").encode())
-    except OSError as error:
-        raise UsageError(f"{path}: cannot be written ({error.strerror})") from error
-
-
 def load(path: Path) -> dict[str, Any]:
     """Read a document of `esc-sr benchmark` or `esc-sr evaluate`.
 
@@ -85,5 +59,5 @@ def load(path: Path) -> dict[str, Any]:
         raise UsageError(f"{path}: cannot be read as JSON: {error}") from error
     rows = found.get("rows") if isinstance(found, dict) else None
     if not isinstance(rows, list) or not all(isinstance(row, dict) for row in rows):
-        raise UsageError(f"{path}: no rows; pass files that esc-sr benchmark or evaluate wrote with --json")
+        raise UsageError(f"{path}: no rows; pass what esc-sr benchmark or evaluate printed with --json")
     return found

@@ -66,8 +66,12 @@ def plot(files: Iterable[Path], target: Path, test_set: str = "Urban100") -> lis
         What was drawn.
 
     Raises:
-        UsageError: As `points`; or matplotlib is missing, or writes no such file.
+        UsageError: As `points`; or the file's folder or matplotlib is missing, or that writes no such file.
     """
+    if target.is_dir():
+        raise UsageError(f"{target} is a folder; name a file")
+    if not target.parent.is_dir():
+        raise UsageError(f"{target}: there is no folder {target.parent}")
     try:
         from matplotlib.figure import Figure
     except ImportError as error:

@@ -18,13 +18,13 @@ from esc_sr.benchmark import networks
 from esc_sr.benchmark import plot as plots
 from esc_sr.benchmark import training as trainings
 from esc_sr.benchmark.measure import Rule
+from esc_sr.cli.output import AsJson, for_people, print_json
 from esc_sr.errors import UsageError
 from esc_sr.machine.device import pick_device
 from esc_sr.presets import PRESETS
 
 app = typer.Typer(no_args_is_help=True)
 
-Json = Annotated[Path | None, typer.Option("--json", help="Write one JSON document to this file.")]
 Models = Annotated[
     list[str] | None,
     typer.Option("-n", "--model", help="Network, for example esc-light or esc-ws16; may be repeated."),
@@ -59,13 +59,12 @@ def complexity(
     table: Annotated[
         int, typer.Option(min=2, max=3, help="2: the published networks; 3: the paper's ablations.")
     ] = 2,
-    json: Json = None,
+    as_json: AsJson = False,
 ) -> None:
     """Count parameters and MACs, without computing a pixel; the paper calls MACs FLOPs.
 
     Without options: every network at x2, x3 and x4.
     """
-    record.check_target(json)
     output = networks.parse_sides(output_size)
     with _status() as report:
         report("counting")
@@ -79,14 +78,15 @@ def complexity(
     shown = _table("network", "scale", "input", "K params", "paper", "G MACs", "paper", *_PARTS)
     for row in rows:
         shown.add_row(*_count_cells(row))
-    _show(shown)
-    print(f"for an output of {output_size}; params: parameters; the paper's FLOPs are MACs")
+    notes = [f"for an output of {output_size}; params: parameters; the paper's FLOPs are MACs"]
     for row in rows:
         if row["paper"] and not row["paper"]["agrees"] and row["macs"]:
-            print(f"{row['model']} x{row['scale']}: {row['paper'].get('remark', 'differs from the paper')}")
+            remark = row["paper"].get("remark", "differs from the paper")
+            notes.append(f"{row['model']} x{row['scale']}: {remark}")
         if row.get("how", "built") != "built":
-            print(f"{row['model']}: {_HOW[row['how']]}")
-    _save(record.document("complexity", rows, environment=record.environment(torch.device("cpu"))), json)
+            notes.append(f"{row['model']}: {_HOW[row['how']]}")
+    facts = {"environment": record.environment(torch.device("cpu"))}
+    _tell(record.document("complexity", rows, **facts), shown, notes, as_json)
 
 
 @app.command()
@@ -103,7 +103,7 @@ def latency(
     device: Device = "auto",
     runs: Runs = None,
     threads: Threads = None,
-    json: Json = None,
+    as_json: AsJson = False,
 ) -> None:
     """Time networks in turns, and measure their peak memory.
 
@@ -111,7 +111,7 @@ def latency(
     """
     if input and output_size:
         raise UsageError("--input and --output-size exclude each other")
-    where = _begin(backend or [], precision, device, threads, json)
+    where = _begin(backend or [], precision, device, threads)
     on_gpu = where.type == "cuda"
     if not (input or output_size):
         input, output_size = (None, "1280x720") if on_gpu else ("64x64", None)
@@ -136,9 +136,7 @@ def latency(
     shown = _table("network", "scale", "input", *_COSTS)
     for row in found["rows"]:
         shown.add_row(row["model"], f"x{row['scale']}", "x".join(map(str, row["input"])), *_costs(row))
-    _show(shown)
-    print(f"{precision}, batch {batch}; the network alone, from tensor to tensor")
-    _finish(found, json)
+    _finish(found, shown, [f"{precision}, batch {batch}; the network alone, from tensor to tensor"], as_json)
 
 
 @app.command()
@@ -155,13 +153,13 @@ def attention(
     device: Device = "auto",
     runs: Runs = None,
     threads: Threads = None,
-    json: Json = None,
+    as_json: AsJson = False,
 ) -> None:
     """Compare the backends of self-attention, as Table 1: naive, sdpa, and flex on CUDA or native on a CPU.
 
     Measured is the whole layer, with the 1x1 convolutions before and after.
     """
-    where = _begin(backend or [], precision, device, threads, json)
+    where = _begin(backend or [], precision, device, threads)
     on_gpu = where.type == "cuda"
     ways = _compared(backend, where)
     cases = [
@@ -183,10 +181,11 @@ def attention(
             *(f"{ratio:.1f}x" if ratio else "-" for ratio in (row["latency_ratio"], row["memory_ratio"])),
             *map(str, printed.values()),
         )
-    _show(shown)
-    print(f"{precision}, 64 channels, reflected up to whole windows (64x64 as 72x72 with windows of 24)")
-    print("the whole layer, with the 1x1 convolutions before and after; less: than naive needs")
-    _finish(found, json)
+    notes = [
+        f"{precision}, 64 channels, reflected up to whole windows (64x64 as 72x72 with windows of 24)",
+        "the whole layer, with the 1x1 convolutions before and after; less: than naive needs",
+    ]
+    _finish(found, shown, notes, as_json)
 
 
 @app.command()
@@ -204,13 +203,13 @@ def training(
     device: Device = "auto",
     runs: Runs = None,
     threads: Threads = None,
-    json: Json = None,
+    as_json: AsJson = False,
 ) -> None:
     """Time training steps in turns, and measure their peak memory, by backend as in attention.
 
     Without options: a step of esc-light x2.
     """
-    where = _begin(backend or [], precision, device, threads, json)
+    where = _begin(backend or [], precision, device, threads)
     on_gpu = where.type == "cuda"
     ways = _compared(backend, where)
     cases = [
@@ -233,9 +232,8 @@ def training(
             f"{row['px_per_s']:,.0f}" if row["px_per_s"] else "-",
             f"{row['speedup']:.1f}x" if row["speedup"] else "-",
         )
-    _show(shown)
-    print(f"{precision}; forward, backward, optimizer and averaged weights; faster: than naive")
-    _finish(found, json)
+    note = f"{precision}; forward, backward, optimizer and averaged weights; faster: than naive"
+    _finish(found, shown, [note], as_json)
 
 
 @app.command()
@@ -248,7 +246,6 @@ def plot(
     test_set: Annotated[str, typer.Option("--set", help="Test set of the PSNR.")] = "Urban100",
 ) -> None:
     """Plot PSNR against latency, with bubbles for memory, as Figure 1."""
-    record.check_target(output)
     for point in plots.plot(files, output, test_set):
         source = "measured" if point.measured else "of the paper"
         print(f"{point.label}: {point.latency_ms:.1f} ms, {point.psnr:.2f} dB {source}")
@@ -290,23 +287,20 @@ def _compared(backends: list[str] | None, device: torch.device) -> list[str]:
     )
 
 
-def _begin(
-    backends: list[str], precision: str, device: str, threads: int | None, json: Path | None
-) -> torch.device:
+def _begin(backends: list[str], precision: str, device: str, threads: int | None) -> torch.device:
     """Refuse what cannot work before anything is measured; find the device."""
-    record.check_target(json)
     latencies.check(backends, precision)
     if threads is not None:
         torch.set_num_threads(threads)
     return pick_device(device)
 
 
-def _finish(found: dict[str, Any], json: Path | None) -> None:
-    """Say what could not run, on what and how the rest was measured; save."""
+def _finish(found: dict[str, Any], shown: Table, notes: list[str], as_json: bool) -> None:
+    """Tell what was measured, what could not run, and on what and how the rest was measured."""
     for row in found["rows"]:
         if row["problem"] is not None:
             what = f"{row['model']} x{row['scale']}" if "model" in row else f"window {row['window']}"
-            print(f"{what}, {row['backend']}: cannot run: {row['problem']}")
+            notes.append(f"{what}, {row['backend']}: cannot run: {row['problem']}")
     facts = found["environment"]
     machine = [facts["device_name"], f"torch {facts['torch']}", f"{facts['threads']} threads"]
     if facts["device"].startswith("cuda"):
@@ -316,19 +310,25 @@ def _finish(found: dict[str, Any], json: Path | None) -> None:
     else:
         machine.append(f"load {facts['load_before']} before the start")
         memory = "MiB: growth of the resident set above network and input"
-    print(", ".join(machine))
-    print(f"{found['warmup']} runs to warm up, then {found['runs']} timed, all cases in turns; {memory}")
-    _save(found, json)
+    notes.append(", ".join(machine))
+    notes.append(
+        f"{found['warmup']} runs to warm up, then {found['runs']} timed, all cases in turns; {memory}"
+    )
+    _tell(found, shown, notes, as_json)
     rounds = min((len(row["times_ms"]) for row in found["rows"] if "times_ms" in row), default=found["runs"])
     if rounds < found["runs"]:
         typer.echo(f"esc-sr: interrupted; {rounds} of {found['runs']} runs were timed", err=True)
         raise typer.Exit(130)
 
 
-def _save(found: dict[str, Any], target: Path | None) -> None:
-    if target is not None:
-        record.save(found, target)
-        print(f"written: {target}")
+def _tell(found: dict[str, Any], shown: Table, notes: list[str], as_json: bool) -> None:
+    """Print a table and what there is to say about it, and the document if that is wanted."""
+    with for_people(as_json):
+        console = Console()
+        console.print(shown) if console.is_terminal else Console(width=200).print(shown)
+        print(*notes, sep="\n")
+    if as_json:
+        print_json(found)
 
 
 def _table(*columns: str) -> Table:
@@ -336,11 +336,6 @@ def _table(*columns: str) -> Table:
     for column in columns:
         table.add_column(column, overflow="fold")
     return table
-
-
-def _show(table: Table) -> None:
-    console = Console()
-    console.print(table) if console.is_terminal else Console(width=200).print(table)
 
 
 @contextmanager

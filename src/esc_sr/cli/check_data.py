@@ -1,12 +1,12 @@
 """`esc-sr check-data`: what is wrong with training pictures, before a run stumbles over it."""
 
-import json
 from collections import Counter
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
+from esc_sr.cli.output import print_json
 from esc_sr.cli.report import counter
 from esc_sr.data.check import KINDS, check_pictures
 
@@ -21,7 +21,7 @@ def check_data(
     scale: Annotated[int, typer.Option("-s", "--scale", min=1, help="HR pixels per LR pixel.")] = 4,
     patch: Annotated[int, typer.Option(min=1, help="Side of an LR crop, px.")] = 64,
     as_json: Annotated[
-        bool, typer.Option("--json", help="One JSON object a finding, and one with the counts.")
+        bool, typer.Option("--json", help="One JSON object a finding, and one with the counts, on stdout.")
     ] = False,
 ) -> None:
     """Decode all training pictures; list those unreadable, too small, without a partner, or there twice.
@@ -29,12 +29,14 @@ def check_data(
     The exit code is 1 if there are any.
     """
     total, findings = check_pictures(roots, lr or [], scale=scale, patch=patch, progress=counter("checked"))
-    for finding in findings:
-        line = f"{finding.kind:<10}  {finding.picture}: {finding.text}"
-        print(json.dumps(finding._asdict()) if as_json else line)
     counts = Counter(finding.kind for finding in findings)
     summary = {"pictures": total, **{kind: counts[kind] for kind in KINDS}}
-    shown = ", ".join(f"{count} {kind}" for kind, count in summary.items())
-    print(json.dumps(summary) if as_json else shown)
+    if as_json:
+        for record in (*(finding._asdict() for finding in findings), summary):
+            print_json(record, indent=None)
+    else:
+        for finding in findings:
+            print(f"{finding.kind:<10}  {finding.picture}: {finding.text}")
+        print(", ".join(f"{count} {kind}" for kind, count in summary.items()))
     if findings:
         raise typer.Exit(1)

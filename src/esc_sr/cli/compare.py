@@ -1,12 +1,11 @@
 """`esc-sr compare`: numbers for two picture files, or for one alone."""
 
-import json
-import math
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
+from esc_sr.cli.output import AsJson, print_json
 from esc_sr.image import read_image, to_rgb8
 from esc_sr.metrics import compare as measure
 from esc_sr.metrics import luma
@@ -22,9 +21,7 @@ def compare(
         typer.Argument(metavar="HR", help="What it should be. Without it: NIQE, lower is better."),
     ] = None,
     border: Annotated[int, typer.Option(help="Pixels cut off every side; by convention the scale.")] = 0,
-    as_json: Annotated[
-        bool, typer.Option("--json", help="Print one JSON document; infinite PSNR is null.")
-    ] = False,
+    as_json: AsJson = False,
 ) -> None:
     """Measure a picture against its original (PSNR, SSIM), or alone (NIQE by the package's own model)."""
     if hr is None:
@@ -32,8 +29,7 @@ def compare(
     else:
         scores = measure(sr, hr, border)._asdict()
     if as_json:
-        finite = {name: value if math.isfinite(value) else None for name, value in scores.items()}
-        print(json.dumps({"sr": str(sr), "hr": hr and str(hr), "border": border, **finite}, indent=2))
+        print_json({"sr": str(sr), "hr": hr and str(hr), "border": border, **scores})
         return
     for name, value in scores.items():
         print(f"{_NAMES[name]:<15} {value:.4f}")

@@ -16,6 +16,7 @@ from rich.progress import Progress
 from rich.table import Table
 
 from esc_sr import record
+from esc_sr.cli.output import AsJson, for_people, print_json
 from esc_sr.data.sets import BenchmarkSet, find_set, paired_set
 from esc_sr.errors import DataError, UsageError
 from esc_sr.evaluate.run import ScoreRow, find_methods, run
@@ -62,7 +63,7 @@ def evaluate(
         int | None, typer.Option(min=2, max=6, help="The paper's table to compare with.")
     ] = None,
     per_image: Annotated[bool, typer.Option("--per-image", help="A line for each picture as well.")] = False,
-    json_file: Annotated[Path | None, typer.Option("--json", help="Write everything as JSON.")] = None,
+    as_json: AsJson = False,
     save: Annotated[
         Path | None, typer.Option(help="Folder for the pictures and, per set, a side-by-side sheet.")
     ] = None,
@@ -85,30 +86,29 @@ def evaluate(
         raise UsageError(f"Table {table} is on {'rgb' if table == 5 else 'y'}, and --channels is {channels}")
     sets = _find_sets([*(data or []), *(more or [])], hr, lr, scales)
     rows: list[ScoreRow] = []
-
-    def write() -> None:
-        if json_file:
-            records = [row.record(table, protocol) for row in rows]
-            facts = {
-                "command": sys.argv[1:],
-                "environment": record.environment(place),
-                "protocol": asdict(protocol),
-            }
-            record.save(record.document("evaluate", records, **facts), json_file)
-
-    write()  # a place that cannot be written shows before the work
-    try:
-        with _progress(sum(len(pictures.items) for pictures in sets)) as begin:
-            for pictures in sets:
-                gallery = Gallery(save, pictures.name, pictures.scale) if save else None
-                show = gallery.add if gallery else lambda sample, results: None
-                run(methods[pictures.scale], pictures, protocol, rows, progress=begin, show=show)
-                if gallery:
-                    gallery.finish()
-                write()
-    finally:
-        write()
-        _show(rows, table, per_image)
+    facts = {
+        "command": sys.argv[1:],
+        "environment": record.environment(place),
+        "protocol": asdict(protocol),
+    }
+    interrupted = False
+    with for_people(as_json):
+        try:
+            with _progress(sum(len(pictures.items) for pictures in sets)) as begin:
+                for pictures in sets:
+                    gallery = Gallery(save, pictures.name, pictures.scale) if save else None
+                    show = gallery.add if gallery else lambda sample, results: None
+                    run(methods[pictures.scale], pictures, protocol, rows, progress=begin, show=show)
+                    if gallery:
+                        gallery.finish()
+        except KeyboardInterrupt:
+            interrupted = True
+        finally:
+            _show(rows, table, per_image)
+    if as_json:
+        print_json(record.document("evaluate", [row.record(table, protocol) for row in rows], **facts))
+    if interrupted:
+        raise KeyboardInterrupt
     failed = sum(len(row.failed) for row in rows)
     if failed:
         typer.echo(f"esc-sr: {failed} of {sum(row.total for row in rows)} pictures failed", err=True)

@@ -1,6 +1,5 @@
 """What `esc-sr upscale` says: lines for people or as JSON, the bar, the count at the end."""
 
-import json
 import sys
 import time
 from collections import Counter
@@ -11,6 +10,7 @@ from typing import Any
 
 import typer
 
+from esc_sr.cli.output import print_json
 from esc_sr.upscaling.batch import BatchStatus
 from esc_sr.upscaling.files import Outcome, show_size
 from esc_sr.upscaling.sizes import Size, plain
@@ -62,7 +62,7 @@ class Reporter:
         """Say what became of an input: its notes, once each, then a line."""
         self._counts[outcome.status] += 1
         if self.as_json:
-            typer.echo(json.dumps(self._record(outcome)))
+            print_json(self._record(outcome), indent=None)
         if outcome.status == "failed":
             note(f"error: {outcome.reason}")
             self._failed.append(str(outcome.source))

@@ -14,6 +14,7 @@ from rich.table import Table
 from rich.text import Text
 
 from esc_sr import weights
+from esc_sr.cli.output import AsJson, print_json
 from esc_sr.errors import UsageError
 from esc_sr.machine.device import describe as describe_device
 from esc_sr.network import LTEConfig
@@ -33,7 +34,7 @@ def info(
         str | None, typer.Argument(metavar="[FILE]", help="Checkpoint file, or bundled name.")
     ] = None,
     system: Annotated[bool, typer.Option("--system", help="Tell about this machine instead.")] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON document.")] = False,
+    as_json: AsJson = False,
 ) -> None:
     """Tell what a checkpoint file is, or what esc-sr finds on this machine."""
     if system == (file is not None):
@@ -44,7 +45,7 @@ def info(
 def _show(facts: dict[str, Any], as_json: bool) -> None:
     """Print facts as a table without those that are None, or as JSON."""
     if as_json:
-        print(json.dumps(facts, indent=2))
+        print_json(facts)
         return
     table = Table(show_header=False, box=None)
     for key, value in facts.items():
@@ -99,7 +100,7 @@ def convert(
     print(f"{out}: {describe(config)}, {to.value}")
 
 
-def models(as_json: Annotated[bool, typer.Option("--json", help="Print one JSON document.")] = False) -> None:
+def models(as_json: AsJson = False) -> None:
     """List the bundled weights and how they were trained."""
     found: list[dict[str, Any]] = [
         {
@@ -112,7 +113,7 @@ def models(as_json: Annotated[bool, typer.Option("--json", help="Print one JSON 
         for name, path, card in weights.bundled()
     ]
     if as_json:
-        print(json.dumps(found, indent=2))
+        print_json(found)
         return
     table = Table("model", "size, MiB", "card")
     for model in found:
