@@ -20,7 +20,7 @@ import esc_sr
 from esc_sr.cli.main import app
 from esc_sr.image import Encoding, Picture, read_image, write_image
 from esc_sr.network import ESC, ESCConfig
-from esc_sr.upscaling import engine
+from esc_sr.upscaling import models
 from esc_sr.weights import save
 
 ROOT = Path(__file__).parents[1]
@@ -141,7 +141,7 @@ def test_default_is_the_bundled_light_model(here: Path, tiny: Path, monkeypatch:
         asked.append((name, scale))
         return ESC(replace(TINY, scale=scale or 2))
 
-    monkeypatch.setattr(engine, "load", load)
+    monkeypatch.setattr(models, "load", load)
     picture("a.png")
     assert "a_2x.png 48x40, esc-light x2, " in Result("upscale", "a.png", "--device", "cpu").out
     assert "a_4x.png 96x80, esc-light x4, " in Result("upscale", "a.png", "-s", "4", "--device", "cpu").out
@@ -252,7 +252,7 @@ def fail(monkeypatch: pytest.MonkeyPatch, error: BaseException) -> Result:
     for name in ("a.png", "b.png", "c.png"):
         picture(name)
     model = Failing(error)
-    monkeypatch.setattr(engine, "load", lambda name, device, scale: model)
+    monkeypatch.setattr(models, "load", lambda name, device, scale: model)
     return Result("upscale", "a.png", "b.png", "c.png")
 
 

@@ -19,7 +19,7 @@ from esc_sr.errors import UsageError
 from esc_sr.image import Picture, read_image, write_image
 from esc_sr.machine.precision import PRECISIONS
 from esc_sr.network import ESC, ESCConfig
-from esc_sr.upscaling import engine
+from esc_sr.upscaling import models
 from esc_sr.upscaling.engine import Upscaler
 from esc_sr.upscaling.files import Job, upscale_file
 from esc_sr.upscaling.sizes import Size
@@ -195,7 +195,7 @@ def test_threads_load_a_network_once(monkeypatch: pytest.MonkeyPatch) -> None:
         loaded.append(scale)
         return tiny()
 
-    monkeypatch.setattr(engine, "load", load)
+    monkeypatch.setattr(models, "load", load)
     upscaler = Upscaler("esc-light", Size("width", 16))
     with ThreadPoolExecutor(4) as pool:
         list(pool.map(upscaler.upscale, [noise(4, 8)] * 8))

@@ -179,7 +179,7 @@ def test_self_ensemble_in_bands_is_that_in_one_piece() -> None:
     lr = torch.rand(2, 3, 90, 34, generator=torch.Generator().manual_seed(0))
     network = tiny()
     whole = Upscaler(network, self_ensemble=True, frame=0).upscale(lr)
-    runner = Upscaler(network, self_ensemble=True, frame=0)._runner(2)
+    runner = Upscaler(network, self_ensemble=True, frame=0)._networks.runner(2)
     banded, told = torch.empty_like(whole), list[float]()
     plan = replace(runner._plan(lr, (180, 68), 0, "fp32") or pytest.fail(), rows=8)
 

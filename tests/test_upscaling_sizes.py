@@ -19,7 +19,7 @@ from esc_sr.errors import UsageError
 from esc_sr.evaluate.scores import predict
 from esc_sr.image import Picture, read_image, write_image
 from esc_sr.network import ESC, ESCLTE, ESCConfig, LTEConfig
-from esc_sr.upscaling import engine
+from esc_sr.upscaling import models
 from esc_sr.upscaling.engine import Upscaler, upscale
 from esc_sr.upscaling.frame import FRAME, framed
 from esc_sr.upscaling.sizes import Size, wish
@@ -51,7 +51,7 @@ def loaded(monkeypatch: pytest.MonkeyPatch) -> list[int | None]:
         scales.append(scale)
         return tiny(scale or 2)
 
-    monkeypatch.setattr(engine, "load", load)
+    monkeypatch.setattr(models, "load", load)
     return scales
 
 
@@ -260,7 +260,7 @@ def test_the_command_line_takes_sizes(
 
 def test_sizes_in_the_metadata_follow(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(engine, "load", lambda name, device, scale: Repeat())
+    monkeypatch.setattr(models, "load", lambda name, device, scale: Repeat())
     xmp = b'<x xmlns:tiff="t" tiff:ImageWidth="12" tiff:ImageLength="4"/>'
     write_image(Picture(np.full((4, 12, 3), 99, np.uint8), xmp=xmp), "a.tif")
     assert run("a.tif", "--height", "10", "-n", "esc-light", "-q")[0] == 0

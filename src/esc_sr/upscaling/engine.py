@@ -3,44 +3,21 @@
 import threading
 import warnings
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar, overload
+from typing import Any, overload
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
-from torch import Tensor, nn
+from torch import nn
 
-from esc_sr.bicubic import resize
-from esc_sr.errors import UsageError
-from esc_sr.image import Picture, fill_transparent, keep_flat, read_image
-from esc_sr.machine.device import pick_device
-from esc_sr.machine.memory import enough_memory, parse_memory
+from esc_sr.machine.memory import parse_memory
 from esc_sr.machine.precision import check_precision
 from esc_sr.network import ESC, ESCLTE
 from esc_sr.upscaling import DEFAULT_MODEL, DEFAULT_SCALE, FractionDone
 from esc_sr.upscaling.frame import FRAME
-from esc_sr.upscaling.pillow import from_pillow, is_pillow, to_pillow
+from esc_sr.upscaling.kinds import Image, Levels, upscale_any
+from esc_sr.upscaling.models import Networks, Way
 from esc_sr.upscaling.runner import Runner, Sides
 from esc_sr.upscaling.sizes import Size, as_size
-from esc_sr.weights import bundled_scales, load
-
-if TYPE_CHECKING:
-    import PIL.Image
-
-_LUMA = (0.299, 0.587, 0.114)  # BT.601: how the three channels become grey again
-Levels = NDArray[np.uint8] | NDArray[np.uint16] | NDArray[np.float32]
-Image = TypeVar(
-    "Image",
-    Picture,
-    NDArray[np.uint8],
-    NDArray[np.uint16],
-    NDArray[np.float32],
-    NDArray[np.float64],
-    Tensor,
-    "PIL.Image.Image",
-)
 
 
 @overload
@@ -100,14 +77,6 @@ def upscale(
     return Upscaler(model, scale, device, precision, self_ensemble, max_memory).upscale(image)
 
 
-class _Way(NamedTuple):
-    """How a picture comes to its size: through which network, what that gives, and what is wished (px)."""
-
-    runner: Runner
-    given: Sides
-    size: Sides
-
-
 class Upscaler:
     """A network, or the networks of one name, and how they are used.
 
@@ -157,26 +126,18 @@ class Upscaler:
         self.precision = precision
         self.self_ensemble = self_ensemble
         self._frame = frame
-        self._model, self._stays = model, device == "auto"
-        self._name = type(model).__name__ if isinstance(model, nn.Module) else Path(model).name
         self._budget = None if max_memory is None else parse_memory(max_memory)
         self._notify, self._report = notify, report
         self._noticed: set[str] = set()
         self._reported: dict[str, object] = {}
         self._lock = threading.Lock()
         wish = None if scale is None else as_size(scale)
-        self.device = pick_device(device)
-        self._runners: dict[int | None, Runner] = {}
-        self._scales = [] if isinstance(model, nn.Module) else bundled_scales(model)
-        if not self._scales:  # one network, whatever the size
-            network = self._network(None)
-            own = _scale_of(network, wish, self._name)
-            self._scales = [] if own is None else [own]
-            self._runners[own] = self._runner_of(network, own)
-            self.device = self._runners[own].device
-        self.size = wish or Size("scale", DEFAULT_SCALE if len(self._scales) != 1 else self._scales[0])
+        self._networks = Networks(model, wish, device, self._ready)
+        self.device = self._networks.device
+        scales = self._networks.scales
+        self.size = wish or Size("scale", DEFAULT_SCALE if len(scales) != 1 else scales[0])
         if self.size.of == "scale":
-            self._runner(self._own(self.size.value))  # what cannot be had is said now
+            self._networks.runner(self._networks.own(self.size.value))  # what cannot be had is said now
 
     @overload
     def upscale(self, image: str | Path, progress: FractionDone = ...) -> Levels: ...
@@ -196,21 +157,7 @@ class Upscaler:
             WeightsError: The network gives values that are not finite.
             DeviceError: Neither memory nor disk suffices.
         """
-        if isinstance(image, str | Path):
-            with enough_memory(str(image)):
-                return self._picture(read_image(image), progress).pixels
-        with enough_memory():
-            if isinstance(image, Picture):
-                return self._picture(image, progress)
-            if isinstance(image, np.ndarray):
-                return self._array(image, progress)
-            if isinstance(image, Tensor):
-                return self._tensor(image, progress)
-            if is_pillow(image):
-                return to_pillow(self._array(from_pillow(image), progress), image)
-        raise UsageError(
-            f"cannot upscale a {type(image).__name__}; pass a path, an array, a tensor or a PIL image"
-        )
+        return upscale_any(image, self._way, progress)
 
     def gives(self, height: int, width: int) -> Sides:
         """What the network makes of a picture of some pixels, before that is reduced to the size.
@@ -218,121 +165,18 @@ class Upscaler:
         Raises:
             UsageError: As `upscale`.
         """
-        own = self._own(self.size.scale(height, width))
-        return self.size.target(height, width) if own is None else (height * own, width * own)
+        return self._networks.given(self.size, height, width)
 
-    def _array(self, image: np.ndarray, progress: FractionDone) -> np.ndarray:
-        """(H, W) or (H, W, C); float64 passes through as float32."""
-        pixels = image.astype(np.float32) if image.dtype == np.float64 else image
-        grey = image.ndim == 2
-        sr = self._picture(Picture(pixels[:, :, None] if grey else pixels), progress).pixels
-        return (sr[:, :, 0] if grey else sr).astype(image.dtype, copy=False)
-
-    def _tensor(self, image: Tensor, progress: FractionDone) -> Tensor:
-        """(3, H, W) or (B, 3, H, W), floating, RGB in 0..1."""
-        shape = image.shape
-        if not image.is_floating_point() or len(shape) not in (3, 4) or shape[-3] != 3 or 0 in shape:
-            raise UsageError(
-                f"cannot upscale a {image.dtype} tensor {tuple(shape)}; "
-                "pass a floating one, (3, H, W) or (B, 3, H, W)"
-            )
-        way = self._way(*shape[-2:])
-        lr = image.reshape(-1, *shape[-3:])
-        sr = lr.new_empty(len(lr), 3, *way.given, requires_grad=False)
-
-        def write(top: int, band: Tensor) -> None:
-            sr[:, :, top : top + band.shape[2]] = band
-
-        held = sum(t.numel() * t.element_size() for t in (lr, sr))
-        way.runner.run(lr.detach().to(self.device, torch.float32), way.given, held, write, progress)
-        if way.size != way.given:
-            sr = resize(sr, way.size).clamp_(0, 1)
-        return sr[0] if len(shape) == 3 else sr
-
-    def _picture(self, picture: Picture, progress: FractionDone) -> Picture:
-        """Colour and alpha apart; a constant alpha stays that constant, another one hides no colours."""
-        pixels = picture.pixels
-        height, width, channels = pixels.shape
-        way = self._way(height, width)
-        colours = 3 if channels >= 3 else 1
-        out = np.empty((*way.size, channels), pixels.dtype)
-        held = pixels.nbytes + out.nbytes
-        alpha, shown = pixels[:, :, colours:], out[:, :, colours:]
-        varies = bool((alpha != alpha[0, 0]).any())
-        seen = fill_transparent(pixels) if varies else pixels[:, :, :colours]
-        colours_done = (lambda done: progress(done / 2)) if varies else progress
-        self._channels(seen, out[:, :, :colours], held, way, colours_done)
-        if varies:
-            self._channels(alpha, shown, held, way, lambda done: progress((1 + done) / 2))
-            shown[:] = keep_flat(alpha, shown)
-        else:
-            shown[:] = alpha[0, 0]
-        return replace(picture, pixels=out)
-
-    def _channels(
-        self, pixels: np.ndarray, out: np.ndarray, held: int, way: _Way, progress: FractionDone
-    ) -> None:
-        """Enlarge (H, W, 3) RGB or (H, W, 1) grey into `out`, of the same type; integers half to even.
-
-        Grey goes through the network as three equal channels and comes back as their luma. Floats outside
-        0..1 widen the range that is mapped onto the network's 0..1, and back: none is clipped.
-        """
-        low, high = _range(pixels)
-        planes = np.moveaxis(pixels, 2, 0).astype(np.float32, order="C")  # (C, H, W)
-        lr = torch.from_numpy(planes).to(self.device).sub_(low).div_(high - low)
-        whole = out.dtype != np.float32
-        reduced = way.size != way.given
-        given = np.empty((*way.given, len(planes)), out.dtype) if reduced else out
-
-        def write(top: int, band: Tensor) -> None:
-            sr = band[0]  # (3, h, W)
-            if len(planes) == 1:
-                sr = torch.tensordot(sr.new_tensor(_LUMA), sr, dims=1)[None]
-            values = sr.mul(high - low).add_(low)
-            levels = (values.round() if whole else values).permute(1, 2, 0).cpu().numpy()
-            given[top : top + len(levels)] = levels
-
-        way.runner.run(lr.expand(1, 3, -1, -1), way.given, held + given.nbytes * reduced, write, progress)
-        if reduced and whole:
-            out[:] = resize(given, way.size)
-        elif reduced:
-            smaller = resize(torch.from_numpy(given).permute(2, 0, 1), way.size).clamp_(low, high)
-            out[:] = smaller.permute(1, 2, 0).numpy()
-
-    def _way(self, height: int, width: int) -> _Way:
+    def _way(self, height: int, width: int) -> Way:
         """How a picture of some pixels comes to the size that is wished."""
-        size, given = self.size.target(height, width), self.gives(height, width)
-        runner = self._runner(self._own(self.size.scale(height, width)))
-        if given != size:
-            wanted = self.size if self.size.of == "scale" else f"{size[1]} x {size[0]}"
-            self._tell_change("size", f"{self._name} x{runner.scale}, then reduced to {wanted}")
-        return _Way(runner, given, size)
+        way = self._networks.way(self.size, height, width)
+        if way.given != way.size:
+            wanted = self.size if self.size.of == "scale" else f"{way.size[1]} x {way.size[0]}"
+            self._tell_change("size", f"{self._networks.name} x{way.runner.scale}, then reduced to {wanted}")
+        return way
 
-    def _own(self, scale: float) -> int | None:
-        """The scale of the network that is used for some factor; None if it gives any."""
-        own = next((own for own in self._scales if own >= scale), None)
-        if self._scales and own is None:
-            raise UsageError(
-                f"{self._name} enlarges x{self._scales[-1]} at most, not x{scale:g}; "
-                "ask for less, or take another model"
-            )
-        return own
-
-    def _runner(self, own: int | None) -> Runner:
-        """The network of some scale, loaded when it is first wanted, and kept."""
-        with self._lock:
-            if own not in self._runners:
-                self._runners[own] = self._runner_of(self._network(own), own)
-            return self._runners[own]
-
-    def _network(self, scale: int | None) -> nn.Module:
-        """The network that was given, moved to the device unless that is "auto", or loaded."""
-        if isinstance(self._model, nn.Module):
-            return self._model if self._stays else self._model.to(self.device)
-        with enough_memory(self._name):
-            return load(self._model, device=self.device, scale=scale)
-
-    def _runner_of(self, network: nn.Module, scale: int | None) -> Runner:
+    def _ready(self, network: nn.Module, scale: int | None) -> Runner:
+        """A network of some scale, None for any, and how it is run here."""
         parameter = next(network.parameters(), torch.empty(0))
         return Runner(
             network,
@@ -362,22 +206,3 @@ class Upscaler:
             self._reported[what] = value
         if changed and self._report is not None:
             self._report(str(value))
-
-
-def _range(pixels: np.ndarray) -> tuple[float, float]:
-    """What is black and white to the network: the type's full range, or 0..1 and whatever lies beyond."""
-    if pixels.dtype != np.float32:
-        return 0.0, float(np.iinfo(pixels.dtype).max)
-    return min(0.0, float(pixels.min())), max(1.0, float(pixels.max()))
-
-
-def _scale_of(network: nn.Module, wish: Size | None, name: str) -> int | None:
-    """The scale of a network, None if it gives any size; one that does not tell has the scale asked for."""
-    if isinstance(network, ESCLTE):
-        return None
-    own = getattr(getattr(network, "config", None), "scale", None)
-    if own is None and wish is not None and wish.of == "scale" and wish.value == int(wish.value):
-        own = wish.value
-    if own is None:
-        raise UsageError(f"{name} does not tell its scale; pass scale=, a whole one")
-    return int(own)

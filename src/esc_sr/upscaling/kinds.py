@@ -1,0 +1,97 @@
+"""The kinds of picture that are taken: files, `Picture`s, arrays, tensors and PIL images."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from esc_sr.bicubic import resize
+from esc_sr.errors import UsageError
+from esc_sr.image import Picture, read_image
+from esc_sr.machine.memory import enough_memory
+from esc_sr.upscaling import FractionDone
+from esc_sr.upscaling.colours import upscale_picture
+from esc_sr.upscaling.models import Way
+from esc_sr.upscaling.pillow import from_pillow, is_pillow, to_pillow
+
+if TYPE_CHECKING:
+    import PIL.Image
+
+Levels = NDArray[np.uint8] | NDArray[np.uint16] | NDArray[np.float32]
+Image = TypeVar(
+    "Image",
+    Picture,
+    NDArray[np.uint8],
+    NDArray[np.uint16],
+    NDArray[np.float32],
+    NDArray[np.float64],
+    Tensor,
+    "PIL.Image.Image",
+)
+FindWay = Callable[[int, int], Way]
+"""Takes height and width of a picture."""
+
+
+def upscale_any(image: Any, find_way: FindWay, progress: FractionDone) -> Any:
+    """Enlarge a picture of any kind, as `engine.upscale` says.
+
+    Raises:
+        UsageError: The image is none of these, or of another shape or type, or as `find_way` says.
+        ImageError: The file cannot be read.
+        WeightsError: The network gives values that are not finite.
+        DeviceError: Neither memory nor disk suffices.
+    """
+    if isinstance(image, str | Path):
+        with enough_memory(str(image)):
+            return _picture(read_image(image), find_way, progress).pixels
+    with enough_memory():
+        if isinstance(image, Picture):
+            return _picture(image, find_way, progress)
+        if isinstance(image, np.ndarray):
+            return _array(image, find_way, progress)
+        if isinstance(image, Tensor):
+            return _tensor(image, find_way, progress)
+        if is_pillow(image):
+            return to_pillow(_array(from_pillow(image), find_way, progress), image)
+    raise UsageError(
+        f"cannot upscale a {type(image).__name__}; pass a path, an array, a tensor or a PIL image"
+    )
+
+
+def _picture(picture: Picture, find_way: FindWay, progress: FractionDone) -> Picture:
+    """(H, W, C) of uint8, uint16 or float32."""
+    return upscale_picture(picture, find_way(*picture.pixels.shape[:2]), progress)
+
+
+def _array(image: np.ndarray, find_way: FindWay, progress: FractionDone) -> np.ndarray:
+    """(H, W) or (H, W, C); float64 passes through as float32."""
+    pixels = image.astype(np.float32) if image.dtype == np.float64 else image
+    grey = image.ndim == 2
+    sr = _picture(Picture(pixels[:, :, None] if grey else pixels), find_way, progress).pixels
+    return (sr[:, :, 0] if grey else sr).astype(image.dtype, copy=False)
+
+
+def _tensor(image: Tensor, find_way: FindWay, progress: FractionDone) -> Tensor:
+    """(3, H, W) or (B, 3, H, W), floating, RGB in 0..1."""
+    shape = image.shape
+    if not image.is_floating_point() or len(shape) not in (3, 4) or shape[-3] != 3 or 0 in shape:
+        raise UsageError(
+            f"cannot upscale a {image.dtype} tensor {tuple(shape)}; "
+            "pass a floating one, (3, H, W) or (B, 3, H, W)"
+        )
+    way = find_way(*shape[-2:])
+    lr = image.reshape(-1, *shape[-3:])
+    sr = lr.new_empty(len(lr), 3, *way.given, requires_grad=False)
+
+    def write(top: int, band: Tensor) -> None:
+        sr[:, :, top : top + band.shape[2]] = band
+
+    held = sum(t.numel() * t.element_size() for t in (lr, sr))
+    way.runner.run(lr.detach().to(way.runner.device, torch.float32), way.given, held, write, progress)
+    if way.size != way.given:
+        sr = resize(sr, way.size).clamp_(0, 1)
+    return sr[0] if len(shape) == 3 else sr

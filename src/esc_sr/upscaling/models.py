@@ -1,0 +1,133 @@
+"""Which network a picture goes through: the one that was given, or one of those that a name stands for."""
+
+import threading
+from collections.abc import Callable
+from pathlib import Path
+from typing import NamedTuple
+
+from torch import nn
+
+from esc_sr.errors import UsageError
+from esc_sr.machine.device import pick_device
+from esc_sr.machine.memory import enough_memory
+from esc_sr.network import ESCLTE
+from esc_sr.upscaling.runner import Runner, Sides
+from esc_sr.upscaling.sizes import Size
+from esc_sr.weights import bundled_scales, load
+
+
+class Way(NamedTuple):
+    """How a picture comes to its size: through which network, what that gives, and what is wished (px)."""
+
+    runner: Runner
+    given: Sides
+    size: Sides
+
+
+class Networks:
+    """A network, or the networks of one name, which are loaded when they are first wanted, and kept.
+
+    Several threads may use it at once.
+
+    Attributes:
+        name: What people call it.
+        device: Where the networks are.
+        scales: What the networks enlarge by, in order; none if any size is given.
+    """
+
+    def __init__(
+        self,
+        model: str | Path | nn.Module,
+        wish: Size | None,
+        device: str,
+        ready: Callable[[nn.Module, int | None], Runner],
+    ) -> None:
+        """Load the network if there is but one, whatever the size.
+
+        Args:
+            model: A bundled name, a checkpoint file, or a network.
+            wish: The size that is asked for, if any; a network that does not tell its scale has that one.
+            device: As of `upscale`.
+            ready: Says how a network of some scale is run.
+
+        Raises:
+            UsageError: There is no such device, or the network's scale is not known.
+            WeightsError: There is no such model, or its file is damaged.
+            DeviceError: The device is missing.
+        """
+        self._model, self._stays = model, device == "auto"
+        self._ready = ready
+        self._runners: dict[int | None, Runner] = {}
+        self._lock = threading.Lock()
+        self.name = type(model).__name__ if isinstance(model, nn.Module) else Path(model).name
+        self.device = pick_device(device)
+        self.scales = [] if isinstance(model, nn.Module) else bundled_scales(model)
+        if not self.scales:
+            network = self._network(None)
+            own = _scale_of(network, wish, self.name)
+            self.scales = [] if own is None else [own]
+            self._runners[own] = ready(network, own)
+            self.device = self._runners[own].device
+
+    def own(self, scale: float) -> int | None:
+        """The scale of the network that is used for some factor; None if it gives any.
+
+        Raises:
+            UsageError: The factor is more than any of them gives.
+        """
+        own = next((own for own in self.scales if own >= scale), None)
+        if self.scales and own is None:
+            raise UsageError(
+                f"{self.name} enlarges x{self.scales[-1]} at most, not x{scale:g}; "
+                "ask for less, or take another model"
+            )
+        return own
+
+    def given(self, size: Size, height: int, width: int) -> Sides:
+        """What the network for a size makes of a picture of some pixels, before that is reduced to the size.
+
+        Raises:
+            UsageError: As `own`, or the picture is larger than the size.
+        """
+        own = self.own(size.scale(height, width))
+        return size.target(height, width) if own is None else (height * own, width * own)
+
+    def way(self, size: Size, height: int, width: int) -> Way:
+        """How a picture of some pixels comes to a size.
+
+        Raises:
+            UsageError: As `given`.
+            WeightsError: The file of the network is damaged.
+        """
+        target, given = size.target(height, width), self.given(size, height, width)
+        return Way(self.runner(self.own(size.scale(height, width))), given, target)
+
+    def runner(self, own: int | None) -> Runner:
+        """The network of one of the scales, loaded when it is first wanted.
+
+        Raises:
+            WeightsError: Its file is damaged.
+        """
+        with self._lock:
+            if own not in self._runners:
+                self._runners[own] = self._ready(self._network(own), own)
+            return self._runners[own]
+
+    def _network(self, scale: int | None) -> nn.Module:
+        """The network that was given, moved to the device unless that is "auto", or loaded."""
+        if isinstance(self._model, nn.Module):
+            return self._model if self._stays else self._model.to(self.device)
+        with enough_memory(self.name):
+            return load(self._model, device=self.device, scale=scale)
+
+
+def _scale_of(network: nn.Module, wish: Size | None, name: str) -> int | None:
+    """The scale of a network, None if it gives any size; one that does not tell has the scale asked for."""
+    if isinstance(network, ESCLTE):
+        return None
+    own = getattr(getattr(network, "config", None), "scale", None)
+    if own is None and wish is not None and wish.of == "scale" and wish.value == int(wish.value):
+        own = wish.value
+    if own is None:
+        raise UsageError(f"{name} does not tell its scale; pass scale=, a whole one")
+    return int(own)
