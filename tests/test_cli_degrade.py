@@ -45,19 +45,19 @@ def test_samples_of_files_and_folders_and_one_sheet(tmp_path: Path) -> None:
     assert not np.array_equal(samples[0], samples[1])
 
     sheet = read_image(out / "sheet.png").pixels
-    np.testing.assert_array_equal(sheet[:40, :52], read_image(a).pixels[:40, :52])
-    for i, sample in enumerate(samples, start=1):
-        shown = sheet[:40, 60 * i : 60 * i + 52]  # 8 px of white between
-        np.testing.assert_array_equal(shown, sample.repeat(4, axis=0).repeat(4, axis=1))
-    assert (sheet[40:48] == 255).all()
-    assert sheet[48:68, :24].std() > 0 and (sheet[48:68, 24:32] == 255).all()
+    shown = [sheet[28:68, start : start + 52] for start in (8, 272, 536)]  # below labels, 264 px apart
+    np.testing.assert_array_equal(shown[0], read_image(a).pixels[:40, :52])
+    for found, sample in zip(shown[1:], samples, strict=True):
+        np.testing.assert_array_equal(found, sample.repeat(4, axis=0).repeat(4, axis=1))
+    assert (sheet[68:292] == 255).all() and sheet[292:316].min() < 128  # white, then the next labels
+    assert sheet[320:340, 8:32].std() > 0 and (sheet[320:340, 32:272] == 255).all()
 
 
 def test_a_sheet_shows_the_middle_of_a_large_picture(tmp_path: Path) -> None:
     large = picture(tmp_path / "large.png", 20, 400)
     assert degrade(large, "-o", tmp_path / "out", "--count", 1, "--sheet").exit_code == 0
     sheet = read_image(tmp_path / "out" / "sheet.png").pixels
-    np.testing.assert_array_equal(sheet[:20, :256], read_image(large).pixels[:, 72:328])
+    np.testing.assert_array_equal(sheet[28:48, 8:264], read_image(large).pixels[:, 72:328])
 
 
 def test_the_seed_decides_and_other_pictures_do_not(tmp_path: Path) -> None:

@@ -14,8 +14,8 @@ from esc_sr.bicubic import downscale
 from esc_sr.cli.main import app
 from esc_sr.data.sets import BenchmarkSet, Item, Sample
 from esc_sr.evaluate.run import ScoreRow
-from esc_sr.evaluate.sheet import CROP, Panel, most_different, strip
 from esc_sr.image import Picture, read_image, write_image
+from esc_sr.image.sheet import CROP, Panel, most_different, strip
 from esc_sr.network import ESC, ESCLTE, ESCConfig, LTEConfig
 
 TINY: dict[str, Any] = {"dim": 16, "pdim": 8, "n_blocks": 1, "n_convattn": 1, "window": 8, "heads": 2}
@@ -219,5 +219,5 @@ def test_the_cut_out_lies_where_pictures_differ_most() -> None:
     top, left = most_different([base, other])
     assert top <= 120 and 150 <= top + CROP and left <= 210 and 240 <= left + CROP
     assert most_different([base[:20, :20], other[:20, :20]]) == (0, 0)
-    drawn = strip([Panel("<one> & more", base), Panel("two", other)])
+    drawn = strip([Panel("<one> & more\udcff\x01", base), Panel("two", other)])
     assert drawn.min() == 0 and drawn[:24].min() < 128  # letters, and black pixels

@@ -10,8 +10,8 @@ import pytest
 from esc_sr.errors import UsageError
 from esc_sr.evaluate import predict
 from esc_sr.evaluate.scores import bicubic
-from esc_sr.evaluate.sheet import Panel, strip
 from esc_sr.image import read_image
+from esc_sr.image.sheet import Panel, strip
 from esc_sr.train.monitor import RunOptions
 from esc_sr.train.recipes import classic
 from esc_sr.train.run import run as train

@@ -14,12 +14,10 @@ from esc_sr.data.degraded import to_network, to_pixels
 from esc_sr.data.pictures import find_pictures
 from esc_sr.errors import ImageError, UsageError
 from esc_sr.image import Picture, read_image, to_rgb8, write_image
+from esc_sr.image.sheet import Panel, repeated, stacked, strip
 
 SHEET = "sheet.png"
 CROP = 256  # px of HR that a sheet shows of each picture
-GAP = 8
-
-Rgb = NDArray[np.uint8]
 
 
 def degrade(
@@ -36,7 +34,7 @@ def degrade(
     """Make low-resolution samples by the real-world degradation: photo_0.png, photo_1.png, ..."""
     settings = Degradation(scale=scale)
     sources = _sources(inputs, output, count, sheet, overwrite)
-    rows: list[Rgb] = []
+    strips: list[NDArray[np.uint8]] = []
     for source in sources:
         hr = to_rgb8(read_image(source))
         height, width = (side // scale * scale for side in hr.shape[:2])
@@ -50,9 +48,10 @@ def degrade(
             target = _target(output, source, number)
             write_image(Picture(sample), target, overwrite=overwrite)
             print(f"{source} {width} x {height} -> {target} {sample.shape[1]} x {sample.shape[0]}")
-        rows.append(_row(hr, samples, scale))
-    if sheet:
-        write_image(Picture(_stack(rows, axis=0)), output / SHEET, overwrite=overwrite)
+        if sheet:
+            strips.append(_strip(source, hr, samples, scale))
+    if strips:
+        write_image(Picture(stacked(strips)), output / SHEET, overwrite=overwrite)
         print(f"{output / SHEET}")
 
 
@@ -84,26 +83,19 @@ def _sources(inputs: list[Path], output: Path, count: int, sheet: bool, overwrit
 
 
 def _target(output: Path, source: Path, number: int) -> Path:
+    """The file of a sample."""
     return output / f"{source.stem}_{number}.png"
 
 
-def _row(hr: Rgb, samples: list[Rgb], scale: int) -> Rgb:
-    """The middle of a picture and of its samples, enlarged by nearest neighbour, beside each other."""
+def _strip(
+    source: Path, hr: NDArray[np.uint8], samples: list[NDArray[np.uint8]], scale: int
+) -> NDArray[np.uint8]:
+    """The middle of a picture and of its samples, enlarged to its size, beside each other."""
     height, width = (min(side, max(CROP // scale, 1)) for side in samples[0].shape[:2])
     top, left = (samples[0].shape[0] - height) // 2, (samples[0].shape[1] - width) // 2
-    crops = [sample[top : top + height, left : left + width] for sample in samples]
-    shown = [crop.repeat(scale, axis=0).repeat(scale, axis=1) for crop in crops]
     middle = hr[scale * top : scale * (top + height), scale * left : scale * (left + width)]
-    return _stack([middle, *shown], axis=1)
-
-
-def _stack(pictures: list[Rgb], axis: int) -> Rgb:
-    """Pictures under (axis 0) or beside (axis 1) each other on white, a gap between."""
-    across = max(picture.shape[1 - axis] for picture in pictures)
-    parts: list[Rgb] = []
-    for picture in pictures:
-        margin = [(0, 0), (0, 0), (0, 0)]
-        margin[axis] = (0, GAP)
-        margin[1 - axis] = (0, across - picture.shape[1 - axis])
-        parts.append(np.pad(picture, margin, constant_values=255))
-    return np.concatenate(parts, axis)
+    panels = [Panel(source.stem, middle)]
+    for number, sample in enumerate(samples):
+        crop = sample[top : top + height, left : left + width]
+        panels.append(Panel(_target(Path(), source, number).stem, repeated(crop, scale)))
+    return strip(panels, CROP, zoom=1)

@@ -19,9 +19,9 @@ from esc_sr import record
 from esc_sr.cli.output import AsJson, for_people, print_json
 from esc_sr.data.sets import BenchmarkSet, find_set, paired_set
 from esc_sr.errors import DataError, UsageError
+from esc_sr.evaluate.gallery import Gallery
 from esc_sr.evaluate.run import ScoreRow, find_methods, run
 from esc_sr.evaluate.scores import Protocol
-from esc_sr.evaluate.sheet import Gallery
 from esc_sr.machine.device import pick_device
 from esc_sr.network import ESCLTE
 

@@ -14,8 +14,8 @@ from esc_sr.data.pairs import Pair
 from esc_sr.errors import DataError, UsageError
 from esc_sr.evaluate import Protocol, evaluate, predict
 from esc_sr.evaluate.scores import bicubic
-from esc_sr.evaluate.sheet import Panel, strip
 from esc_sr.image import Picture, write_image
+from esc_sr.image.sheet import Panel, strip
 from esc_sr.train import checkpoint
 from esc_sr.train.recipes import Recipe
 from esc_sr.train.schedule import Budget
