@@ -119,6 +119,7 @@ def fit_niqe(planes: Iterable[Tensor]) -> tuple[NiqeModel, int]:
 
 @cache
 def _bundled() -> NiqeModel:
+    """The package's own model, read once."""
     return load_niqe(_BUNDLED)
 
 

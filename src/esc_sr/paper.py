@@ -68,6 +68,7 @@ def scores(table: int, method: str, scale: int) -> PrintedScores:
 
 @functools.cache
 def _rows() -> dict[int, tuple[Row, ...]]:
+    """Tables 2 to 6, read once."""
     classic = ("Set5", "Set14", "BSD100", "Urban100", "Manga109")
     return {
         2: tuple(_measured(2, line, classic) for line in _TABLE_2.splitlines()),

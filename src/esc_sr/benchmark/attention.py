@@ -86,14 +86,17 @@ def attention(
 
 
 def _shape(row: Record) -> tuple[int, int]:
+    """Sides of the window and of the features, which rows that are compared have in common."""
     return row["window"], row["side"]
 
 
 def _ratio(naive: float | None, own: float | None) -> float | None:
+    """How many times less than naive; None where either was not measured."""
     return naive / own if naive and own else None
 
 
 def _printed(row: Record) -> Record | None:
+    """What Table 1 has for a row; its flash attention stands beside all backends but naive."""
     wanted = (*_shape(row), row["backend"] != "naive")
     found = next((cost for cost in paper.ATTENTION if cost[:3] == wanted), None)
     return {"latency_ms": found.latency_ms, "memory_mib": found.memory_mib} if found else None

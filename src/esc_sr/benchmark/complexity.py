@@ -154,6 +154,7 @@ def ablations(output: Sides) -> Iterator[dict[str, Any]]:
 def _record(
     name: str, scale: int, output: Sides, found: Count | None, printed: paper.Row | None
 ) -> dict[str, Any]:
+    """A row of the document; sizes have the width first, and the paper's figures hold for `OUTPUT` only."""
     record: dict[str, Any] = {
         "model": name,
         "scale": scale,
@@ -205,4 +206,5 @@ def _only_self_attention(lr: Sides) -> Count:
 
 
 def _empty(*shape: int) -> Tensor:
+    """A tensor without memory."""
     return torch.empty(shape, device="meta")

@@ -138,6 +138,7 @@ def milliseconds(run: Callable[[], object], device: torch.device) -> float:
 
 
 def _summary(times: list[float]) -> Record:
+    """Milliseconds of the runs, and their quartiles and extremes."""
     lower, median, upper = np.percentile(times, [25, 50, 75]).tolist()
     return {
         "median_ms": median,
@@ -180,6 +181,7 @@ def memory(case: Case, device_name: str, threads: int) -> Record:
 
 
 def _cuda_memory(run: Callable[[], object], device: torch.device) -> Record:
+    """The most that PyTorch allocated and reserved in a second run; the first loads code."""
     run()
     torch.cuda.synchronize(device)
     torch.cuda.empty_cache()
@@ -193,6 +195,7 @@ def _cuda_memory(run: Callable[[], object], device: torch.device) -> Record:
 
 
 def _cpu_memory(run: Callable[[], object], device: torch.device) -> Record:
+    """By how much the resident set grows in a run; nothing where the system does not tell."""
     if device.type != "cpu" or not Path("/proc/self/clear_refs").exists():
         run()
         return {}  # nothing here tells the peak of a single run
@@ -209,6 +212,7 @@ def _status(field: str) -> int:
 
 
 def _line(error: Exception) -> str:
+    """What an exception says, in its first line, at most 200 letters of it."""
     text = str(error).strip() or type(error).__name__
     return text.splitlines()[0][:200]
 

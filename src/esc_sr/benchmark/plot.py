@@ -112,8 +112,10 @@ def plot(files: Iterable[Path], target: Path, test_set: str = "Urban100") -> lis
 
 
 def _values(rows: list[dict[str, Any]], key: str) -> set[str]:
+    """All that rows have under a key."""
     return {_text(row[key]) for row in rows}
 
 
 def _text(value: Any) -> str:
+    """A value as labels show it: sizes as 64x64."""
     return "x".join(map(str, value)) if isinstance(value, list) else str(value)

@@ -261,6 +261,7 @@ _COSTS = ("attention", "median ms", "quartiles ms", "MiB", "reserved")
 
 
 def _count_cells(row: dict[str, Any]) -> list[str]:
+    """The cells of a row of counts; beside ours what the paper has."""
     printed = row["paper"]
     cells = [row["model"], f"x{row['scale']}", "x".join(map(str, row["input"]))]
     paper = [f"{printed['kparams']:.0f}", f"{printed['gmacs']:.1f}"] if printed else ["-", "-"]
@@ -332,6 +333,7 @@ def _tell(found: dict[str, Any], shown: Table, notes: list[str], as_json: bool) 
 
 
 def _table(*columns: str) -> Table:
+    """An empty table."""
     table = Table(box=None, padding=(0, 1, 0, 0))
     for column in columns:
         table.add_column(column, overflow="fold")

@@ -32,10 +32,12 @@ class _Verbs(TyperGroup):
     """Finds verbs late, and shows what a user can cause as one line."""
 
     def resolve_command(self, ctx: Any, args: list[str]) -> Any:
+        """Import the module of a verb when it is called."""
         name, command, rest = super().resolve_command(ctx, args)
         return name, _import_verb(name) if name in _LATER else command, rest
 
     def invoke(self, ctx: Any) -> Any:
+        """Run a verb; an error is one line and exit code 2, Ctrl-C 130."""
         try:
             return super().invoke(ctx)
         except EscError as error:
@@ -53,6 +55,7 @@ for _name, _help in _LATER.items():
 
 
 def _show_version(wanted: bool) -> None:
+    """Print the version and end, if that is wanted."""
     if wanted:
         typer.echo(f"esc-sr {__version__}")
         raise typer.Exit

@@ -76,6 +76,7 @@ def check_pictures(
 
 
 def _look(entry: Entry) -> _Look:
+    """Decode a picture: its size and a digest of its pixels, or what is wrong with it."""
     try:
         pixels = entry.read()
     except ImageError as error:

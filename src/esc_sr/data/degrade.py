@@ -289,6 +289,7 @@ def _blur_resize_noise(x: Tensor, order: Order, whole: tuple[int, ...], generato
 
 
 def _compress(x: Tensor, order: Order, generator: torch.Generator) -> Tensor:
+    """Pictures as JPEG of some quality each makes them; as they are in an order without it."""
     if order.jpeg_quality is None:
         return x
     return jpeg(x, uniform(*order.jpeg_quality, len(x), generator))

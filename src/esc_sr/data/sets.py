@@ -190,6 +190,7 @@ def _pictures(folder: Path) -> list[Path]:
 
 
 def _some_pictures(folder: Path) -> list[Path]:
+    """The picture files of a folder, at least one."""
     files = _pictures(folder)
     if not files:
         raise DataError(f"{folder}: no such folder, or no pictures in it")

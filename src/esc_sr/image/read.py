@@ -168,6 +168,7 @@ def decode_animation(
 
 
 def _bytes_of(path: str | Path) -> bytes:
+    """A whole file."""
     try:
         return Path(path).read_bytes()
     except OSError as error:
@@ -286,6 +287,7 @@ def _pixels(image: Any, count: int, name: str) -> list[np.ndarray]:
 
 
 def _require_finite(pixels: np.ndarray, name: str) -> None:
+    """Refuse NaN and infinity, of which no network makes anything."""
     if pixels.dtype == np.float32 and not np.isfinite(pixels).all():
         raise ImageError(f"cannot read {name}: holds NaN or infinite values; replace them first")
 

@@ -25,6 +25,7 @@ class _Query(nn.Module):
         self.model = model
 
     def forward(self, lr: Tensor, coord: Tensor, cell: Tensor) -> Tensor:
+        """Colours (B, Q, 3), as `ESCLTE.query`."""
         return self.model.query(lr, coord, cell)
 
 

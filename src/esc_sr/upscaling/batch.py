@@ -88,6 +88,7 @@ class _Task:
         self.claim: Claim | None = None
 
     def read(self) -> "_Task":
+        """Read the picture."""
         notes: list[str] = []
         with self._stage() as going:
             if going:
@@ -97,6 +98,7 @@ class _Task:
         return self
 
     def compute(self, upscaler: "Upscaler", progress: FractionDone) -> None:
+        """Claim the output, and enlarge the picture."""
         with self._stage() as going:
             if going:
                 with interrupt_later():  # a claim that nobody holds is not given up
@@ -107,6 +109,7 @@ class _Task:
                 self.outcome = self.outcome._replace(target_size=size_of(self.picture))
 
     def write(self) -> None:
+        """Write the result, and let go of it."""
         notes: list[str] = []
         overwrite = self.choices.existing == "overwrite"
         with self._stage() as going:
@@ -124,6 +127,7 @@ class _Task:
             self.claim.close()
 
     def _note(self, notes: list[str]) -> None:
+        """Add to what is said of the job."""
         self.outcome = self.outcome._replace(notes=(*self.outcome.notes, *notes))
 
     @contextmanager
@@ -147,6 +151,7 @@ class _Task:
             self.outcome = self.outcome._replace(seconds=spent)
 
     def _end(self, status: str, reason: str) -> None:
+        """Go no further, and say why."""
         self.outcome = self.outcome._replace(status=status, reason=reason)
         self.drop()
 
@@ -156,6 +161,7 @@ class _Task:
 
 
 def _drop(tasks: Iterable[_Task]) -> None:
+    """Let go of what tasks hold."""
     for task in tasks:
         task.drop()
 

@@ -94,6 +94,7 @@ def infer(shapes: Shapes, enlargement: int | None = None) -> ESCConfig | LTEConf
 
 
 def _infer_esc(shapes: Shapes, upsampler: tuple[str, int, int] | None) -> ESCConfig:
+    """Sizes of an ESC; the upsampler has a kind, a width and an enlargement, an encoder has none."""
     dim, channels = shapes["head.weight"][:2]
     decomposed = "large_kernel.spatial" in shapes
     kernel = shapes["large_kernel.spatial" if decomposed else "large_kernel.weight"]
