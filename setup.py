@@ -19,6 +19,7 @@ FLAGS = [
     "-ffp-contract=fast",
     "-pthread",
 ]
+LIBRARIES = ["-pthread", *(["-ldl"] if platform.system() == "Linux" else [])]
 LEVEL_FLAGS = {
     "level_avx2.cpp": ["-mavx2", "-mfma"],
     "level_avx512.cpp": ["-mavx512f", "-mavx512dq", "-mavx2", "-mfma"],
@@ -40,7 +41,7 @@ class BuildKernels(build_ext):
             own = LEVEL_FLAGS.get(Path(source).name, []) if intel else []
             objects += self.compiler.compile([source], self.build_temp, extra_postargs=[*FLAGS, *own])
         part = Path(self.build_temp, target.name)
-        self.compiler.link_shared_object(objects, str(part), extra_postargs=["-pthread"], target_lang="c++")
+        self.compiler.link_shared_object(objects, str(part), extra_postargs=LIBRARIES, target_lang="c++")
         target.parent.mkdir(parents=True, exist_ok=True)
         shutil.move(part, target)
 

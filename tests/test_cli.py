@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from typer.testing import CliRunner
 
 import esc_sr
-from esc_sr.cli.main import app
+from esc_sr.cli.main import app, main
 from esc_sr.image import Encoding, Picture, read_image, write_image
 from esc_sr.network import ESC, ESCConfig
 from esc_sr.upscaling import models
@@ -305,6 +305,19 @@ def test_help_does_not_import_torch() -> None:
     check = "import atexit, sys; atexit.register(lambda: print('torch' in sys.modules))"
     out, _ = start("-c", f"{check}; {code}").communicate(timeout=60)
     assert out.splitlines()[-1] == "False"
+
+
+@pytest.mark.parametrize("set_by_the_user", [None, "ACTIVE"])
+def test_threads_sleep_unless_the_user_wants_them_to_spin(
+    monkeypatch: pytest.MonkeyPatch, set_by_the_user: str | None
+) -> None:
+    monkeypatch.setenv("OMP_WAIT_POLICY", set_by_the_user or "")
+    if not set_by_the_user:
+        monkeypatch.delenv("OMP_WAIT_POLICY")
+    monkeypatch.setattr(sys, "argv", ["esc-sr", "--version"])
+    with pytest.raises(SystemExit):
+        main()
+    assert os.environ["OMP_WAIT_POLICY"] == (set_by_the_user or "PASSIVE")
 
 
 def test_version_as_a_process() -> None:

@@ -1,5 +1,6 @@
 """`esc-sr`: the verbs, and what an error looks like."""
 
+import os
 import sys
 from importlib import import_module
 from io import TextIOWrapper
@@ -76,6 +77,7 @@ def main() -> None:
     The exit code is 0 when all is done, 1 when some of many pictures failed, 2 when all did or the arguments
     cannot work, and 130 after Ctrl-C.
     """
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # read when torch is imported
     if isinstance(sys.stdout, TextIOWrapper):
         sys.stdout.reconfigure(errors="backslashreplace")  # file names may hold anything
     app(prog_name="esc-sr")

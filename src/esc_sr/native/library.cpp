@@ -2,11 +2,15 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include <atomic>
 #include <new>
 #include <system_error>
 #include <thread>
 #include <vector>
 
+#if defined(__linux__)
+#include <dlfcn.h>
+#endif
 #if defined(__x86_64__)
 #include <xmmintrin.h>
 #endif
@@ -35,6 +39,8 @@ const Level* find(const char* name) {
     return nullptr;
 }
 
+int64_t up(int64_t floats) { return (floats + 15) / 16 * 16; }
+
 struct Free {
     void* memory;
     ~Free() { free(memory); }
@@ -50,41 +56,62 @@ struct FlushTiny {
 #endif
 };
 
-// Call work(thread, first, last) on `threads` equal parts of `items`, in threads where the system gives some.
-template <class Work>
-void spread(int threads, int64_t items, const Work& work) {
+// The entry to the threads of GNU's OpenMP, if torch brought it into the process: these wait for work by
+// spinning, and threads of our own would have to share the cores with them.
+using Parallel = void (*)(void (*)(void*), void*, unsigned, unsigned);
+const Parallel kParallel =
+#if defined(__linux__)
+    reinterpret_cast<Parallel>(dlsym(RTLD_DEFAULT, "GOMP_parallel"));
+#else
+    nullptr;
+#endif
+
+// Call task() on up to `threads` threads at once, at least once.
+template <class Task>
+void run_on(int threads, Task& task) {
+    if (threads > 1 && kParallel)
+        return kParallel([](void* task) { (*static_cast<Task*>(task))(); }, &task, unsigned(threads), 0);
     std::vector<std::thread> others;
-    const auto part = [&](int64_t thread) {
-        [[maybe_unused]] const FlushTiny flush;
-        work(thread, items * thread / threads, items * (thread + 1) / threads);
-    };
-    int started = 1;
     try {
-        for (others.reserve(threads); started < threads; started++) others.emplace_back(part, started);
+        for (others.reserve(threads); int(others.size()) < threads - 1;) others.emplace_back([&] { task(); });
     } catch (const std::system_error&) {
     } catch (const std::bad_alloc&) {
     }
-    part(0);
-    for (int thread = started; thread < threads; thread++) part(thread);
+    task();
     for (std::thread& other : others) other.join();
 }
 
-// Sums of all threads, in their order, go into `sums`.
+// Call work(thread, part) for each part from 0 on. Threads take the next part when they are done with one: some
+// cores are slower than others, and some have other work.
+template <class Work>
+void spread(int threads, int64_t parts, const Work& work) {
+    std::atomic<int64_t> started{0}, next{0};
+    auto task = [&] {
+        [[maybe_unused]] const FlushTiny flush;
+        const int64_t thread = started++;
+        for (int64_t part; (part = next++) < parts;) work(thread, part);
+    };
+    run_on(threads, task);
+}
+
+// Where something is added up, each thread has one part, so that the same number of threads gives the same sums.
 int run(const Kernel& kernel, int threads, const void* problem, float* sums) {
     const int64_t items = kernel.items(problem), added = kernel.sums ? kernel.sums(problem) : 0;
     if (threads > items) threads = int(items > 0 ? items : 1);
-    const int64_t scratch = (kernel.scratch(problem) + 15) / 16 * 16, own = scratch + (added + 15) / 16 * 16;
-    float* memory = static_cast<float*>(aligned_alloc(64, sizeof(float) * own * threads));
+    const int64_t parts = added || threads == 1 ? threads : items < 8 * threads ? items : 8 * threads;
+    const int64_t scratch = up(kernel.scratch(problem)), own = up(added);
+    float* memory = static_cast<float*>(aligned_alloc(64, sizeof(float) * (scratch * threads + own * parts)));
     if (!memory) return 2;
     const Free guard{memory};
-    spread(threads, items, [&](int64_t thread, int64_t first, int64_t last) {
-        float* mine = memory + thread * own;
-        memset(mine + scratch, 0, sizeof(float) * added);
-        kernel.work(problem, first, last, mine, mine + scratch);
+    float* const parted = memory + scratch * threads;
+    spread(threads, parts, [&](int64_t thread, int64_t part) {
+        memset(parted + part * own, 0, sizeof(float) * own);
+        kernel.work(problem, items * part / parts, items * (part + 1) / parts, memory + thread * scratch,
+                    parted + part * own);
     });
     if (added) memset(sums, 0, sizeof(float) * added);
-    for (int thread = 0; thread < threads; thread++)
-        for (int64_t i = 0; i < added; i++) sums[i] += memory[thread * own + scratch + i];
+    for (int64_t part = 0; part < parts; part++)
+        for (int64_t i = 0; i < added; i++) sums[i] += parted[part * own + i];
     return 0;
 }
 
