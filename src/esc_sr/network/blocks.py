@@ -6,7 +6,8 @@ from torch import Tensor, nn
 
 from esc_sr import native
 from esc_sr.network.attention import attend_windows
-from esc_sr.network.rows import Bands, reflect_pad, rowwise, rowwise_each
+from esc_sr.network.padding import reflect_pad
+from esc_sr.network.rows import Bands, rowwise, rowwise_each
 
 LargeKernels = tuple[Tensor, ...]  # one full kernel, or its channel and spatial factors
 

@@ -10,7 +10,8 @@ from torch import Tensor, nn
 from esc_sr import native
 from esc_sr.network.attention import BACKENDS
 from esc_sr.network.blocks import ESCBlock, LargeKernels, LayerNorm2d, WindowAttention
-from esc_sr.network.rows import Bands, default_bands, join, pad_to_multiple, rowwise, walk
+from esc_sr.network.padding import pad_to_multiple
+from esc_sr.network.rows import Bands, default_bands, join, rowwise, walk
 from esc_sr.network.upsamplers import SKIPS, UPSAMPLERS, ConvSkip, build_upsampler
 
 
