@@ -1,6 +1,7 @@
 """A network layer after layer and as `banded` executes it: the same numbers; hooks see every layer."""
 
 from collections import Counter
+from dataclasses import replace
 
 import pytest
 import torch
@@ -139,3 +140,10 @@ def test_an_exported_network_shows_its_layers() -> None:
     }
     silent = (nn.ModuleList, nn.Identity)
     assert seen >= {which for which, layer in net.named_modules() if not isinstance(layer, silent)}
+
+
+@pytest.mark.parametrize("gradients", [False, True])
+def test_a_compiled_network_is_one_graph(gradients: bool) -> None:
+    net, x = make(replace(VARIANTS["esc"], n_blocks=1, n_convattn=1)), picture(9, 9)
+    with torch.set_grad_enabled(gradients):
+        assert_equal(torch.compile(net, backend="eager", fullgraph=True)(x), net(x))

@@ -52,10 +52,10 @@ def attend(q: Tensor, k: Tensor, v: Tensor, table: Tensor, window: int, backend:
         ValueError: The backend is none of `BACKENDS`, or native and not for such tensors.
         DeviceError: The backend is native, and there are no kernels.
     """
-    if backend == "auto":
+    if backend == "auto" and q.device.type == "cpu":
+        backend = "native" if native.takes(q) else "sdpa"
+    elif backend == "auto":
         backend = best_backend(q.device)
-        if backend == "native" and not native.takes(q):
-            backend = "sdpa"
     if backend == "naive":
         return _naive(q, k, v, position_bias(table, window).to(q.dtype))
     if backend == "sdpa":
