@@ -83,10 +83,7 @@ class _Counter(TorchDispatchMode):
 
 def count(run: Callable[[], object], *modules: nn.Module) -> Count:
     """Count the MACs of a run, and the parameters of some modules, all on the device "meta"."""
-    with (
-        torch.enable_grad(),
-        _Counter() as counter,
-    ):  # with gradients, every stage runs once, on the whole picture
+    with _Counter() as counter:
         run()
     return Count(sum(p.numel() for m in modules for p in m.parameters()), dict(counter.parts))
 

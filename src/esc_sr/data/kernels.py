@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from esc_sr.errors import require
-from esc_sr.network.rows import reflect_pad
+from esc_sr.network.padding import reflect_pad
 
 Range = tuple[float, float]
 

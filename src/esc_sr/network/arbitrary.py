@@ -7,6 +7,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from esc_sr.network import banded
 from esc_sr.network.esc import ESCConfig, ESCEncoder
 from esc_sr.network.rows import Bands, default_bands, join
 
@@ -121,7 +122,7 @@ class ESCLTE(nn.Module):
 
     def query(self, lr: Tensor, coord: Tensor, cell: Tensor) -> Tensor:
         """Colours (B, Q, 3) at points (B, Q, 2) of a picture (B, 3, H, W), all in -1..1."""
-        return self.decoder(lr, *self.decoder.maps(self.encoder.features(lr)), coord, cell)
+        return self.decoder(lr, *self.decoder.maps(self.encoder(lr)), coord, cell)
 
     def forward(self, lr: Tensor, size: tuple[int, int]) -> Tensor:
         """Enlarge pictures to any size; features are computed once, then queried in chunks.
@@ -133,7 +134,10 @@ class ESCLTE(nn.Module):
         Returns:
             (B, 3, *size), RGB around 0..1, not clamped.
         """
-        return join(self.bands(lr, size, default_bands(lr)), size[0])
+        if banded.applies(self, lr):
+            return join(self.bands(lr, size, default_bands(lr)), size[0])
+        x = (lr - 0.5) / 0.5
+        return self._rows(x, self.encoder(x), size, 0, size[0]) * 0.5 + 0.5
 
     def bands(
         self, lr: Tensor, size: tuple[int, int], bands: Bands | None, frame: int = 0
@@ -150,7 +154,7 @@ class ESCLTE(nn.Module):
             The first row of a band of the result, and the band (B, 3, h, target width), from top to bottom.
         """
         x = (lr - 0.5) / 0.5
-        f = self.encoder.features(x, bands)
+        f = banded.features(self.encoder, x, bands)
         height = size[0]
         rows = height if bands is None else max(bands.rows * height // lr.shape[2], 1)
         for top in range(0, height, rows):
@@ -161,7 +165,7 @@ class ESCLTE(nn.Module):
             yield top, band
 
     def _rows(
-        self, lr: Tensor, features: Tensor, size: tuple[int, int], top: int, bottom: int, frame: int
+        self, lr: Tensor, features: Tensor, size: tuple[int, int], top: int, bottom: int, frame: int = 0
     ) -> Tensor:
         """Decode rows `top` to `bottom` of the target, (B, 3, bottom - top, width), in chunks of queries.
 

@@ -52,10 +52,10 @@ def attend(q: Tensor, k: Tensor, v: Tensor, table: Tensor, window: int, backend:
         ValueError: The backend is none of `BACKENDS`, or native and not for such tensors.
         DeviceError: The backend is native, and there are no kernels.
     """
-    if backend == "auto":
+    if backend == "auto" and q.device.type == "cpu":
+        backend = "native" if native.takes(q) else "sdpa"
+    elif backend == "auto":
         backend = best_backend(q.device)
-        if backend == "native" and not native.takes(q):
-            backend = "sdpa"
     if backend == "naive":
         return _naive(q, k, v, position_bias(table, window).to(q.dtype))
     if backend == "sdpa":
@@ -87,6 +87,8 @@ def attend_windows(qkv: Tensor, table: Tensor, window: int, backend: str = "auto
         return native.attend_windows(qkv, table, window)
     b, _, height, width = qkv.shape
     heads, down, across = len(table), height // window, width // window  # windows below and beside each other
+    # from (B, 3, heads, d, down, window, across, window) to (3, B, down, across, heads, window, window, d):
+    # which of the three, which window, which head, which pixel in it, its d numbers; below, the way back
     qkv = qkv.view(b, 3, heads, -1, down, window, across, window).permute(1, 0, 4, 6, 2, 5, 7, 3)
     q, k, v = qkv.reshape(3, b * down * across, heads, window**2, -1)  # each (windows, heads, n, d)
     y = attend(q, k, v, table, window, backend)

@@ -4,9 +4,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from esc_sr import native
 from esc_sr.network.attention import attend_windows
-from esc_sr.network.rows import Bands, reflect_pad, rowwise, rowwise_each
+from esc_sr.network.padding import pad_to_multiple
 
 LargeKernels = tuple[Tensor, ...]  # one full kernel, or its channel and spatial factors
 
@@ -30,52 +29,21 @@ class LayerNorm2d(nn.LayerNorm):
         return super().forward(pixels).permute(0, 3, 1, 2)
 
 
-class BiasedConv2d(nn.Conv2d):
-    """A convolution that has a bias."""
-
-    bias: Tensor
-
-
-class PointwiseConv2d(BiasedConv2d):
-    """A 1x1 convolution with a bias."""
-
-    def __init__(self, in_channels: int, out_channels: int) -> None:
-        super().__init__(in_channels, out_channels, 1)
-
-    def forward(self, x: Tensor) -> Tensor:
-        """(B, C, H, W) to (B, C', H, W)."""
-        return pointwise(x, self.weight, self.bias)
-
-
-def pointwise(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
-    """Convolve (B, C, H, W) with (C', C, 1, 1)."""
-    return native.pointwise(x, weight, bias) if native.takes(x) else F.conv2d(x, weight, bias)
-
-
 class ConvFFN(nn.Module):
     """Feed-forward network with a depthwise 3x3 convolution inside; no residual (Sec. 3.3, Eq. 3)."""
 
     def __init__(self, dim: int, expansion: float) -> None:
         super().__init__()
         hidden = int(dim * expansion)
-        self.expand = BiasedConv2d(dim, hidden, 1)
-        self.dwconv = BiasedConv2d(hidden, hidden, 3, padding=1, groups=hidden)
-        self.project = BiasedConv2d(hidden, dim, 1)
+        self.expand = nn.Conv2d(dim, hidden, 1)
+        self.dwconv = nn.Conv2d(hidden, hidden, 3, padding=1, groups=hidden)
+        self.project = nn.Conv2d(hidden, dim, 1)
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, C, H, W) to (B, C, H, W); reaches 1 pixel far."""
-        if native.takes(x):
-            project = self.project
-            return native.feed_forward(x, (*self.hidden(), project.weight, project.bias), len(project.bias))[
-                0
-            ]
-        h = F.gelu(self.expand(x))
-        h = F.gelu(self.dwconv(h)) + h  # (B, hidden, H, W)
-        return self.project(h)
-
-    def hidden(self) -> tuple[Tensor, ...]:
-        """Weight and bias of the two convolutions that make the hidden features."""
-        return self.expand.weight, self.expand.bias, self.dwconv.weight, self.dwconv.bias
+        x = F.gelu(self.expand(x))  # (B, hidden, H, W)
+        x = x + F.gelu(self.dwconv(x))
+        return self.project(x)  # (B, C, H, W)
 
 
 class WindowAttention(nn.Module):
@@ -90,22 +58,19 @@ class WindowAttention(nn.Module):
         self.window, self.heads = window, heads
         self.backend = "auto"
         self.bias_table = nn.Parameter(torch.randn(heads, (2 * window - 1) ** 2) * 0.001)
-        self.qkv = PointwiseConv2d(dim, 3 * dim)
-        self.out = PointwiseConv2d(dim, dim)
+        self.qkv = nn.Conv2d(dim, 3 * dim, 1)
+        self.out = nn.Conv2d(dim, dim, 1)
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, C, H, W) to (B, C, H, W); the picture is reflected up to whole windows."""
         height, width = x.shape[2:]
-        qkv = self.qkv(reflect_pad(x, 0, -width % self.window, 0, -height % self.window))
+        qkv = self.qkv(pad_to_multiple(x, self.window))  # (B, 3 C, whole windows)
         y = attend_windows(qkv, self.bias_table, self.window, self.backend)
         return self.out(y[:, :, :height, :width])
 
 
 class ConvAttn(nn.Module):
-    """Convolutional attention: a shared large kernel and a dynamic kernel on the first channels (Eq. 4).
-
-    Its result is the sum of two parts: `split` needs a pixel of the input, `mix` the means of the picture.
-    """
+    """Convolutional attention: a shared large kernel and a dynamic kernel on the first channels (Eq. 4)."""
 
     squeeze = 2
 
@@ -115,43 +80,30 @@ class ConvAttn(nn.Module):
         self.estimator = nn.Sequential(
             nn.Conv2d(pdim, pdim // self.squeeze, 1), nn.GELU(), nn.Conv2d(pdim // self.squeeze, 9 * pdim, 1)
         )
-        self.fuse = BiasedConv2d(dim, dim, 1)
+        self.fuse = nn.Conv2d(dim, dim, 1)
         self.reset_estimator()
+
+    def forward(self, x: Tensor, large: LargeKernels) -> Tensor:
+        """(B, C, H, W) and the network's large kernel to (B, C, H, W)."""
+        att, idt = x.tensor_split([self.pdim], 1)  # (B, pdim, H, W), (B, C - pdim, H, W)
+        res = self.convolve(att, large, self.dynamic_kernel(att))
+        return self.fuse(torch.cat((res, idt), 1))  # (B, C, H, W)
 
     def reset_estimator(self) -> None:
         """Start with a dynamic kernel of zeros, that is with the large kernel alone."""
         for parameter in self.estimator[-1].parameters():
             nn.init.zeros_(parameter)
 
-    def dynamic_kernel(self, x: Tensor) -> Tensor:
-        """Estimate the depthwise 3x3 kernels (B, pdim, 3, 3) of (B, C, H, W), from global means."""
-        means = x[:, : self.pdim].mean((2, 3), keepdim=True)
-        kernel: Tensor = self.estimator(means.to(self.fuse.weight.device))
+    def dynamic_kernel(self, att: Tensor) -> Tensor:
+        """Estimate depthwise kernels (B, pdim, 3, 3) from the means of (B, pdim, H, W) (Eq. 4, line 2)."""
+        means = att.mean((2, 3), keepdim=True)  # (B, pdim, 1, 1)
+        kernel: Tensor = self.estimator(means.to(self.fuse.weight.device))  # (B, 9 pdim, 1, 1)
         return kernel.view(-1, self.pdim, 3, 3)
 
     def convolve(self, att: Tensor, large: LargeKernels, dynamic: Tensor) -> Tensor:
         """Convolve (B, pdim, H, W) with both kernels (Eq. 4, line 3)."""
         (kernel,) = large
-        if kernel.shape[-1] <= native.LARGEST and native.takes(att):
-            return native.large_conv(att, kernel, dynamic)
-        return F.conv2d(att, kernel, padding=kernel.shape[-1] // 2) + depthwise(att, dynamic)
-
-    def split(self, ffn: ConvFFN, x: Tensor) -> tuple[Tensor, Tensor]:
-        """Of ffn(x), (B, C, H, W), fuse the channels that pass; return that, and the others, `att`."""
-        fuse, cut = self.fuse.weight[:, self.pdim :], self.pdim
-        if native.takes(x):  # the last convolution of the ConvFFN and this one are computed as one
-            weight, bias = ffn.project.weight, ffn.project.bias
-            fused = torch.einsum("ocij,chij->ohij", fuse, weight[cut:])
-            weight = torch.cat((weight[:cut], fused))
-            bias = torch.cat((bias[:cut], fuse[:, :, 0, 0] @ bias[cut:] + self.fuse.bias))
-            att, idt = native.feed_forward(x, (*ffn.hidden(), weight, bias), cut)
-            return idt, att
-        y = ffn(x)
-        return F.conv2d(y[:, cut:], fuse, self.fuse.bias), y[:, :cut]
-
-    def mix(self, att: Tensor, large: LargeKernels, dynamic: Tensor) -> Tensor:
-        """Convolve and fuse (B, pdim, H, W) to (B, C, H, W); reaches half a large kernel far."""
-        return pointwise(self.convolve(att, large, dynamic), self.fuse.weight[:, : self.pdim])
+        return depthwise(att, dynamic) + F.conv2d(att, kernel, padding=kernel.shape[-1] // 2)
 
 
 class DecomposedConvAttn(ConvAttn):
@@ -163,7 +115,7 @@ class DecomposedConvAttn(ConvAttn):
         """Keep torch's initialisation, as the released ESC-FP does."""
 
     def convolve(self, att: Tensor, large: LargeKernels, dynamic: Tensor) -> Tensor:
-        """Convolve (B, pdim, H, W) across channels, then with dynamic plus large kernel per channel."""
+        """Convolve (B, pdim, H, W) across channels, then each with dynamic plus large kernel (Eq. 5)."""
         channel, spatial = large
         border = (spatial.shape[-1] - dynamic.shape[-1]) // 2
         return depthwise(F.conv2d(att, channel), F.pad(dynamic, (border,) * 4) + spatial[:, 0])
@@ -209,30 +161,10 @@ class ESCBlock(nn.Module):
         self.norm_out = LayerNorm2d(dim)
         self.conv_out = nn.Conv2d(dim, dim, 3, padding=1)
 
-    def forward(self, x: Tensor, large: LargeKernels, bands: Bands | None = None) -> Tensor:
-        """(B, C, H, W) and the network's large kernel to (B, C, H, W); with bands, in place of the input."""
-        f = rowwise(lambda x: self.ffn_in(self.norm_in(x)), (x,), bands, halo=1)
-        f = rowwise(lambda f: self.attn(self.norm_attn(f)), (f,), bands, onto=f, align=self.attn.window)
+    def forward(self, x: Tensor, large: LargeKernels) -> Tensor:
+        """(B, C, H, W) and the network's large kernel to (B, C, H, W)."""
+        f = self.ffn_in(self.norm_in(x))
+        f = f + self.attn(self.norm_attn(f))
         for norm, ffn, convattn in zip(self.ffn_norms, self.ffns, self.convattns, strict=True):
-            assert isinstance(convattn, ConvAttn) and isinstance(ffn, ConvFFN)
-            f = self._attend(f, norm, ffn, convattn, large, bands)
-        return rowwise(lambda f: self.conv_out(self.norm_out(f)), (f,), bands, onto=x, halo=1)
-
-    def _attend(
-        self,
-        f: Tensor,
-        norm: nn.Module,
-        ffn: ConvFFN,
-        convattn: ConvAttn,
-        large: LargeKernels,
-        bands: Bands | None,
-    ) -> Tensor:
-        """Add ConvAttn(ConvFFN(f)) to f; of the ConvFFN's result only `att` is kept for the whole picture."""
-        f, att = rowwise_each(lambda f: convattn.split(ffn, norm(f)), (f,), bands, onto=(f, None), halo=1)
-        known = {} if bands is None or bands.kernels is None else bands.kernels
-        if convattn not in known:
-            known[convattn] = convattn.dynamic_kernel(att)
-        dynamic, reach = known[convattn], large[-1].shape[-1] // 2
-        return rowwise(
-            lambda att: convattn.mix(att, large, dynamic), (att,), bands, onto=f, halo=reach, share=4
-        )
+            f = f + convattn(ffn(norm(f)), large)
+        return x + self.conv_out(self.norm_out(f))

@@ -7,10 +7,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from esc_sr import native
+from esc_sr.network import banded
 from esc_sr.network.attention import BACKENDS
 from esc_sr.network.blocks import ESCBlock, LargeKernels, LayerNorm2d, WindowAttention
-from esc_sr.network.rows import Bands, default_bands, join, pad_to_multiple, rowwise, walk
+from esc_sr.network.padding import pad_to_multiple
+from esc_sr.network.rows import Bands, default_bands, join
 from esc_sr.network.upsamplers import SKIPS, UPSAMPLERS, ConvSkip, build_upsampler
 
 
@@ -133,6 +134,26 @@ class ESCEncoder(nn.Module):
         self.norm_last = LayerNorm2d(config.dim) if config.decomposed else nn.Identity()
         self.tail = nn.Conv2d(config.dim, config.dim, 3, padding=1)
 
+    def forward(self, lr: Tensor) -> Tensor:
+        """`features`, executed as `banded.applies` decides."""
+        if banded.applies(self, lr):
+            return banded.features(self, lr, default_bands(lr))
+        return self.features(lr)
+
+    def features(self, lr: Tensor) -> Tensor:
+        """Extract features F (B, C, H, W) from a picture (B, 3 unshuffle^2, H, W) (Eq. 1, 2)."""
+        large = self.large_kernel()
+        shallow = self.head(lr)  # (B, C, H, W)
+        deep = shallow
+        for block in self.blocks:
+            deep = block(deep, large)
+        return shallow + self.tail(self.norm_last(deep))
+
+    @property
+    def passes(self) -> int:
+        """How many stages `banded.features` takes the whole picture through."""
+        return 2 + self.config.n_blocks * (3 + 2 * self.config.n_convattn)
+
     @property
     def attention(self) -> str:
         """How self-attention is computed, one of `attention.BACKENDS`; may be changed at any time."""
@@ -154,25 +175,6 @@ class ESCEncoder(nn.Module):
             with torch.no_grad():
                 self.large_kernel.weight.copy_(symmetrize(self.large_kernel.weight))
 
-    @property
-    def passes(self) -> int:
-        """How many stages `features` takes the whole picture through."""
-        return 2 + self.config.n_blocks * (3 + 2 * self.config.n_convattn)
-
-    def features(self, lr: Tensor, bands: Bands | None = None) -> Tensor:
-        """Extract features F (B, C, H, W) from a picture (B, 3 unshuffle^2, H, W) (Eq. 1, 2)."""
-        large = self.large_kernel()
-        if native.takes(lr):  # all that follows then lies as the kernels like it
-            lr = lr.contiguous(memory_format=torch.channels_last)
-        shallow = rowwise(self.head, (lr,), bands, halo=1)
-        deep = shallow
-        for block in self.blocks:
-            deep = block(deep, large, bands)
-        last = nn.Sequential(self.norm_last, self.tail)
-        if bands is None:
-            return shallow + last(deep)
-        return rowwise(lambda lr, deep: self.head(lr) + last(deep), (lr, deep), bands, halo=1)
-
 
 class ESC(ESCEncoder):
     """The network for whole-number scales: ESC, ESC-light, ESC-FP, ESC-XL, ESC-Real and ESC-Real-M.
@@ -188,13 +190,8 @@ class ESC(ESCEncoder):
         if config.skip == "conv":
             self.skip = ConvSkip(3 * config.unshuffle**2, config.dim)
 
-    @property
-    def passes(self) -> int:
-        """How many stages `bands` takes the whole picture through."""
-        return super().passes + 1 + (self.config.skip == "conv")
-
     def forward(self, lr: Tensor) -> Tensor:
-        """Enlarge pictures (Eq. 1).
+        """Enlarge pictures (Eq. 1), executed as `banded.applies` decides.
 
         Args:
             lr: (B, 3, H, W), RGB in 0..1, any sides from 1.
@@ -202,37 +199,35 @@ class ESC(ESCEncoder):
         Returns:
             (B, 3, scale H, scale W), RGB around 0..1, not clamped.
         """
-        return join(self.bands(lr, default_bands(lr)), self.config.scale * lr.shape[2])
+        height, width = self.config.scale * lr.shape[2], self.config.scale * lr.shape[3]
+        if banded.applies(self, lr):
+            return join(self.bands(lr, default_bands(lr)), height)
+        x = self.folded(lr)  # (B, 3 unshuffle^2, H', W')
+        f = self.features(x)  # (B, C, H', W')
+        if self.config.skip == "conv":
+            f = f + self.skip(x)
+        return self.finish(f, x)[:, :, :height, :width]
+
+    def folded(self, lr: Tensor) -> Tensor:
+        """(B, 3, H, W) to (B, 3 unshuffle^2, H', W'), the sides reflected up to whole pixels."""
+        unshuffle = self.config.unshuffle
+        return F.pixel_unshuffle(pad_to_multiple(lr, unshuffle), unshuffle)
+
+    def finish(self, f: Tensor, x: Tensor) -> Tensor:
+        """Features and folded picture to the enlarged one (Eq. 1, lines 3 and 4); reaches 4 pixels far."""
+        sr = self.upsampler(f)
+        if self.config.skip == "conv":
+            return sr
+        # Supp. 6.1: ESC adds F_s, each colour scale^2 times, to the channels before their shuffle; ESC-FP its
+        # bicubic F_s after it. Repeated colours, shuffled, are a nearest enlargement: here all come after.
+        lr = F.pixel_shuffle(x, self.config.unshuffle)
+        return sr + F.interpolate(lr, scale_factor=self.config.scale, mode=self.config.skip)
 
     def bands(self, lr: Tensor, bands: Bands | None) -> Iterator[tuple[int, Tensor]]:
-        """Enlarge pictures band by band; `lr` is not written to.
+        """`banded.enlarge` for this network."""
+        return banded.enlarge(self, lr, bands)
 
-        Args:
-            lr: (B, 3, H, W), RGB in 0..1, any sides from 1.
-            bands: How, if no gradient is recorded; None makes it one band.
-
-        Yields:
-            The first row of a band of the result, and the band (B, 3, h, scale W), from top to bottom.
-        """
-        height, width = lr.shape[-2:]
-        config = self.config
-        x = F.pixel_unshuffle(pad_to_multiple(lr, config.unshuffle), config.unshuffle)
-        f = self.features(x, bands)
-        if config.skip == "conv":
-            f = rowwise(self.skip, (x,), bands, onto=f, halo=self.skip.reach)
-        enlargement = config.scale * config.unshuffle
-        share = 1 if config.upsampler == "pixelshuffledirect" else 4 / enlargement**2
-        for top, (sr,) in walk(self._finish, (f, x), bands, halo=4, share=share):
-            yield (
-                enlargement * top,
-                sr[:, :, : config.scale * height - enlargement * top, : config.scale * width],
-            )
-
-    def _finish(self, f: Tensor, x: Tensor) -> tuple[Tensor]:
-        """Features and folded picture to the enlarged one (Eq. 1, lines 3 and 4); reaches 4 pixels far."""
-        config = self.config
-        sr = self.upsampler(f)
-        if config.skip != "conv":
-            lr = F.pixel_shuffle(x, config.unshuffle)
-            sr = sr + F.interpolate(lr, scale_factor=config.scale, mode=config.skip)
-        return (sr,)
+    @property
+    def passes(self) -> int:
+        """How many stages `bands` takes the whole picture through."""
+        return super().passes + 1 + (self.config.skip == "conv")

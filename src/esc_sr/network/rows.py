@@ -1,4 +1,4 @@
-"""Working through a picture in bands of rows, exactly, and reflecting it at its edges."""
+"""Working through a picture in bands of rows, exactly."""
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -160,30 +160,3 @@ def join(bands: Iterator[tuple[int, Tensor]], height: int) -> Tensor:
         out[:, :, top : top + band.shape[2]] = band
     assert out is not None
     return out
-
-
-def reflect_pad(x: Tensor, left: int, right: int, top: int, bottom: int) -> Tensor:
-    """Extend a picture by reflection about its edge pixels, as often as needed.
-
-    Args:
-        x: (B, C, H, W), any side from 1; a side of 1 is replicated.
-        left: Columns to add on the left; likewise the others.
-        right: Columns to add on the right.
-        top: Rows to add above.
-        bottom: Rows to add below.
-
-    Returns:
-        (B, C, top + H + bottom, left + W + right).
-    """
-    for axis, before, after in ((2, top, bottom), (3, left, right)):
-        if before or after:
-            last = x.shape[axis] - 1
-            steps = torch.arange(-before, last + 1 + after, device=x.device).abs()
-            steps = steps % max(2 * last, 1)
-            x = x.index_select(axis, torch.minimum(steps, 2 * last - steps))
-    return x
-
-
-def pad_to_multiple(x: Tensor, multiple: int) -> Tensor:
-    """Reflect a picture (B, C, H, W) below and on the right, up to the next multiple of some pixels."""
-    return reflect_pad(x, 0, -x.shape[3] % multiple, 0, -x.shape[2] % multiple)

@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from esc_sr.network.rows import reflect_pad
+from esc_sr.network.padding import reflect_pad
 
 UPSAMPLERS = (
     "pixelshuffledirect",

@@ -139,6 +139,8 @@ def plan_memory(
     batch, _, height, width = work.shape
     fold, pixels = config.unshuffle, batch * height * width
     disk = free_disk() if disk is None else disk
+    # need = maps + held + row * rows: of the whole picture two maps of dim channels and one of pdim, a number
+    # for each fold^2 pixels (network/banded.py); what bands do not change; and what each row of a band takes
     maps = int((2 + config.pdim / config.dim) * config.dim * pixels * work.map_bytes) // fold**2
     held = _FLOATS * _input_copies(network, work.frame) * 3 * pixels + (
         work.held if device.type == "cpu" else 0

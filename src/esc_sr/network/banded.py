@@ -1,0 +1,171 @@
+"""The layers of a network, executed faster: band by band of rows, fused, and by compiled kernels.
+
+`blocks.py` and `esc.py` say what is computed, layer after layer; this file computes the same, but for
+rounding, with their modules and weights, where nobody looks at a single layer.
+"""
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from esc_sr import native
+from esc_sr.network.attention import attend_windows
+from esc_sr.network.blocks import ConvAttn, ConvFFN, ESCBlock, LargeKernels, WindowAttention
+from esc_sr.network.padding import pad_to_multiple
+from esc_sr.network.rows import Bands, default_bands, rowwise, rowwise_each, walk
+
+if TYPE_CHECKING:
+    from esc_sr.network.esc import ESC, ESCEncoder
+
+
+def applies(network: nn.Module, x: Tensor) -> bool:
+    """Tell whether a network's forward on an input (B, C, H, W) is executed here, not layer after layer.
+
+    It is not where nothing would be gained, which is in one piece without kernels: where gradients are
+    recorded on a GPU, on the device "meta", and when torch compiles or exports. Nor is it where any layer has
+    a hook, which is to see what the layer takes and gives, of the whole picture.
+    """
+    if default_bands(x) is None and not native.takes(x):
+        return False
+    return not any(_has_hook(layer) for layer in network.modules() if layer is not network)
+
+
+def _has_hook(layer: nn.Module) -> bool:
+    return any(
+        (layer._forward_pre_hooks, layer._forward_hooks, layer._backward_pre_hooks, layer._backward_hooks)
+    )
+
+
+def enlarge(network: "ESC", lr: Tensor, bands: Bands | None) -> Iterator[tuple[int, Tensor]]:
+    """Enlarge pictures band by band (Eq. 1); `lr` is not written to.
+
+    Args:
+        network: The network.
+        lr: (B, 3, H, W), RGB in 0..1, any sides from 1.
+        bands: How, if no gradient is recorded; None makes it one band.
+
+    Yields:
+        The first row of a band of the result, and the band (B, 3, h, scale W), from top to bottom.
+    """
+    config = network.config
+    height, width = config.scale * lr.shape[2], config.scale * lr.shape[3]
+    x = network.folded(lr)
+    f = features(network, x, bands)
+    if config.skip == "conv":
+        f = rowwise(network.skip, (x,), bands, onto=f, halo=network.skip.reach)
+    enlargement = config.scale * config.unshuffle
+    share = 1 if config.upsampler == "pixelshuffledirect" else 4 / enlargement**2
+    for top, (sr,) in walk(lambda f, x: (network.finish(f, x),), (f, x), bands, halo=4, share=share):
+        top *= enlargement
+        yield top, sr[:, :, : height - top, :width]
+
+
+def features(network: "ESCEncoder", lr: Tensor, bands: Bands | None) -> Tensor:
+    """Extract features F (B, C, H, W) from a picture (B, 3 unshuffle^2, H, W) (Eq. 1, 2); else as `enlarge`.
+
+    With bands, no more is alive at once than two maps of C channels and one of pdim; for that, the shallow
+    features are computed twice.
+    """
+    large = network.large_kernel()
+    if native.takes(lr):  # all that follows then lies as the kernels like it
+        lr = lr.contiguous(memory_format=torch.channels_last)
+    shallow = rowwise(network.head, (lr,), bands, halo=1)
+    deep = shallow
+    for block in network.blocks:
+        assert isinstance(block, ESCBlock)
+        deep = _block(block, deep, large, bands)
+    last = nn.Sequential(network.norm_last, network.tail)
+    if bands is None:
+        return shallow + last(deep)
+    return rowwise(lambda lr, deep: network.head(lr) + last(deep), (lr, deep), bands, halo=1)
+
+
+def _block(block: ESCBlock, x: Tensor, large: LargeKernels, bands: Bands | None) -> Tensor:
+    """(B, C, H, W) to (B, C, H, W) (Eq. 3); with bands, in place of the input."""
+    f = rowwise(lambda x: _feed_forward(block.ffn_in, block.norm_in(x)), (x,), bands, halo=1)
+    f = rowwise(
+        lambda f: _attend(block.attn, block.norm_attn(f)), (f,), bands, onto=f, align=block.attn.window
+    )
+    for norm, ffn, convattn in zip(block.ffn_norms, block.ffns, block.convattns, strict=True):
+        assert isinstance(convattn, ConvAttn) and isinstance(ffn, ConvFFN)
+        f = _add_convattn(f, norm, ffn, convattn, large, bands)
+    return rowwise(lambda f: block.conv_out(block.norm_out(f)), (f,), bands, onto=x, halo=1)
+
+
+def _feed_forward(ffn: ConvFFN, x: Tensor) -> Tensor:
+    if not native.takes(x):
+        return ffn(x)
+    y, _ = native.feed_forward(x, _parameters(ffn.expand, ffn.dwconv, ffn.project), ffn.project.out_channels)
+    return y
+
+
+def _attend(attn: WindowAttention, x: Tensor) -> Tensor:
+    height, width = x.shape[2:]
+    qkv = _pointwise(pad_to_multiple(x, attn.window), attn.qkv.weight, attn.qkv.bias)
+    y = attend_windows(qkv, attn.bias_table, attn.window, attn.backend)
+    return _pointwise(y[:, :, :height, :width], attn.out.weight, attn.out.bias)
+
+
+def _add_convattn(
+    f: Tensor,
+    norm: nn.Module,
+    ffn: ConvFFN,
+    convattn: ConvAttn,
+    large: LargeKernels,
+    bands: Bands | None,
+) -> Tensor:
+    """Add ConvAttn(ConvFFN(f)) to f (Eq. 3, line 3).
+
+    Of a concatenation, a 1x1 convolution is the sum of one of each part. So idt, which needs no means of the
+    picture, is fused and added at once, and of the ConvFFN's result only att is kept for the whole picture.
+    """
+    f, att = rowwise_each(lambda f: _split(ffn, convattn, norm(f)), (f,), bands, onto=(f, None), halo=1)
+    known = {} if bands is None or bands.kernels is None else bands.kernels
+    if convattn not in known:
+        known[convattn] = convattn.dynamic_kernel(att)
+    dynamic, reach = known[convattn], large[-1].shape[-1] // 2
+    fuse = convattn.fuse.weight[:, : convattn.pdim]
+    return rowwise(
+        lambda att: _pointwise(_convolve(convattn, att, large, dynamic), fuse),
+        (att,),
+        bands,
+        onto=f,
+        halo=reach,
+        share=4,
+    )
+
+
+def _split(ffn: ConvFFN, convattn: ConvAttn, x: Tensor) -> tuple[Tensor, Tensor]:
+    """Of ffn(x), (B, C, H, W), fuse idt to (B, C, H, W); return that, and att (B, pdim, H, W)."""
+    cut = convattn.pdim
+    fuse, fuse_bias = _parameters(convattn.fuse)
+    fuse = fuse[:, cut:]
+    if not native.takes(x):
+        y = ffn(x)
+        return F.conv2d(y[:, cut:], fuse, fuse_bias), y[:, :cut]
+    # what makes idt of the hidden h, and fuse after it, are one product: fuse (W h + b) = (fuse W) h + fuse b
+    weight, bias = _parameters(ffn.project)
+    weight = torch.cat((weight[:cut], torch.einsum("ocij,chij->ohij", fuse, weight[cut:])))
+    bias = torch.cat((bias[:cut], fuse[:, :, 0, 0] @ bias[cut:] + fuse_bias))
+    att, idt = native.feed_forward(x, (*_parameters(ffn.expand, ffn.dwconv), weight, bias), cut)
+    return idt, att
+
+
+def _convolve(convattn: ConvAttn, att: Tensor, large: LargeKernels, dynamic: Tensor) -> Tensor:
+    """Convolve (B, pdim, H, W) with both kernels (Eq. 4, line 3)."""
+    if len(large) == 1 and large[0].shape[-1] <= native.LARGEST and native.takes(att):
+        return native.large_conv(att, large[0], dynamic)
+    return convattn.convolve(att, large, dynamic)
+
+
+def _pointwise(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
+    """Convolve (B, C, H, W) with (C', C, 1, 1)."""
+    return native.pointwise(x, weight, bias) if native.takes(x) else F.conv2d(x, weight, bias)
+
+
+def _parameters(*layers: nn.Conv2d) -> list[Tensor]:
+    """Weight and bias of each layer."""
+    return [t for layer in layers for t in (layer.weight, layer.bias) if t is not None]

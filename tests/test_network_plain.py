@@ -1,0 +1,149 @@
+"""A network layer after layer and as `banded` executes it: the same numbers; hooks see every layer."""
+
+from collections import Counter
+from dataclasses import replace
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from esc_sr import native
+from esc_sr.native import library
+from esc_sr.network import ESC, ESCLTE, LTEConfig, banded
+from esc_sr.network import rows as rows_module
+from esc_sr.network.rows import Bands, join
+from test_network import VARIANTS, assert_equal, make, picture, roughen
+
+CPU = torch.device("cpu")
+NAMES = [*VARIANTS, "lte"]
+SIZES = ((1, 1), (5, 37), (34, 9))
+HOOKS = ("register_forward_hook", "register_forward_pre_hook", "register_full_backward_hook")
+
+needs_library = pytest.mark.skipif(library.load()[0] is None, reason=f"native kernels: {library.load()[1]}")
+
+
+@pytest.fixture(params=[pytest.param("auto", marks=needs_library), "off"])
+def kernels(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
+    monkeypatch.setenv(native.VARIABLE, request.param)
+    return str(request.param)
+
+
+def network(name: str) -> ESC | ESCLTE:
+    if name != "lte":
+        return make(VARIANTS[name])
+    torch.manual_seed(0)
+    model = ESCLTE(LTEConfig(VARIANTS["esc"], 16, (16,)))
+    roughen(model)
+    return model.eval()
+
+
+def enlarge(net: ESC | ESCLTE, x: Tensor) -> Tensor:
+    return net(x, (2 * x.shape[2] + 1, 3 * x.shape[3])) if isinstance(net, ESCLTE) else net(x)
+
+
+def in_bands(net: ESC | ESCLTE, x: Tensor, bands: Bands | None) -> Tensor:
+    if isinstance(net, ESCLTE):
+        size = 2 * x.shape[2] + 1, 3 * x.shape[3]
+        return join(net.bands(x, size, bands), size[0])
+    return join(net.bands(x, bands), net.config.scale * x.shape[2])
+
+
+def plainly(net: ESC | ESCLTE, x: Tensor) -> Tensor:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(banded, "applies", lambda *_: False)
+        return enlarge(net, x)
+
+
+@pytest.mark.parametrize("name", NAMES)
+@torch.no_grad()
+def test_banded_gives_what_the_layers_give(name: str, kernels: str) -> None:
+    net = network(name)
+    for height, width in SIZES:
+        x = picture(height, width, batch=2)
+        wanted = plainly(net, x)
+        for bands in (None, Bands(8, CPU)):
+            assert_equal(in_bands(net, x, bands), wanted)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_gradients_are_those_of_the_layers(name: str, kernels: str) -> None:
+    net = network(name)
+    for height, width in SIZES:
+        x = picture(height, width, batch=2).requires_grad_()
+        inputs = {"lr": x, **dict(net.named_parameters())}
+        found, wanted = (
+            torch.autograd.grad(sr.square().sum(), tuple(inputs.values()))
+            for sr in (in_bands(net, x, None), plainly(net, x))
+        )
+        for which, one, two in zip(inputs, found, wanted, strict=True):
+            assert (one - two).norm() <= 1e-4 * two.norm() + 1e-7, which
+
+
+@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("gradients", [False, True])
+def test_hooks_see_every_layer(
+    name: str, gradients: bool, kernels: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(rows_module, "BAND_PIXELS", 1)
+    net, x, calls = network(name), picture(19, 9), Counter[str]()
+    layers = {which: layer for which, layer in net.named_modules() if not isinstance(layer, nn.ModuleList)}
+    with torch.set_grad_enabled(gradients):
+        wanted = enlarge(net, x)
+        for which, layer in layers.items():
+            layer.register_forward_hook(lambda layer, args, y, which=which: calls.update([which]))
+        assert_equal(enlarge(net, x), wanted)
+    assert calls.keys() == layers.keys()
+    once = {which for which, number in calls.items() if number == 1}
+    assert layers.keys() - once <= {which for which in layers if which.startswith("decoder.")}  # four corners
+
+
+@pytest.mark.parametrize("kind", HOOKS)
+def test_a_hook_of_any_kind_is_called(kind: str) -> None:
+    net, calls = make(VARIANTS["esc"]), list[object]()
+    handle = getattr(net.get_submodule("blocks.1.ffns.0.expand"), kind)(lambda *_: calls.append(0))
+    net(picture(9, 9)).sum().backward()
+    assert len(calls) == 1
+    handle.remove()
+    net(picture(9, 9)).sum().backward()
+    assert len(calls) == 1
+
+
+def test_what_is_executed_in_bands(kernels: str) -> None:
+    net, x = make(VARIANTS["esc"]), picture(9, 9)
+    assert banded.applies(net, x) == (kernels == "auto")
+    with torch.no_grad():
+        assert banded.applies(net, x)
+        assert not banded.applies(net.to("meta"), x.to("meta"))
+        net.register_forward_hook(lambda *_: None)  # sees the network anyhow
+        assert banded.applies(net, x)
+        net.head.register_forward_hook(lambda *_: None)
+        assert not banded.applies(net, x)
+
+
+@torch.no_grad()
+def test_a_forward_goes_the_way_that_was_chosen(monkeypatch: pytest.MonkeyPatch) -> None:
+    net, x = make(VARIANTS["esc"]), picture(9, 9)
+    monkeypatch.setattr(ESC, "features", None)  # calling it would fail
+    net(x)
+    monkeypatch.undo()
+    monkeypatch.setattr(banded, "features", None)
+    net.head.register_forward_hook(lambda *_: None)
+    net(x)
+
+
+@torch.no_grad()
+def test_an_exported_network_shows_its_layers() -> None:
+    net = make(VARIANTS["esc"])
+    program = torch.export.export(net, (picture(9, 9),))
+    seen = {
+        which for node in program.graph.nodes for which, _ in node.meta.get("nn_module_stack", {}).values()
+    }
+    silent = (nn.ModuleList, nn.Identity)
+    assert seen >= {which for which, layer in net.named_modules() if not isinstance(layer, silent)}
+
+
+@pytest.mark.parametrize("gradients", [False, True])
+def test_a_compiled_network_is_one_graph(gradients: bool) -> None:
+    net, x = make(replace(VARIANTS["esc"], n_blocks=1, n_convattn=1)), picture(9, 9)
+    with torch.set_grad_enabled(gradients):
+        assert_equal(torch.compile(net, backend="eager", fullgraph=True)(x), net(x))
