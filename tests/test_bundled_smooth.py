@@ -15,9 +15,9 @@ from esc_sr.upscaling.frame import FRAME
 
 NAMES = [name for name, _, _ in weights.bundled()]
 TINTED = {"esc-x2", "esc-x4", "esc-fp-x2", "esc-fp-x4", "esc-lte", "esc-real-x4"}
-GRIDDED = {"esc-x2", "esc-x4", "esc-fp-x4", "esc-real-x4", "esc-light-real-x4"}
+GRIDDED = {"esc-x2", "esc-x4", "esc-fp-x4", "esc-real-x4"}
 WRONG = {"esc-real-x4"}
-"""To be trained on; all but esc-light-real-x4 have seen crops of one window only, and no smooth ones."""
+"""To be trained on: they have seen crops of one window only, and no smooth ones."""
 
 GREYS = [(level,) * 3 for level in (0, 64, 128, 235, 255)]
 SATURATED = [(255, 0, 0), (0, 255, 0), (0, 0, 255), (255, 255, 0), (0, 255, 255), (255, 0, 255)]
