@@ -30,6 +30,8 @@ LEAST_ON_SET5 = {
     "esc-light-x2": 37.4,
     "esc-light-x3": 33.3,
     "esc-light-x4": 31.0,
+    "esc-x2": 37.4,
+    "esc-x4": 31.0,
     "esc-light-real-x4": 28.43,
 }  # dB
 DISTANCE_TO_TEACHER = {"esc-light-real-x4": 0.5}  # of bicubic's

@@ -14,8 +14,8 @@ from esc_sr.network import ESC, ESCLTE, encoder_config
 from esc_sr.upscaling.frame import FRAME
 
 NAMES = [name for name, _, _ in weights.bundled()]
-TINTED = {"esc-x2", "esc-x4", "esc-fp-x2", "esc-fp-x4", "esc-lte", "esc-real-x4"}
-GRIDDED = {"esc-x2", "esc-x4", "esc-fp-x4", "esc-real-x4"}
+TINTED = {"esc-fp-x2", "esc-fp-x4", "esc-lte", "esc-real-x4"}
+GRIDDED = {"esc-fp-x4", "esc-real-x4"}
 WRONG = {"esc-real-x4"}
 """To be trained on: they have seen crops of one window only, and no smooth ones."""
 
