@@ -27,8 +27,11 @@ class _LargeConv(ctypes.Structure):
 class _FeedForward(ctypes.Structure):
     """`FeedForward` of levels.h."""
 
-    MATRICES = ("expand", "expand_turned", "expand_bias", "depthwise", "depthwise_bias")
-    PARAMETERS = (*MATRICES, "project", "project_turned", "project_bias")
+    PARAMETERS = (
+        *("expand", "expand_turned", "expand_bias"),
+        *("depthwise", "depthwise_bias"),
+        *("project", "project_turned", "project_bias"),
+    )
     _fields_ = [
         *((name, ctypes.c_int64) for name in ("pictures", "in", "hidden", "out", "cut", "height", "width")),
         *((name, Strided) for name in ("x", "y", "rest", "grad_y", "grad_rest", "grad_x")),

@@ -149,8 +149,7 @@ struct FeedForwardWork {
 void load_grad(const FeedForwardWork& w, int64_t picture, int64_t row, const Span& s) {
     const FeedForward& p = w.p;
     const auto load_part = [&](float* to, const Map& from, int64_t channels) {
-        copy(to, w.out, 1, from.data + picture * from.picture + row * from.row + s.first * from.column,
-             from.column, from.channel, s.count(), channels, 1);
+        copy(to, w.out, 1, at(from, picture, row, s), from.column, from.channel, s.count(), channels, 1);
     };
     if (w.out > p.out) memset(w.y, 0, sizeof(float) * w.out * s.count());
     load_part(w.y, p.grad_y, p.cut);

@@ -45,13 +45,11 @@ struct LargeConvWork {
 
     // One row of a map, channel by channel, or back.
     void read(float* to, const Map& from, int64_t picture, int64_t r, const Span& s) const {
-        const float* first = from.data + picture * from.picture + r * from.row + s.first * from.column;
-        copy(to + s.at(), kPitch, 1, first, from.channel, from.column, p.channels, s.count(), 1);
+        copy(to + s.at(), kPitch, 1, at(from, picture, r, s), from.channel, from.column, p.channels, s.count(), 1);
     }
 
     void write(const Map& to, int64_t picture, int64_t r, const Span& s) const {
-        float* first = to.data + picture * to.picture + r * to.row + s.first * to.column;
-        copy(first, to.channel, to.column, y + s.at(), kPitch, 1, p.channels, s.count(), 1);
+        copy(at(to, picture, r, s), to.channel, to.column, y + s.at(), kPitch, 1, p.channels, s.count(), 1);
     }
 
     // near (taps, columns) = the sums of those pixels of a channel that lie alike around row r.

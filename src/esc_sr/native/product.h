@@ -106,18 +106,21 @@ ESC_INLINE Span span(int64_t left, int64_t width, int64_t more) {
     return {left, most(left - more, 0), least(least(left + kColumns, width) + more, width)};
 }
 
+// Where the first of the columns of a row of a map lies.
+ESC_INLINE float* at(const Map& map, int64_t picture, int64_t row, const Span& s) {
+    return map.data + picture * map.picture + row * map.row + s.first * map.column;
+}
+
 // One row of a map, or back; `to` is the first of the columns. Channels that are not there become zeros.
 void load_row(float* to, const Map& from, int64_t picture, int64_t row, int64_t channels, const Span& s) {
-    const float* first = from.data + picture * from.picture + row * from.row + s.first * from.column;
     const int64_t whole = pitch(channels);
     if (whole > channels) memset(to, 0, sizeof(float) * whole * s.count());
-    copy(to, whole, 1, first, from.column, from.channel, s.count(), channels, 1);
+    copy(to, whole, 1, at(from, picture, row, s), from.column, from.channel, s.count(), channels, 1);
 }
 
 void store_row(const Map& to, int64_t picture, int64_t row, const float* from, int64_t from_pitch,
                int64_t channels, const Span& s) {
-    copy(to.data + picture * to.picture + row * to.row + s.first * to.column, to.column, to.channel, from,
-         from_pitch, 1, s.count(), channels, 1);
+    copy(at(to, picture, row, s), to.column, to.channel, from, from_pitch, 1, s.count(), channels, 1);
 }
 
 // Every pixel starts as the biases, which are filled up to a whole pitch, or as zeros.
