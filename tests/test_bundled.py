@@ -19,7 +19,7 @@ from esc_sr.evaluate import Protocol, predict, score
 from esc_sr.image import read_image
 from esc_sr.network import ESC
 from esc_sr.train.publish import degraded_set
-from esc_sr.train.recipes import REAL
+from esc_sr.train.recipes import learnt_degraded
 from peer_files import published
 
 BICUBIC_ON_SET5 = {2: 33.66, 3: 30.39, 4: 28.42}  # dB
@@ -45,7 +45,7 @@ def card(name: str) -> dict[str, Any]:
     return found
 
 
-REAL_WORLD = [name for name in NAMES if card(name)["recipe"] in REAL]
+REAL_WORLD = [name for name in NAMES if learnt_degraded(card(name))]
 PUPILS = [name for name in REAL_WORLD if card(name).get("teacher")]
 """Held to their teachers' pictures, not to HR."""
 

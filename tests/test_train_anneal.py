@@ -15,7 +15,7 @@ from esc_sr import weights
 from esc_sr.cli.train import app
 from esc_sr.errors import EscError, UsageError
 from esc_sr.train import checkpoint
-from esc_sr.train.recipes import classic, real_gan, real_mse, small
+from esc_sr.train.recipes import Classic, RealGAN, RealMSE
 from esc_sr.train.schedule import Budget, learning_rate
 
 
@@ -45,7 +45,7 @@ def rates(out: Path) -> list[tuple[int, Any]]:
 
 
 def test_a_decay_falls_in_a_straight_line_to_nothing() -> None:
-    recipe = replace(classic(), warmup=0, milestones=(), decay=0.4, lr=1.0)
+    recipe = replace(Classic(), warmup=0, milestones=(), decay=0.4, lr=1.0)
     budget = Budget(iterations=10)
     found = [learning_rate(recipe, budget, n / 10) for n in range(11)]
     assert found == pytest.approx([1, 1, 1, 1, 1, 1, 1, 0.75, 0.5, 0.25, 0])
@@ -69,7 +69,7 @@ def test_a_copy_falls_to_nothing_and_leaves_the_run_alone(pictures: Path, tmp_pa
     assert card["iterations"] == 7 and card["optimizer"] == "muon"
 
     saved, going_on = checkpoint.load(run), checkpoint.load(copy)
-    recipe = checkpoint.recipe_of(going_on)
+    recipe = checkpoint.recipe_of(going_on, Classic())
     assert (recipe.decay, recipe.optimizer, recipe.batch, recipe.patch) == (1.0, "muon", 1, 8)
     assert saved["recipe"]["decay"] == 0.0
     assert Budget(**going_on["budget"]).first_iteration == 3
@@ -98,7 +98,7 @@ def test_the_last_part_may_learn_otherwise(pictures: Path, tmp_path: Path) -> No
     assert train(*base, "--out", run, "--iterations", 1).exit_code == 0
     changed = ("--anneal", run, "--iterations", 1, "--set", "loss=mse", "--batch", 2)
     assert train("--data", pictures, "--out", tmp_path / "copy", *changed).exit_code == 0
-    recipe = checkpoint.recipe_of(checkpoint.load(tmp_path / "copy"))
+    recipe = checkpoint.recipe_of(checkpoint.load(tmp_path / "copy"), Classic())
     assert (recipe.loss, recipe.batch, recipe.patch) == ("mse", 2, 8)
 
 
@@ -137,10 +137,10 @@ def test_small_is_one_flag(tmp_path: Path) -> None:
     for line in ('optimizer = "muon"', "patch = 64", "decay = 0.4", "flat = 0.1", 'loss = "mse"'):
         assert line in result.output
     assert "decay = 0.0" in train("--small", "--set", "decay=0", "--print-config").output
-    assert small(classic(), 48).patch == 96
-    assert small(real_mse(), 48).context >= 96
+    assert Classic().small(48).patch == 96
+    assert RealMSE().small(64).context >= 128
     with pytest.raises(UsageError, match="real-gan"):
-        small(real_gan(), 32)
+        RealGAN().small(32)
 
 
 def test_crops_of_one_window_are_warned_of(pictures: Path, tmp_path: Path) -> None:

@@ -13,11 +13,12 @@ from torch import nn
 from esc_sr.errors import DataError, UsageError, WeightsError
 from esc_sr.train import checkpoint
 from esc_sr.train.losses import Distance
-from esc_sr.train.recipes import classic
+from esc_sr.train.recipes import Classic, RealMSE
 from esc_sr.train.schedule import Budget
 
 CONFIG = {"scale": 2, "dim": 4}
 BUDGET = Budget(minutes=1.5)
+PLAN = checkpoint.Plan(Classic(), BUDGET, CONFIG)
 
 
 def make_state(iteration: int = 0) -> checkpoint.State:
@@ -27,7 +28,7 @@ def make_state(iteration: int = 0) -> checkpoint.State:
 
 
 def write(state: checkpoint.State, out: Path) -> None:
-    checkpoint.save(state, classic(), BUDGET, CONFIG, out)
+    checkpoint.save(state, PLAN, out)
 
 
 def test_round_trip_keeps_everything(tmp_path: Path) -> None:
@@ -40,7 +41,7 @@ def test_round_trip_keeps_everything(tmp_path: Path) -> None:
 
     other = make_state()
     content = checkpoint.load(tmp_path)
-    checkpoint.restore(other, content, classic(), CONFIG)
+    checkpoint.restore(other, content, PLAN)
     assert Budget(**content["budget"]) == BUDGET
     for name in ("iteration", "elapsed", "skipped", "hardware", "scores", "started_from"):
         assert getattr(other, name) == getattr(state, name)
@@ -115,9 +116,12 @@ def test_another_network_or_recipe_is_refused_before_anything_changes(tmp_path: 
     write(make_state(5), tmp_path)
     content, state = checkpoint.load(tmp_path), make_state()
     with pytest.raises(UsageError, match="another network: scale was 2 and is now 3; keep it"):
-        checkpoint.restore(state, content, classic(), {**CONFIG, "scale": 3})
+        checkpoint.restore(state, content, replace(PLAN, config={**CONFIG, "scale": 3}))
+    other = replace(Classic(), batch=8, lr=1e-4)
     with pytest.raises(UsageError, match="another recipe: batch was 64 and is now 8, lr was 0.0005"):
-        checkpoint.restore(state, content, replace(classic(), batch=8, lr=1e-4), CONFIG)
+        checkpoint.restore(state, content, replace(PLAN, recipe=other))
+    with pytest.raises(UsageError, match="is of the recipe classic, not real-mse"):
+        checkpoint.restore(state, content, replace(PLAN, recipe=RealMSE()))
     assert state.iteration == 0
 
 
@@ -128,9 +132,11 @@ def test_a_checkpoint_from_before_a_part_was_added_goes_on(tmp_path: Path) -> No
         for name in ("objective", "pool", "scaler", "vgg", "clip", "weights"):
             added.pop(name, None)
     content["generator"] = torch.zeros(8)  # what a checkpoint has no more
+    content["recipe"] |= {"scales": (), "queries": 0, "context": 0}  # and what was a setting of all recipes
     torch.save(content, tmp_path / "last.pt")
     state = make_state()
-    checkpoint.restore(state, checkpoint.load(tmp_path), classic(), CONFIG)
+    checkpoint.restore(state, checkpoint.load(tmp_path), PLAN)
     assert state.iteration == 5
+    clipped = replace(PLAN, recipe=replace(Classic(), clip=1.0))
     with pytest.raises(UsageError, match=r"clip was 0\.0 and is now 1\.0"):
-        checkpoint.restore(state, checkpoint.load(tmp_path), replace(classic(), clip=1.0), CONFIG)
+        checkpoint.restore(state, checkpoint.load(tmp_path), clipped)

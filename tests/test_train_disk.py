@@ -11,7 +11,7 @@ from esc_sr.errors import DataError, WeightsError
 from esc_sr.network import ESC, ESCConfig
 from esc_sr.train import checkpoint
 from esc_sr.train.monitor import RunOptions
-from esc_sr.train.recipes import classic
+from esc_sr.train.recipes import Classic
 from esc_sr.train.schedule import Budget
 from test_train_loop import make_pairs_of_blobs, make_state, resume, run
 
@@ -41,7 +41,7 @@ def test_a_checkpoint_that_does_not_fit(tmp_path: Path, size: int) -> None:
     run(make_state(), tmp_path, TWO, options=RunOptions(log_every=100))
     with pytest.raises(DataError, match=r"last\.pt: cannot be written .* before it is intact") as caught:
         with files_limited_to(size):
-            checkpoint.save(make_state(), classic(), TWO, {}, tmp_path)
+            checkpoint.save(make_state(), checkpoint.Plan(Classic(), TWO, {}), tmp_path)
     assert "\n" not in str(caught.value)
     assert_goes_on_from(tmp_path, 2)
 

@@ -1,5 +1,6 @@
 """What `esc-sr train` takes as data: mixes, LR files, pictures that stay in their files, and processes."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -16,7 +17,8 @@ from esc_sr.data.pictures import find_pictures
 from esc_sr.data.pool import PairPool
 from esc_sr.errors import DataError, UsageError
 from esc_sr.train.feed import cache_bytes, default_workers, open_crops, stream
-from esc_sr.train.recipes import Recipe, arbitrary, classic, override, real_mse
+from esc_sr.train.recipes import Arbitrary, Classic, RealMSE, Recipe, override
+from esc_sr.train.setup import Setup
 
 CPU = torch.device("cpu")
 
@@ -38,14 +40,14 @@ def lr_of(roots: list[Path]) -> list[Path]:
     return [root.with_name("LR") for root in roots]
 
 
+def setup(roots: list[Path], cache: int, lr: Sequence[Path] = ()) -> Setup:
+    return Setup(2, roots=[find_pictures(root) for root in roots], lr=lr, cache=cache)
+
+
 def crop(
     recipe: Recipe, roots: list[Path], lr: list[Path], cache: int, number: int
 ) -> tuple[torch.Tensor, ...]:
-    listed = [find_pictures(root) for root in roots]
-    crops = open_crops(
-        recipe, listed, scale=2, mix=None, lr=lr, cache=cache, progress=lambda done, total: None
-    )
-    return crops[number]
+    return open_crops(recipe, setup(roots, cache, lr))[number]
 
 
 def train(*arguments: object) -> Result:
@@ -71,7 +73,7 @@ def test_where_pictures_are_and_who_reads_them_does_not_change_the_run(
 
 @pytest.mark.parametrize("cache", [0, 6000, 10**9])
 def test_lr_files_are_taken_in_place_of_made_ones(roots: list[Path], cache: int) -> None:
-    recipe = override(classic(), ["patch=8"])
+    recipe = override(Classic(), ["patch=8"])
     for number in range(8):
         lr, hr = crop(recipe, roots, lr_of(roots), cache, number)
         made, same = crop(recipe, roots, [], cache, number)
@@ -79,7 +81,7 @@ def test_lr_files_are_taken_in_place_of_made_ones(roots: list[Path], cache: int)
         torch.testing.assert_close(lr, 1 - made)
 
 
-@pytest.mark.parametrize("recipe", [arbitrary(), real_mse()])
+@pytest.mark.parametrize("recipe", [Arbitrary(), RealMSE()])
 def test_other_recipes_do_not_depend_on_the_cache(roots: list[Path], recipe: Recipe) -> None:
     small = ["patch=8", "context=16"] if recipe.name == "real-mse" else ["patch=8", "queries=9"]
     recipe = override(recipe, small)
@@ -91,13 +93,9 @@ def test_other_recipes_do_not_depend_on_the_cache(roots: list[Path], recipe: Rec
 
 @pytest.mark.parametrize("clean", [0.0, 1.0])
 def test_a_recipe_decides_how_many_pictures_stay_clean(roots: list[Path], clean: float) -> None:
-    recipe = override(real_mse(), ["patch=16", "context=16", "batch=4", f"clean={clean}"])
-    listed = [find_pictures(root) for root in roots]
-    crops = open_crops(
-        recipe, listed, scale=2, mix=None, lr=(), cache=10**9, progress=lambda done, total: None
-    )
-    batches = stream(crops, recipe, scale=2, pool=PairPool(4), device=CPU, start=0, share=(0, 1), workers=0)
-    lr, hr = next(batches)
+    recipe = override(RealMSE(), ["patch=16", "context=16", "batch=4", f"clean={clean}"])
+    given = setup(roots, 10**9)
+    lr, hr = next(stream(recipe, open_crops(recipe, given), given, PairPool(4), start=0, workers=0))
     difference = (lr - resize(sharpen(hr), (16, 16)).clamp(0, 1)).abs().amax((1, 2, 3))
     assert ((difference < 0.51 / 255) == bool(clean)).all()
 
@@ -111,11 +109,8 @@ def test_a_cache_is_an_amount_for_each_process() -> None:
 
 
 def test_processes_read_ahead_where_crops_are_decoded_or_training_is_elsewhere(roots: list[Path]) -> None:
-    recipe, listed = override(classic(), ["patch=8"]), [find_pictures(root) for root in roots]
-    held, files = (
-        open_crops(recipe, listed, scale=2, mix=None, lr=(), cache=cache, progress=lambda done, total: None)
-        for cache in (10**9, 0)
-    )
+    recipe = override(Classic(), ["patch=8"])
+    held, files = (open_crops(recipe, setup(roots, cache)) for cache in (10**9, 0))
     assert default_workers(held, CPU) == 0
     assert default_workers(held, torch.device("cuda")) >= 1
     assert default_workers(files, CPU) >= 1

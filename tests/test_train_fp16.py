@@ -15,6 +15,7 @@ from test_train_loop import RECIPE, make_state, read_log, run
 
 FP16 = RunOptions(precision="fp16", log_every=1)
 FOUR = Budget(iterations=4)
+PLAN = checkpoint.Plan(RECIPE, FOUR, {})
 
 
 def make_fp16_state(scale: float = 2.0**16) -> checkpoint.State:
@@ -70,9 +71,9 @@ def test_the_scale_is_part_of_the_checkpoint(tmp_path: Path) -> None:
     content = checkpoint.load(tmp_path)
     other, single = make_fp16_state(), make_state()
     for resumed in (other, single):
-        checkpoint.restore(resumed, content, RECIPE, {})
+        checkpoint.restore(resumed, content, PLAN)
     assert other.scaler.state_dict() == state.scaler.state_dict()
     assert other.scaler.get_scale() == 2.0**36
     run(single, tmp_path, FOUR)
-    checkpoint.restore(other, checkpoint.load(tmp_path), RECIPE, {})
+    checkpoint.restore(other, checkpoint.load(tmp_path), PLAN)
     assert other.scaler.get_scale() == 2.0**36

@@ -3,7 +3,7 @@
 import json
 import os
 import signal
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from copy import deepcopy
 from dataclasses import replace
 from functools import partial
@@ -22,15 +22,16 @@ from esc_sr.data.pairs import Pair, cut_pair, make_pairs
 from esc_sr.data.pictures import Decoded
 from esc_sr.errors import EscError
 from esc_sr.evaluate import Scores
-from esc_sr.train import checkpoint, monitor
+from esc_sr.train import checkpoint
 from esc_sr.train.loop import MAX_BAD_STEPS, train
 from esc_sr.train.losses import Distance
-from esc_sr.train.monitor import Report, RunOptions
-from esc_sr.train.recipes import classic
+from esc_sr.train.monitor import RunOptions
+from esc_sr.train.recipes import Classic, Recipe
 from esc_sr.train.schedule import Budget
+from esc_sr.train.setup import Report
 from esc_sr.train.step import step
 
-RECIPE = replace(classic(), batch=4, patch=8, lr=2e-3)
+RECIPE = replace(Classic(), batch=4, patch=8, lr=2e-3)
 TWENTY = Budget(iterations=20)
 
 
@@ -64,15 +65,16 @@ def run(
     out: Path,
     budget: Budget = TWENTY,
     given: Iterator[Batch] | None = None,
+    recipe: Recipe = RECIPE,
     **options: Any,
 ) -> bool:
     given = given or make_batches(state.iteration)
-    return train(state, given, RECIPE, budget, out, config={}, **options)
+    return train(state, given, checkpoint.Plan(recipe, budget, {}), out, **options)
 
 
 def resume(out: Path) -> checkpoint.State:
     state = make_state()
-    checkpoint.restore(state, checkpoint.load(out), RECIPE, {})
+    checkpoint.restore(state, checkpoint.load(out), checkpoint.Plan(RECIPE, TWENTY, {}))
     return state
 
 
@@ -196,15 +198,7 @@ def test_accumulating_takes_the_same_step(tmp_path: Path) -> None:
     states = [make_state(), make_state()]
     for state, parts in zip(states, (1, 4), strict=True):
         recipe = replace(RECIPE, accumulate=parts, warmup=0)
-        train(
-            state,
-            make_batches(),
-            recipe,
-            Budget(iterations=3),
-            tmp_path,
-            config={},
-            options=RunOptions(log_every=3),
-        )
+        run(state, tmp_path, Budget(iterations=3), recipe=recipe, options=RunOptions(log_every=3))
     losses = [record["loss"] for record in read_log(tmp_path) if record["event"] == "train"]
     assert losses[0] == pytest.approx(losses[1], rel=1e-4)
     torch.testing.assert_close(
@@ -278,14 +272,22 @@ def test_checkpoints_and_validations_come_at_their_times(tmp_path: Path) -> None
     assert exported == [("ema", 6)]
 
 
-def test_only_a_better_validation_is_the_best(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+class Judged(Classic):
+    """Has some scores, one after the other."""
+
     found = iter([30.0, 31.0, 30.5, 31.5])
-    monkeypatch.setattr(monitor, "evaluate", lambda *given: Scores(next(found), 0.9, 1))
+
+    def validate(self, network: nn.Module, pairs: Sequence[Pair], scale: int) -> Scores:
+        return Scores(next(self.found), 0.9, len(pairs))
+
+
+def test_only_a_better_validation_is_the_best(tmp_path: Path) -> None:
     state, exported = make_state(), []
     run(
         state,
         tmp_path,
         Budget(iterations=4),
+        recipe=Judged(batch=4, patch=8),
         held_out=make_pairs_of_blobs(),
         options=RunOptions(val_every=1),
         export=lambda name: exported.append((name, state.iteration)),

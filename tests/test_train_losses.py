@@ -11,7 +11,7 @@ from esc_sr.data.degrade import sharpen
 from esc_sr.train.checkpoint import State
 from esc_sr.train.losses import Adversarial, Distance, discriminator_loss
 from esc_sr.train.perceptual import PerceptualLoss
-from esc_sr.train.recipes import real_gan
+from esc_sr.train.recipes import RealGAN
 from esc_sr.train.step import step
 
 
@@ -93,9 +93,9 @@ def test_a_step_moves_both_or_neither(perceptual: PerceptualLoss) -> None:
     for bad in (float("nan"), float("inf")):
         poisoned = hr.clone()
         poisoned[1, 0, 3, 3] = bad
-        assert step(state, model, (hr, poisoned), real_gan(), 1e-4, "fp32") is None
+        assert step(state, model, (hr, poisoned), RealGAN(), 1e-4, "fp32") is None
     torch.testing.assert_close(values(), before, rtol=0, atol=0)
-    losses = step(state, model, (hr, hr), real_gan(), 1e-4, "fp32")
+    losses = step(state, model, (hr, hr), RealGAN(), 1e-4, "fp32")
     assert losses is not None and list(losses) == ["l1", "perceptual", "adversarial", "discriminator"]
     assert not any(torch.equal(old, new) for old, new in zip(before, values(), strict=True))
 

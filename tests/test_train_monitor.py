@@ -12,8 +12,10 @@ from esc_sr.evaluate import predict
 from esc_sr.evaluate.scores import bicubic
 from esc_sr.image import read_image
 from esc_sr.image.sheet import Panel, strip
+from esc_sr.train.feed import Data
 from esc_sr.train.monitor import RunOptions
-from esc_sr.train.recipes import classic
+from esc_sr.train.recipes import Classic
+from esc_sr.train.run import Model
 from esc_sr.train.run import run as train
 from esc_sr.train.schedule import Budget
 from test_train_loop import make_pairs_of_blobs, make_state, read_log, run
@@ -69,5 +71,5 @@ def test_tensorboard_that_is_missing_is_said_before_any_work(
     monkeypatch.setitem(sys.modules, "torch.utils.tensorboard", None)
     options = RunOptions(tensorboard=True)
     with pytest.raises(UsageError, match=r'pip install "esc-sr\[tensorboard\]"'):
-        train(classic(), model="esc-light", scale=2, data=[], out=tmp_path / "out", options=options)
+        train(Classic(), Model("esc-light", 2), Data([]), tmp_path / "out", options=options)
     assert not (tmp_path / "out").exists()

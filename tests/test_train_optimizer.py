@@ -14,7 +14,7 @@ from esc_sr.train import recipes
 from esc_sr.train.losses import Distance
 from esc_sr.train.optimizer import MuonAdamW, build_optimizer, inner_matrices, orthogonal
 
-RECIPE = replace(recipes.classic(), optimizer="muon", lr=1e-3, muon_lr=5e-3, weight_decay=0.01)
+RECIPE = replace(recipes.Classic(), optimizer="muon", lr=1e-3, muon_lr=5e-3, weight_decay=0.01)
 
 
 def network() -> ESC:
@@ -98,11 +98,11 @@ def test_a_saved_state_goes_on_to_the_last_bit() -> None:
 
 
 def test_adamw_stays_the_papers() -> None:
-    optimizer = build_optimizer(network(), Distance(), recipes.classic())
+    optimizer = build_optimizer(network(), Distance(), recipes.Classic())
     assert type(optimizer) is torch.optim.AdamW
     assert len(optimizer.param_groups) == 1
 
 
 def test_unknown_optimizer_is_one_line() -> None:
     with pytest.raises(UsageError, match="optimizer='lion': must be one of adamw, muon"):
-        recipes.override(recipes.classic(), ["optimizer=lion"])
+        recipes.override(recipes.Classic(), ["optimizer=lion"])

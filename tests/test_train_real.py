@@ -18,12 +18,13 @@ from esc_sr.cli.train import app
 from esc_sr.errors import DataError, UsageError, WeightsError
 from esc_sr.network.discriminator import UNetDiscriminator
 from esc_sr.presets import PRESETS
+from esc_sr.train.feed import Data
 from esc_sr.train.monitor import RunOptions
-from esc_sr.train.recipes import real_gan
-from esc_sr.train.run import run
+from esc_sr.train.recipes import RealGAN
+from esc_sr.train.run import Frozen, Model, Start, run
 from esc_sr.train.schedule import Budget
 
-SMALL = replace(real_gan(), batch=2, accumulate=2, patch=8, context=10, pool=4)
+SMALL = replace(RealGAN(), batch=2, accumulate=2, patch=8, context=10, pool=4)
 
 
 @pytest.fixture(autouse=True)
@@ -98,17 +99,18 @@ def test_a_stop_changes_nothing_in_any_part(pictures: Path, stage1: Path, vgg: P
     def go(out: str, report: Any = lambda record: None, **how: Any) -> bool:
         options = RunOptions(log_every=1)
         return run(
-            SMALL, model="esc-real", scale=4, data=[pictures], out=tmp_path / out, options=options,
-            report=report, **{"vgg": vgg, **how},
+            SMALL, Model("esc-real", 4), Data([pictures]), tmp_path / out, options=options, report=report,
+            **{"frozen": Frozen(vgg=vgg), **how},
         )  # fmt: skip
 
-    assert go("straight", start=stage1, budget=Budget(4))
-    assert not go("broken", interrupt, start=stage1, budget=Budget(4))
+    begin = Start(weights=stage1)
+    assert go("straight", start=begin, budget=Budget(4))
+    assert not go("broken", interrupt, start=begin, budget=Budget(4))
     other = tmp_path / "other.pth"
     torch.save({name: 2 * value for name, value in torch.load(vgg).items()}, other)
     with pytest.raises(UsageError, match="resume with another --vgg"):
-        go("broken", resume=True, vgg=other)
-    assert go("broken", resume=True)
+        go("broken", start=Start(resume=True), frozen=Frozen(vgg=other))
+    assert go("broken", start=Start(resume=True))
     straight, broken = (torch.load(tmp_path / out / "last.pt") for out in ("straight", "broken"))
     assert straight["iteration"] == broken["iteration"] == 4
     for part in ("model", "ema", "objective", "optimizer", "pool"):

@@ -7,11 +7,11 @@ from typer.testing import CliRunner
 
 from esc_sr.cli.train import app
 from esc_sr.errors import UsageError
-from esc_sr.train.recipes import Recipe, arbitrary, classic, override, real_gan, real_mse, to_toml
+from esc_sr.train.recipes import Arbitrary, Classic, RealGAN, RealMSE, Recipe, override, to_toml
 
 
 def test_classic_is_the_papers() -> None:
-    recipe = classic()
+    recipe = Classic()
     assert (recipe.iterations, recipe.lr, recipe.betas, recipe.weight_decay) == (
         500_000,
         5e-4,
@@ -25,14 +25,14 @@ def test_classic_is_the_papers() -> None:
 
 def test_values_are_read_by_the_type_of_their_field() -> None:
     recipe = override(
-        classic(), ["lr=1e-4", "betas=0.9,0.9", "milestones=[1, 2]", "batch=8", "weight_decay=1"]
+        Classic(), ["lr=1e-4", "betas=0.9,0.9", "milestones=[1, 2]", "batch=8", "weight_decay=1"]
     )
     assert (recipe.lr, recipe.betas, recipe.milestones, recipe.batch) == (1e-4, (0.9, 0.9), (1, 2), 8)
     assert isinstance(recipe.weight_decay, float)
-    assert override(classic(), ["milestones=7"]).milestones == (7,)
-    assert override(classic(), ["milestones=()"]).milestones == ()
-    assert override(classic(), ["loss=mse"]).loss == "mse"
-    assert override(classic(), []) == classic()
+    assert override(Classic(), ["milestones=7"]).milestones == (7,)
+    assert override(Classic(), ["milestones=()"]).milestones == ()
+    assert override(Classic(), ["loss=mse"]).loss == "mse"
+    assert override(Classic(), []) == Classic()
 
 
 @pytest.mark.parametrize(
@@ -64,21 +64,21 @@ def test_values_are_read_by_the_type_of_their_field() -> None:
 )
 def test_unknown_keys_and_wrong_values_are_one_line_errors(setting: str, message: str) -> None:
     with pytest.raises(UsageError, match=message) as caught:
-        override(classic(), [setting])
+        override(Classic(), [setting])
     assert "\n" not in str(caught.value)
 
 
 def test_real_world_stages_are_the_papers() -> None:
-    stages = (real_mse(), real_gan())
+    stages = (RealMSE(), RealGAN())
     assert {(stage.iterations, stage.batch, stage.patch, stage.loss) for stage in stages} == {
         (400_000, 48, 64, "l1")
     }
-    assert real_gan().weights == (1, 1, 0.1)
-    assert (real_gan().lr, real_gan().betas, real_gan().warmup) == (1e-4, (0.9, 0.99), 0)
-    assert 4 * real_mse().context == 400 and real_mse().pool == 180
+    assert RealGAN().weights == (1, 1, 0.1)
+    assert (RealGAN().lr, RealGAN().betas, RealGAN().warmup) == (1e-4, (0.9, 0.99), 0)
+    assert 4 * RealMSE().context == 400 and RealMSE().pool == 180
 
 
-@pytest.mark.parametrize("recipe", [classic(), arbitrary(), real_mse(), real_gan()], ids=lambda r: r.name)
+@pytest.mark.parametrize("recipe", [Classic(), Arbitrary(), RealMSE(), RealGAN()], ids=lambda r: r.name)
 def test_a_recipe_written_as_toml_is_read_again(tmp_path: Path, recipe: Recipe) -> None:
     settings = ["betas=0.5,0.75", "batch=6", "clip=0.5", "loss=mse", "lr=3e-7"]
     changed = override(recipe, settings)
@@ -110,10 +110,10 @@ def test_files_are_held_to_the_same_rules(tmp_path: Path, text: str, message: st
     path = tmp_path / "recipe.toml"
     path.write_text(text)
     with pytest.raises(UsageError, match=message) as caught:
-        override(classic(), [], path)
+        override(Classic(), [], path)
     assert "\n" not in str(caught.value)
 
 
 def test_a_missing_file_is_named(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match=r"none\.toml: cannot be read as TOML \(No such file"):
-        override(classic(), [], tmp_path / "none.toml")
+        override(Classic(), [], tmp_path / "none.toml")

@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 
 from esc_sr.errors import UsageError
-from esc_sr.train.recipes import classic
+from esc_sr.train.recipes import Classic
 from esc_sr.train.schedule import Budget, ema_decay, learning_rate
 
 FULL = Budget(iterations=500_000)
@@ -28,19 +28,19 @@ HOUR = Budget(minutes=60)
     ],
 )
 def test_milestones_stand_at_fractions_of_the_run(budget: Budget, progress: float, factor: float) -> None:
-    assert learning_rate(classic(), budget, progress) == pytest.approx(5e-4 * factor)
+    assert learning_rate(Classic(), budget, progress) == pytest.approx(5e-4 * factor)
 
 
 @pytest.mark.parametrize(("budget", "end"), [(FULL, 0.04), (SHORT, 0.02), (HOUR, 0.02)])
 def test_warm_up_is_a_straight_line_and_short_runs_cap_it(budget: Budget, end: float) -> None:
-    assert learning_rate(classic(), budget, 0) == 0
-    assert learning_rate(classic(), budget, end / 4) == pytest.approx(5e-4 / 4)
-    assert learning_rate(classic(), budget, end * 0.99) == pytest.approx(5e-4 * 0.99)
-    assert learning_rate(classic(), budget, end) == pytest.approx(5e-4)
+    assert learning_rate(Classic(), budget, 0) == 0
+    assert learning_rate(Classic(), budget, end / 4) == pytest.approx(5e-4 / 4)
+    assert learning_rate(Classic(), budget, end * 0.99) == pytest.approx(5e-4 * 0.99)
+    assert learning_rate(Classic(), budget, end) == pytest.approx(5e-4)
 
 
 def test_a_recipe_without_warm_up_starts_at_full_speed() -> None:
-    assert learning_rate(replace(classic(), warmup=0), SHORT, 0) == 5e-4
+    assert learning_rate(replace(Classic(), warmup=0), SHORT, 0) == 5e-4
 
 
 def test_progress_counts_steps_or_training_time() -> None:
@@ -57,13 +57,13 @@ def test_remaining_time_follows_the_speed_so_far() -> None:
 
 def test_a_longer_budget_only_stretches_the_schedule() -> None:
     longer = Budget(iterations=2000)
-    at = [learning_rate(classic(), SHORT, SHORT.progress(i, 0)) for i in range(0, 1000, 50)]
-    later = [learning_rate(classic(), longer, longer.progress(2 * i, 0)) for i in range(0, 1000, 50)]
+    at = [learning_rate(Classic(), SHORT, SHORT.progress(i, 0)) for i in range(0, 1000, 50)]
+    later = [learning_rate(Classic(), longer, longer.progress(2 * i, 0)) for i in range(0, 1000, 50)]
     assert at == later
 
 
 def test_ema_decay_rises_to_the_recipe() -> None:
-    decays = [ema_decay(classic(), i) for i in (0, 1, 90, 8_000, 10_000, 499_999)]
+    decays = [ema_decay(Classic(), i) for i in (0, 1, 90, 8_000, 10_000, 499_999)]
     assert decays == pytest.approx([1 / 10, 2 / 11, 91 / 100, 8001 / 8010, 0.999, 0.999])
 
 

@@ -21,7 +21,7 @@ from esc_sr.data.sources import Held, hold, measure
 from esc_sr.errors import DataError, EscError, UsageError, WeightsError
 from esc_sr.network import ESC, ESCLTE, ESCConfig, LTEConfig
 from esc_sr.train import teacher as module
-from esc_sr.train.recipes import Recipe, arbitrary, classic, real_mse
+from esc_sr.train.recipes import Arbitrary, Classic, RealMSE, Recipe
 from esc_sr.train.teacher import Teacher
 
 CPU = torch.device("cpu")
@@ -63,7 +63,7 @@ def pairs(pictures: Path) -> list[tuple[Source, Source]]:
 
 
 def teach(file: Path, recipe: Recipe | None = None, scale: int = 2) -> Teacher:
-    return Teacher(str(file), recipe or classic(), scale, CPU)
+    return (recipe or Classic()).teacher(str(file), scale, CPU)
 
 
 def train(*arguments: object) -> Result:
@@ -81,7 +81,7 @@ def refused(kind: type[EscError], *arguments: object) -> str:
 
 def test_targets_are_what_upscale_makes_of_lr(file: Path, pictures: Path, tmp_path: Path) -> None:
     given = pairs(pictures)
-    taught = teach(file).targets(given, tmp_path / "cache", no_progress)
+    taught = teach(file).targets(given, 2, tmp_path / "cache", no_progress)
     upscaler = Upscaler(file)
     for (lr, hr), (same, target) in zip(given, taught, strict=True):
         assert same is lr and target.name == hr.name
@@ -89,7 +89,8 @@ def test_targets_are_what_upscale_makes_of_lr(file: Path, pictures: Path, tmp_pa
         assert target.size == expected.shape[:2] == (36, 40)
         assert np.array_equal(target.read(), expected)
         assert np.array_equal(target.crop(3, 4, 8, 9), expected[3:11, 4:13])
-    half = teach(file, replace(classic(), teacher_share=0.5)).targets(given, tmp_path / "cache", no_progress)
+    sharing = replace(Classic(), teacher_share=0.5)
+    half = teach(file, sharing).targets(given, 2, tmp_path / "cache", no_progress)
     for (lr, hr), (_, target) in zip(given, half, strict=True):
         mean = (upscaler.upscale(lr.read()).astype(float) + hr.read()[:36, :40]) / 2
         assert np.abs(target.read() - mean).max() <= 0.5
@@ -107,18 +108,18 @@ def test_what_is_in_the_cache_is_used_and_what_is_damaged_made_again(
         real(picture, path)
 
     monkeypatch.setattr(module, "_write", write)
-    teach(file).targets(given, cache, no_progress)
+    teach(file).targets(given, 2, cache, no_progress)
     assert len(made) == 3
-    teach(file).targets(given, cache, no_progress, share=(1, 2))
+    teach(file).targets(given, 2, cache, no_progress, share=(1, 2))
     assert len(made) == 3
     one = sorted(cache.rglob("*.npy"))[0]
     whole = one.read_bytes()
     for damage in (b"", whole[:40], whole[:-7]):
         one.write_bytes(damage)
-        teach(file).targets(given, cache, no_progress)
+        teach(file).targets(given, 2, cache, no_progress)
         assert one.read_bytes() == whole
     assert len(made) == 6
-    teach(save(tmp_path / "other.safetensors", seed=1)).targets(given, cache, no_progress)
+    teach(save(tmp_path / "other.safetensors", seed=1)).targets(given, 2, cache, no_progress)
     assert len(made) == 9  # another teacher's pictures lie elsewhere
 
 
@@ -156,7 +157,7 @@ def test_answer_mixes_its_picture_with_hr(file: Path, tmp_path: Path) -> None:
     network = weights.load(file)
     with torch.no_grad():
         sr = network(lr).clamp(0, 1)
-    recipe = real_mse()
+    recipe = RealMSE()
     assert (teach(file, recipe).answer(lr, hr) - sr).abs().max() < 0.6 / 255
     half = teach(file, replace(recipe, teacher_share=0.25)).answer(lr, hr)
     assert (half - (0.25 * sr + 0.75 * hr)).abs().max() < 0.6 / 255
@@ -202,7 +203,7 @@ def loss_of(out: Path) -> float:
 def test_colours_come_from_the_teacher_at_any_point(tmp_path: Path) -> None:
     torch.manual_seed(0)
     weights.save(ESCLTE(LTEConfig(TINY)), tmp_path / "lte.safetensors")
-    teacher = teach(tmp_path / "lte.safetensors", replace(arbitrary(), teacher_share=0.5))
+    teacher = teach(tmp_path / "lte.safetensors", replace(Arbitrary(), teacher_share=0.5))
     lr, coord = torch.rand(1, 3, 8, 8) * 2 - 1, torch.rand(1, 5, 2)
     cell, colours = torch.full((1, 5, 2), 0.1), torch.rand(1, 5, 3)
     (*given, mixed) = next(teacher.colours(iter([(lr, coord, cell, colours)])))
@@ -216,7 +217,7 @@ def test_colours_come_from_the_teacher_at_any_point(tmp_path: Path) -> None:
 
 def test_real_targets_are_the_teachers_not_sharpened(file: Path) -> None:
     hr = torch.rand(1, 3, 18, 20)
-    none = teach(file, replace(real_mse(), teacher_share=0.0)).answer(torch.rand(1, 3, 9, 10), sharpen(hr))
+    none = teach(file, replace(RealMSE(), teacher_share=0.0)).answer(torch.rand(1, 3, 9, 10), sharpen(hr))
     assert (none - sharpen(hr)).abs().max() < 0.6 / 255
 
 

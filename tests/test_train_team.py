@@ -22,16 +22,17 @@ from esc_sr.data.pictures import Decoded
 from esc_sr.errors import DeviceError, UsageError
 from esc_sr.network import ESCLTE, ESCConfig, LTEConfig
 from esc_sr.train import checkpoint
+from esc_sr.train.feed import Data
 from esc_sr.train.loop import train
 from esc_sr.train.losses import Distance
 from esc_sr.train.monitor import RunOptions
 from esc_sr.train.optimizer import MuonAdamW
-from esc_sr.train.recipes import classic
-from esc_sr.train.run import run
+from esc_sr.train.recipes import Classic
+from esc_sr.train.run import Model, run
 from esc_sr.train.schedule import Budget
 from esc_sr.train.team import ALONE, Team, own_device
 
-RECIPE = replace(classic(), batch=8, accumulate=2, patch=8, lr=2e-3, warmup=0)
+RECIPE = replace(Classic(), batch=8, accumulate=2, patch=8, lr=2e-3, warmup=0)
 
 
 class Judging(Distance):
@@ -93,10 +94,8 @@ def go(out: Path, case: str, team: Team, given: Iterator[Batch], steps: int = 4)
     finished = train(
         state,
         given,
-        RECIPE,
-        Budget(iterations=steps),
+        checkpoint.Plan(RECIPE, Budget(iterations=steps), {}),
         out / case,
-        config={},
         options=RunOptions(log_every=1),
         report=records.append,
         team=team,
@@ -210,7 +209,7 @@ def test_a_batch_that_cannot_be_divided_is_refused(tmp_path: Path, monkeypatch: 
     with pytest.raises(
         UsageError, match="batch=8: must be a multiple of 6, for 3 processes and accumulate=2"
     ):
-        run(RECIPE, model="esc-light", scale=2, data=[tmp_path], out=tmp_path / "out")
+        run(RECIPE, Model("esc-light", 2), Data([tmp_path]), tmp_path / "out")
     assert not (tmp_path / "out").exists()
 
 

@@ -14,10 +14,10 @@ from esc_sr.network import ESCLTE
 from esc_sr.record import document, environment
 from esc_sr.train.checkpoint import State
 from esc_sr.train.losses import Distance
-from esc_sr.train.recipes import arbitrary, classic
+from esc_sr.train.recipes import Arbitrary, Classic
 from esc_sr.train.step import prepare, step
 
-RECIPE = classic()
+RECIPE = Classic()
 
 
 @dataclass(frozen=True)
@@ -82,9 +82,9 @@ class TrainingCase:
         if not any_scale:
             side = self.scale * self.patch
             return lr, torch.rand(self.batch, 3, side, side)
-        points = 2 * torch.rand(self.batch, arbitrary().queries, 2) - 1
+        points = 2 * torch.rand(self.batch, Arbitrary().queries, 2) - 1
         cells = torch.full_like(points, 2 / (self.scale * self.patch))
-        return lr, points, cells, torch.rand(self.batch, arbitrary().queries, 3)
+        return lr, points, cells, torch.rand(self.batch, Arbitrary().queries, 3)
 
 
 def training(

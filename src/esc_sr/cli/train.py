@@ -1,6 +1,6 @@
 """`esc-sr train`: one command per recipe."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -12,10 +12,13 @@ from esc_sr.machine.precision import check_precision
 from esc_sr.network import encoder_config
 from esc_sr.presets import preset
 from esc_sr.train import recipes
+from esc_sr.train.feed import Data
 from esc_sr.train.monitor import RunOptions
-from esc_sr.train.run import run
+from esc_sr.train.run import Frozen, Model, Start, run
 from esc_sr.train.schedule import Budget
 from esc_sr.train.team import Team, own_device
+
+_STOPS = "Ctrl-C saves; --resume goes on."
 
 app = typer.Typer(no_args_is_help=True)
 
@@ -28,8 +31,8 @@ def main() -> None:
     """
 
 
-def _add_recipe(recipe: recipes.Recipe, network: str, scales: str, scale_default: int, text: str) -> None:
-    """Add the command that trains by a recipe; `network` is the default, the texts are for its help."""
+def _command(recipe: recipes.Recipe, scales: str) -> Callable[..., None]:
+    """The command that trains by a recipe; `scales` is for the help of --scale."""
 
     def train(
         data: Annotated[
@@ -55,8 +58,8 @@ def _add_recipe(recipe: recipes.Recipe, network: str, scales: str, scale_default
         out: Annotated[
             Path | None, typer.Option(help="Folder of the run: checkpoints, log, ema and best.safetensors.")
         ] = None,
-        model: Annotated[str, typer.Option(help="Network, for example esc-light.")] = network,
-        scale: Annotated[int, typer.Option(help=scales)] = scale_default,
+        model: Annotated[str, typer.Option(help="Network, for example esc-light.")] = recipe.model,
+        scale: Annotated[int, typer.Option(help=scales)] = recipe.scale,
         blocks: Annotated[
             int | None,
             typer.Option(min=1, help="Fewer blocks, to be grown later by --from (all by default)."),
@@ -129,7 +132,7 @@ def _add_recipe(recipe: recipes.Recipe, network: str, scales: str, scale_default
         given += settings or []
         if anneal and (small or config):
             raise UsageError("--anneal: the recipe is that of the run; change it with --set")
-        base = recipes.small(recipe, encoder_config(preset(model, scale)).window) if small else recipe
+        base = recipe.small(encoder_config(preset(model, scale)).window) if small else recipe
         resolved = base if anneal else recipes.override(base, given, config)
         if print_config:
             print(recipes.to_toml(resolved), end="")
@@ -142,27 +145,22 @@ def _add_recipe(recipe: recipes.Recipe, network: str, scales: str, scale_default
         budget = Budget(iterations, minutes) if iterations is not None or minutes is not None else None
         finished = run(
             resolved,
-            model=model,
-            scale=scale,
-            blocks=blocks,
-            data=data,
-            out=out,
-            mix=_numbers(mix),
-            lr=lr or (),
-            cache=cache,
-            workers=workers,
-            val=val,
+            Model(model, scale, blocks),
+            Data(data, _numbers(mix), lr or (), val, cache, workers),
+            out,
             budget=budget,
-            resume=resume,
-            start=start,
-            anneal=anneal,
-            settings=given,
-            teacher=teacher,
-            teacher_cache=teacher_cache,
-            vgg=vgg,
-            device=str(place),
+            start=Start(resume, start, anneal, given),
+            frozen=Frozen(teacher, teacher_cache, vgg),
             options=RunOptions(
-                precision, tf32, compile, save_minutes, val_minutes, val_every, log_every, tensorboard
+                precision,
+                tf32,
+                compile,
+                save_minutes,
+                val_minutes,
+                val_every,
+                log_every,
+                tensorboard,
+                str(place),
             ),
             report=show,
         )
@@ -173,33 +171,28 @@ def _add_recipe(recipe: recipes.Recipe, network: str, scales: str, scale_default
         else:
             print(f"stopped and saved: {out / 'last.pt'}; go on with the same command and --resume")
 
-    app.command(recipe.name, help=f"{text} Ctrl-C saves; --resume goes on.")(train)
+    return train
 
 
-_add_recipe(
-    recipes.classic(), "esc-light", "2, 3 or 4.", 2, "Train for bicubic LR with the L1 loss (Supp. 6.1)."
-)
-_add_recipe(
-    recipes.arbitrary(),
-    "esc",
-    "Of the validation.",
-    4,
-    "Train LTE on an encoder for all scales at once (Supp. 6.2); --from may be an ESC of one scale.",
-)
-_add_recipe(
-    recipes.real_mse(),
-    "esc-real",
-    "4; of esc-real-m also 1, 2 and 3.",
-    4,
-    "Train for realistic LR with the L1 loss (Supp. 6.3, stage 1).",
-)
-_add_recipe(
-    recipes.real_gan(),
-    "esc-real",
-    "4; of esc-real-m also 1, 2 and 3.",
-    4,
-    "Go on --from weights of real-mse with perceptual and adversarial loss (Supp. 6.3, stage 2).",
-)
+for _recipe, _scales, _text in (
+    (recipes.Classic(), "2, 3 or 4.", "Train for bicubic LR with the L1 loss (Supp. 6.1)."),
+    (
+        recipes.Arbitrary(),
+        "Of the validation.",
+        "Train LTE on an encoder for all scales at once (Supp. 6.2); --from may be an ESC of one scale.",
+    ),
+    (
+        recipes.RealMSE(),
+        "4; of esc-real-m also 1, 2 and 3.",
+        "Train for realistic LR with the L1 loss (Supp. 6.3, stage 1).",
+    ),
+    (
+        recipes.RealGAN(),
+        "4; of esc-real-m also 1, 2 and 3.",
+        "Go on --from weights of real-mse with perceptual and adversarial loss (Supp. 6.3, stage 2).",
+    ),
+):
+    app.command(_recipe.name, help=f"{_text} {_STOPS}")(_command(_recipe, _scales))
 
 
 def _numbers(mix: str | None) -> list[float] | None:

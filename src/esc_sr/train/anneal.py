@@ -11,13 +11,13 @@ from esc_sr.train.schedule import Budget, learning_rate
 
 
 def annealed(
-    name: str, content: dict[str, Any], settings: Sequence[str], budget: Budget | None, resume: bool
+    recipe: Recipe, content: dict[str, Any], settings: Sequence[str], budget: Budget | None, resume: bool
 ) -> tuple[Recipe, Budget]:
     """Give recipe and budget of the copy.
 
     Args:
-        name: of the recipe that is asked for.
-        content: checkpoint of the run, whose recipe becomes that of the copy; or, to resume, of the copy.
+        recipe: the one that is asked for, with any settings.
+        content: checkpoint of the run, whose settings become those of the copy; or, to resume, of the copy.
         settings: what else is to change, as of `recipes.override`.
         budget: length of the copy; to resume, None keeps it.
         resume: whether `content` is of the copy.
@@ -25,9 +25,7 @@ def annealed(
     Raises:
         UsageError: the run is of another recipe, or its rate is 0 already, or no length is given.
     """
-    saved, before = checkpoint.recipe_of(content), Budget(**content["budget"])
-    if saved.name != name:
-        raise UsageError(f"--anneal: that run is of the recipe {saved.name}; use esc-sr train {saved.name}")
+    saved, before = checkpoint.recipe_of(content, recipe), Budget(**content["budget"])
     if resume:
         if budget is None:
             return saved, before
@@ -42,6 +40,6 @@ def annealed(
         raise UsageError("--anneal: the learning rate of that run is 0 already; give one of constant rate")
     muon_lr = saved.muon_lr * lr / saved.lr
     falling = replace(saved, lr=lr, muon_lr=muon_lr, warmup=0, milestones=(), decay=1.0)
-    recipe = override(falling, settings)
-    content["recipe"] = asdict(recipe)
-    return recipe, replace(budget, first_iteration=iteration, first_elapsed=elapsed)
+    changed = override(falling, settings)
+    content["recipe"] = asdict(changed)
+    return changed, replace(budget, first_iteration=iteration, first_elapsed=elapsed)

@@ -3,7 +3,7 @@
 import pickle
 import zipfile
 from collections.abc import Mapping
-from dataclasses import MISSING, asdict, dataclass, field, fields
+from dataclasses import MISSING, asdict, dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +16,7 @@ from esc_sr.data.pool import PairPool
 from esc_sr.errors import DataError, UsageError, WeightsError
 from esc_sr.machine.claim import whole_file
 from esc_sr.train.recipes import Recipe
+from esc_sr.train.recipes.settings import Kind
 from esc_sr.train.schedule import Budget
 
 
@@ -28,7 +29,7 @@ class State:
         ema: its averaged weights.
         objective: what is made small, as `losses` describes it.
         optimizer: of the model and of what the objective learns.
-        pool: pairs of earlier batches; empty but in the recipes `REAL`.
+        pool: pairs of earlier batches; empty unless the recipe's `make_pool` gives one.
         scaler: of the losses, so that gradients in fp16 do not vanish; enabled for that precision only.
         iteration: steps taken.
         elapsed: seconds of training, validation and saving; the time between stop and resume does not count.
@@ -69,10 +70,26 @@ _ADDED = {
     "teacher": None,
     "best": None,
 }  # what older checkpoints do without
-_DEFAULTS = {entry.name: entry.default for entry in fields(Recipe) if entry.default is not MISSING}
 
 
-def save(state: State, recipe: Recipe, budget: Budget, config: Mapping[str, Any], out: Path) -> None:
+@dataclass(frozen=True)
+class Plan:
+    """What a run is, from its first step to its last.
+
+    Attributes:
+        recipe: what to do in a step, and beside it.
+        budget: when to end; the schedule is fitted to it.
+        config: sizes of the network.
+        scale: HR pixels per LR pixel along a side of the pairs to validate on.
+    """
+
+    recipe: Recipe
+    budget: Budget
+    config: Mapping[str, Any]
+    scale: int = 2
+
+
+def save(state: State, plan: Plan, out: Path) -> None:
     """Write `out/last.pt`; the file that was there becomes `out/previous.pt`.
 
     Raises:
@@ -84,9 +101,9 @@ def save(state: State, recipe: Recipe, budget: Budget, config: Mapping[str, Any]
         "vgg": state.vgg,
         "teacher": state.teacher,
         **{name: getattr(state, name) for name in _COUNTERS},
-        "recipe": asdict(recipe),
-        "budget": asdict(budget),
-        "config": dict(config),
+        "recipe": asdict(plan.recipe),
+        "budget": asdict(plan.budget),
+        "config": dict(plan.config),
     }
     last = out / "last.pt"
     try:
@@ -121,22 +138,36 @@ def load(out: Path) -> dict[str, Any]:
     return content
 
 
-def recipe_of(content: Mapping[str, Any]) -> Recipe:
-    """The recipe of a loaded checkpoint; fields that it does not know have their defaults."""
-    saved: dict[str, Any] = {
-        key: tuple(value) if isinstance(value, list) else value for key, value in content["recipe"].items()
-    }
-    return Recipe(**saved)
+def recipe_of(content: Mapping[str, Any], recipe: Kind) -> Kind:
+    """The recipe of a loaded checkpoint.
+
+    Args:
+        content: its settings that the recipe has no more are left out; those that it lacks have their
+            defaults.
+        recipe: the same recipe, with any settings.
+
+    Raises:
+        UsageError: the checkpoint is of another recipe.
+    """
+    saved: dict[str, Any] = content["recipe"]
+    if saved["name"] != recipe.name:
+        raise UsageError(f"that run is of the recipe {saved['name']}, not {recipe.name}; train by that one")
+    values: dict[str, Any] = {}
+    for entry in fields(recipe):
+        value = saved.get(entry.name, entry.default)
+        if value is not MISSING:
+            values[entry.name] = tuple(value) if isinstance(value, list) else value
+    return replace(recipe, **values)
 
 
-def restore(state: State, content: Mapping[str, Any], recipe: Recipe, config: Mapping[str, Any]) -> None:
+def restore(state: State, content: Mapping[str, Any], plan: Plan) -> None:
     """Put a loaded checkpoint into a run of the same network, recipe and perceptual loss.
 
     Raises:
         UsageError: the checkpoint is of another network, recipe or perceptual loss; says what differs.
     """
-    saved_recipe = _DEFAULTS | content["recipe"]
-    settings = {"network": (content["config"], config), "recipe": (saved_recipe, asdict(recipe))}
+    saved_recipe = asdict(recipe_of(content, plan.recipe))
+    settings = {"network": (content["config"], plan.config), "recipe": (saved_recipe, asdict(plan.recipe))}
     for what, (saved, given) in settings.items():
         differ = [key for key in sorted({*saved, *given}) if saved.get(key) != given.get(key)]
         if differ:

@@ -1,18 +1,17 @@
 """The training loop: one for all recipes, straight from the first step to the last."""
 
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
 
 from torch import Tensor
 
 from esc_sr.data.pairs import Pair
 from esc_sr.errors import EscError
 from esc_sr.train import checkpoint
-from esc_sr.train.monitor import Export, Monitor, Report, RunOptions
-from esc_sr.train.recipes import Recipe
-from esc_sr.train.schedule import Budget, learning_rate
+from esc_sr.train.monitor import Export, Monitor, RunOptions
+from esc_sr.train.schedule import learning_rate
+from esc_sr.train.setup import Report
 from esc_sr.train.step import prepare, step
 from esc_sr.train.stop import stop_signals
 from esc_sr.train.team import ALONE, Team
@@ -25,13 +24,10 @@ Those by which fp16 finds a scale for its gradients, at most 16 in a row, do not
 def train(
     state: checkpoint.State,
     batches: Iterator[tuple[Tensor, ...]],
-    recipe: Recipe,
-    budget: Budget,
+    plan: checkpoint.Plan,
     out: Path,
     *,
-    config: Mapping[str, Any],
     held_out: Sequence[Pair] = (),
-    scale: int = 2,
     options: RunOptions = RunOptions(),
     export: Export = lambda name: None,
     report: Report = lambda record: None,
@@ -51,12 +47,9 @@ def train(
         state: network, averaged weights, objective, optimizer and counters; changed in place.
         batches: what the network is given and, last, what it should give, each (B, ...); from the step of the
             state on.
-        recipe: what to do in a step.
-        budget: when to end; the schedule is fitted to it.
+        plan: what to do in a step, and when to end.
         out: an existing folder.
-        config: sizes of the network, for the checkpoint.
         held_out: pairs to validate the averaged weights on.
-        scale: of these pairs.
         options: what the run does beside training.
         export: writes the averaged weights under a name, "ema", or "best" of the validations so far.
         report: called with each log record.
@@ -72,21 +65,19 @@ def train(
     """
     state.model.train()
     forward = prepare(state.model, team, tf32=options.tf32, compile=options.compile)
-    monitor = Monitor(
-        team.leads, state, recipe, budget, config, out, options, held_out, scale, export, report
-    )
+    monitor = Monitor(team.leads, state, plan, out, options, held_out, export, report)
     bad = 0
     with stop_signals() as stop:
         while True:
             started = time.perf_counter()
             stopped, state.elapsed = team.agree(stop.is_set(), state.elapsed)
-            progress = budget.progress(state.iteration, state.elapsed)
+            progress = plan.budget.progress(state.iteration, state.elapsed)
             if stopped or progress >= 1:
                 break
-            lr = learning_rate(recipe, budget, progress)
+            lr = learning_rate(plan.recipe, plan.budget, progress)
             batch = next(batches)
             scale_before = state.scaler.get_scale()
-            losses = step(state, forward, batch, recipe, lr, options.precision, team)
+            losses = step(state, forward, batch, plan.recipe, lr, options.precision, team)
             seconds = time.perf_counter() - started
             state.iteration += 1
             state.elapsed += seconds

@@ -12,15 +12,13 @@ import numpy as np
 
 from esc_sr.data.pairs import Pair
 from esc_sr.errors import DataError, UsageError
-from esc_sr.evaluate import Protocol, evaluate, predict
+from esc_sr.evaluate import Protocol, predict
 from esc_sr.evaluate.scores import bicubic
 from esc_sr.image import Picture, write_image
 from esc_sr.image.sheet import Panel, strip
 from esc_sr.train import checkpoint
-from esc_sr.train.recipes import Recipe
-from esc_sr.train.schedule import Budget
+from esc_sr.train.setup import Report
 
-Report = Callable[[Mapping[str, Any]], None]
 Export = Callable[[str], object]
 Losses = dict[str, float]
 
@@ -38,6 +36,7 @@ class RunOptions:
         val_every: steps between two validations; None leaves them to `val_minutes`.
         log_every: steps per log line.
         tensorboard: whether the numbers of log and validation go to `out/tensorboard` as well.
+        device: as of `machine.device.pick_device`; of several processes, "cuda" gives each a GPU of its own.
     """
 
     precision: str = "fp32"
@@ -48,6 +47,7 @@ class RunOptions:
     val_every: int | None = None
     log_every: int = 50
     tensorboard: bool = False
+    device: str = "cpu"
 
 
 @dataclass
@@ -57,13 +57,10 @@ class Monitor:
     Attributes:
         leads: whether this process does it.
         state: of the run.
-        recipe: of the run, for the checkpoint.
-        budget: likewise.
-        config: sizes of the network, likewise.
+        plan: of the run.
         out: folder of the run.
         options: when to do what.
         held_out: pairs to validate the averaged weights on.
-        scale: of these pairs.
         export: writes the averaged weights under a name: "ema" after every save and the last validation,
             "best" when a validation has the highest PSNR so far.
         report: called with each record, which is a line of `out/log.jsonl` as well.
@@ -73,13 +70,10 @@ class Monitor:
 
     leads: bool
     state: checkpoint.State
-    recipe: Recipe
-    budget: Budget
-    config: Mapping[str, Any]
+    plan: checkpoint.Plan
     out: Path
     options: RunOptions
     held_out: Sequence[Pair]
-    scale: int
     export: Export
     report: Report
     _losses: list[Losses] = field(default_factory=list)
@@ -116,7 +110,7 @@ class Monitor:
     def save(self) -> None:
         """Write a checkpoint, and export."""
         if self.leads:
-            checkpoint.save(self.state, self.recipe, self.budget, self.config, self.out)
+            checkpoint.save(self.state, self.plan, self.out)
             self.export("ema")
 
     def finish(self, stopped: bool) -> None:
@@ -138,9 +132,8 @@ class Monitor:
 
     def _validate(self) -> None:
         """Score the averaged weights, and draw what they make of the first picture."""
-        network, iteration = self.state.ema, self.state.iteration
-        protocol = Protocol.of(network)
-        scores = evaluate(network, self.held_out, self.scale, protocol)
+        network, iteration, scale = self.state.ema, self.state.iteration, self.plan.scale
+        scores = self.plan.recipe.validate(network, self.held_out, scale)
         self.state.scores = {"iteration": iteration, **scores._asdict()}
         self._scored = iteration
         self._log("validation", **self.state.scores)
@@ -148,11 +141,11 @@ class Monitor:
             self.state.best = scores.psnr
             self.export("best")
         name, lr, hr = self.held_out[0]
-        sr = np.rint(predict(network, lr, self.scale, protocol)).astype(np.uint8)
+        sr = np.rint(predict(network, lr, scale, Protocol.of(network))).astype(np.uint8)
         target = self.out / "validation" / f"{iteration:06}.png"
         with _writing(target.parent):
             target.parent.mkdir(exist_ok=True)
-        panels = Panel(f"{name}, bicubic", bicubic(lr, self.scale)), Panel(f"step {iteration}", sr)
+        panels = Panel(f"{name}, bicubic", bicubic(lr, scale)), Panel(f"step {iteration}", sr)
         write_image(Picture(strip([*panels, Panel("HR", hr)])), target, overwrite=True)
 
     def _log(self, event: str, **facts: Any) -> None:
@@ -171,7 +164,7 @@ class Monitor:
         """The numbers of a log line; `loss` is the sum of `losses`, means over the steps taken."""
         names = self._losses[0] if self._losses else ()
         losses = {name: sum(step[name] for step in self._losses) / len(self._losses) for name in names}
-        left = self.budget.remaining(self.state.iteration, self.state.elapsed)
+        left = self.plan.budget.remaining(self.state.iteration, self.state.elapsed)
         return {
             "iteration": self.state.iteration,
             "loss": sum(losses.values()) if losses else None,

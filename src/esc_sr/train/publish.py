@@ -19,7 +19,7 @@ from esc_sr.errors import WeightsError
 from esc_sr.evaluate import Protocol, Scores, evaluate
 from esc_sr.network import ESC, ESCLTE
 from esc_sr.peers import Peer
-from esc_sr.train.recipes import REAL
+from esc_sr.train.recipes import learnt_degraded
 from esc_sr.weights.checkpoint import describe
 
 HARMLESS = 0.005
@@ -37,8 +37,8 @@ def publish(
 
     Args:
         source: Weights, for example `ema.safetensors` of a run. ESC+LTE is measured at x2, x3 and x4, a
-            network of the recipes `REAL` also on LR that is made as in training, against HR as it is and
-            against HR sharpened as in the loss.
+            network that learnt from degraded LR also on such LR, against HR as it is and against HR
+            sharpened as in the loss.
         out: File to write, .safetensors.
         benchmarks: Folder that holds Set5 and Set14, laid out as `data.sets.find_set` says.
         note: A sentence for the card.
@@ -66,7 +66,7 @@ def publish(
         if all(abs(set5[name].psnr - half[name].psnr) < HARMLESS for name in set5):
             stored, dtype, set5 = halved, torch.float16, half
     scores = set5 | measure(stored, benchmarks, "Set14", notify)
-    if isinstance(stored, ESC) and card.get("recipe") in REAL:
+    if isinstance(stored, ESC) and learnt_degraded(card):
         scores |= _measure_degraded(stored, benchmarks, "Set5", notify)
     card["stored_as"] = str(dtype).removeprefix("torch.")
     card["benchmarks"] = {
@@ -92,7 +92,7 @@ def measure(
 
 
 def degraded_set(benchmarks: Path, name: str, scale: int) -> Iterator[Pair]:
-    """The pictures of a set with LR that is degraded like that of `REAL`, the same every time."""
+    """The pictures of a set with LR that is degraded as in `RealMSE`, the same every time."""
     pictures = (Decoded(pair.name, pair.hr) for pair in find_set(benchmarks / name, scale).pairs())
     return degraded_pairs(pictures, Degradation(scale=scale))
 

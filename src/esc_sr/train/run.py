@@ -3,57 +3,101 @@
 from collections import Counter
 from collections.abc import Sequence
 from copy import deepcopy
-from dataclasses import asdict, replace
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
 
 from esc_sr import weights
-from esc_sr.data.degrade import Degradation
-from esc_sr.data.degraded import degraded_pairs
-from esc_sr.data.pairs import Pair, make_pairs
-from esc_sr.data.pictures import Decoded, Progress, find_pictures, load_pictures
-from esc_sr.data.pool import PairPool
-from esc_sr.errors import DataError, UsageError
+from esc_sr.data.pictures import load_pictures
+from esc_sr.errors import UsageError
 from esc_sr.machine.device import describe
 from esc_sr.machine.memory import keep_freed_memory
 from esc_sr.network import ESC, ESCLTE, ESCConfig, LTEConfig, encoder_config
-from esc_sr.presets import preset
 from esc_sr.train import checkpoint, feed, loop
 from esc_sr.train.anneal import annealed
-from esc_sr.train.losses import Adversarial, Distance
-from esc_sr.train.monitor import Report, RunOptions, find_board
+from esc_sr.train.monitor import RunOptions, find_board
 from esc_sr.train.optimizer import build_optimizer, follow
-from esc_sr.train.perceptual import SMALLEST, PerceptualLoss
-from esc_sr.train.recipes import REAL, Recipe
+from esc_sr.train.recipes import Recipe
 from esc_sr.train.schedule import Budget
-from esc_sr.train.teacher import Teacher
+from esc_sr.train.setup import Report, Setup
 from esc_sr.train.team import Team, own_device
+
+
+@dataclass(frozen=True)
+class Model:
+    """The network to train.
+
+    Attributes:
+        name: one that `presets.preset` knows; for the recipe arbitrary, that of the encoder.
+        scale: 2, 3 or 4; for the recipe arbitrary, that of the validation.
+        blocks: fewer blocks than the model has, which another run can grow.
+    """
+
+    name: str
+    scale: int
+    blocks: int | None = None
+
+
+@dataclass(frozen=True)
+class Start:
+    """What a run goes on from; by default from nothing.
+
+    Attributes:
+        resume: whether from the checkpoint in the run's folder.
+        weights: those to start from; of another scale or fewer blocks, they are adapted. The recipe real-gan
+            needs some.
+        anneal: folder of another run, stopped or going on. A copy of it is trained with a learning rate that
+            falls from where it is to 0 over the budget; that run stays as it is.
+        settings: of `recipes.override`, for the recipe of `anneal`, whose settings count.
+
+    Raises:
+        UsageError: there are weights and a run.
+    """
+
+    resume: bool = False
+    weights: Path | None = None
+    anneal: Path | None = None
+    settings: Sequence[str] = ()
+
+    def __post_init__(self) -> None:
+        """Refuse two beginnings."""
+        if self.weights and (self.resume or self.anneal):
+            other = "--resume" if self.resume else "--anneal"
+            raise UsageError(f"{other} and --from exclude each other: such a run has its weights already")
+
+    def checkpoint(self, out: Path) -> dict[str, Any] | None:
+        """That of the run itself, or of the one to be annealed; errors as in `checkpoint.load`."""
+        folder = out if self.resume else self.anneal
+        return checkpoint.load(folder) if folder else None
+
+
+@dataclass(frozen=True)
+class Frozen:
+    """Networks beside the one that learns.
+
+    Attributes:
+        teacher: bundled name or file of one whose pictures are the target, as `teacher_share` says.
+        teacher_cache: where its pictures are kept; by default `teacher` in the run's folder, or in that of
+            the run to be annealed.
+        vgg: VGG19's weights, for the recipe real-gan, which needs them.
+    """
+
+    teacher: str | None = None
+    teacher_cache: Path | None = None
+    vgg: Path | None = None
 
 
 def run(
     recipe: Recipe,
-    *,
-    model: str,
-    scale: int,
-    data: Sequence[Path],
+    model: Model,
+    data: feed.Data,
     out: Path,
-    blocks: int | None = None,
-    mix: Sequence[float] | None = None,
-    lr: Sequence[Path] = (),
-    cache: str | int | None = None,
-    workers: int | None = None,
-    val: Path | None = None,
+    *,
     budget: Budget | None = None,
-    resume: bool = False,
-    start: Path | None = None,
-    anneal: Path | None = None,
-    settings: Sequence[str] = (),
-    teacher: str | None = None,
-    teacher_cache: Path | None = None,
-    vgg: Path | None = None,
-    device: str = "cpu",
+    start: Start = Start(),
+    frozen: Frozen = Frozen(),
     options: RunOptions = RunOptions(),
     report: Report = lambda record: None,
 ) -> bool:
@@ -65,182 +109,132 @@ def run(
     the first one alone writes and reports.
 
     Args:
-        recipe: for example `recipes.classic()`.
-        model: a name that `presets.preset` knows; for the arbitrary recipe, that of the encoder.
-        scale: 2, 3 or 4; for the arbitrary recipe, that of the validation.
-        data: folders and .tar shards of HR pictures.
+        recipe: for example `recipes.Classic()`.
+        model: what is trained.
+        data: what it sees.
         out: folder of the run, made if missing.
-        blocks: train a network of fewer blocks than the model has, which `start` can grow later.
-        mix: how often a crop comes from each of `data`, relative to the others; None for every picture alike.
-        lr: folders and .tar shards of LR pictures, one for each of `data`; by default LR is made.
-        cache: memory for decoded pictures, as "4GiB", or "0"; by default half of what is free.
-        workers: processes that read ahead; by default none where all pictures are in memory and training is
-            on the CPU. The crops are the same.
-        val: folder or .tar shard of held-out HR pictures.
         budget: length of the run; without it that of the checkpoint, else the recipe's.
-        resume: go on from `out/last.pt`.
-        start: weights to start from; those of another scale or fewer blocks are adapted. The recipe real-gan
-            needs some.
-        anneal: folder of another run, stopped or going on. A copy of it is trained with a learning rate that
-            falls from where it is to 0 over `budget`; that run stays as it is.
-        settings: of `recipes.override`, for the recipe of `anneal`, which counts in the place of `recipe`.
-        teacher: bundled name or file of a network whose pictures are the target, as `teacher_share` says.
-        teacher_cache: where its pictures are kept; by default `teacher` in `anneal` or `out`.
-        vgg: VGG19's weights, for the recipe real-gan, which needs them.
-        device: as of `machine.device.pick_device`; of several processes, "cuda" gives each a GPU of its own.
-        options: what the run does beside training.
+        start: what it goes on from.
+        frozen: what it learns from beside pictures.
+        options: what the run does beside training, and where.
         report: called with each log record; loading is reported too.
 
     Returns:
         True if the run reached its end, False if it was stopped by a signal.
 
     Raises:
-        UsageError: `out` holds a run already and `resume` is off, the checkpoint is of another run, or the
+        UsageError: `out` holds a run already that is not resumed, the checkpoint is of another run, or the
             recipe is not for this network, or lacks weights that it needs, or its batch cannot be divided
-            among the processes, or TensorBoard is not installed; `mix`, `lr` or `cache` do not fit.
+            among the processes, or TensorBoard is not installed; the numbers in `data` do not fit.
         DataError: pictures are missing, unreadable, smaller than the patch or the context, or without the LR
             that belongs to them.
         DeviceError: no such device; or another process has ended.
-        WeightsError: `start`, `vgg` or the checkpoint cannot be used.
+        WeightsError: `start`, `frozen` or the checkpoint cannot be used.
     """
-    content = _saved(out, resume, start, anneal)
-    if anneal and content is not None:
-        recipe, budget = annealed(recipe.name, content, settings, budget, resume)
-    config = _config(recipe, model, scale, blocks)
+    content = start.checkpoint(out)
+    if start.anneal and content is not None:
+        recipe, budget = annealed(recipe, content, start.settings, budget, start.resume)
+    config = recipe.network(model.name, model.scale, model.blocks)
     team = Team.here()
     _check_shares(recipe, team)
-    report = report if team.leads else lambda record: None
     if options.tensorboard:
         find_board()
-    place = own_device(device)
-    if place.type == "cpu":
+    device = own_device(options.device)
+    if device.type == "cpu":
         keep_freed_memory()
-    perceptual = _perceptual(recipe, start is not None or content is not None, vgg, report)
-    master = Teacher(teacher, recipe, scale, place) if teacher else None
-    if not resume:
+    roots, held_out = data.find()
+    setup = Setup(
+        scale=model.scale,
+        device=device,
+        share=(team.rank, team.size),
+        roots=roots,
+        lr=data.lr,
+        cache=feed.cache_bytes(data.cache, team.local_size),
+        teacher=recipe.teacher(frozen.teacher, model.scale, device) if frozen.teacher else None,
+        teacher_cache=frozen.teacher_cache or (start.anneal or out) / "teacher",
+        vgg=frozen.vgg,
+        started=start.weights is not None or content is not None,
+        report=report if team.leads else lambda record: None,
+    )
+    state = _new_state(recipe, config, setup, start.weights)
+    state.scaler = torch.amp.GradScaler(device.type, enabled=options.precision == "fp16")
+    if not start.resume:
         _make_folder(out)
-    state = _new_state(recipe, config, start, perceptual, master, place)
-    state.scaler = torch.amp.GradScaler(place.type, enabled=options.precision == "fp16")
+    if budget is None:
+        budget = Budget(**content["budget"]) if content else Budget(iterations=recipe.iterations)
+    plan = checkpoint.Plan(recipe, budget, asdict(config), model.scale)
     if content is not None:
-        checkpoint.restore(state, content, recipe, asdict(config))
+        checkpoint.restore(state, content, plan)
         follow(state.optimizer, recipe)
-        budget = budget or Budget(**content["budget"])
-    budget = budget or Budget(iterations=recipe.iterations)
-    hardware = describe(place) if team.size == 1 else f"{team.size} x {describe(place)}"
+    hardware = describe(device) if team.size == 1 else f"{team.size} x {describe(device)}"
     state.hardware = sorted({*state.hardware, hardware})
 
-    roots = [find_pictures(root) for root in data]
-    held_out = find_pictures(val) if val else []
-    everything = [entry for listed in roots for entry in listed]
-    shared = set(everything) & set(held_out)
-    if shared:
-        raise DataError(f"{val}: {len(shared)} held-out pictures are training data too; keep them apart")
-    _warn_of_small_crops(recipe, config, report)
-    crops = feed.open_crops(
-        recipe,
-        roots,
-        scale=scale,
-        mix=mix,
-        lr=lr,
-        cache=feed.cache_bytes(cache, team.local_size),
-        progress=_progress(report, "training"),
-    )
-    if master and recipe.name == "classic":
-        cache_folder = teacher_cache or (anneal or out) / "teacher"
-        share = team.rank, team.size
-        crops.pictures = master.targets(
-            crops.pictures, cache_folder, _progress(report, "the teacher's"), share
-        )
-    batches = feed.stream(
-        crops,
-        recipe,
-        scale=scale,
-        pool=state.pool,
-        device=place,
-        start=state.iteration,
-        share=(team.rank, team.size),
-        workers=feed.default_workers(crops, place) if workers is None else workers,
-        teacher=master,
-    )
-    pictures = load_pictures(held_out, 16 * scale, _progress(report, "held-out")) if team.leads else []
-    pairs = _pairs(recipe, pictures, scale)
+    _warn_of_small_crops(recipe, config, setup)
+    crops = feed.open_crops(recipe, setup, data.mix)
+    batches = feed.stream(recipe, crops, setup, state.pool, state.iteration, data.workers)
+    pictures = load_pictures(held_out, 16 * model.scale, setup.progress("held-out")) if team.leads else []
 
     def export(name: str) -> None:
-        card = {
-            "recipe": recipe.name,
-            "loss": recipe.loss,
-            "optimizer": recipe.optimizer,
-            "teacher": master.card if master else None,
-            "loss_weights": list(recipe.weights) or None,
-            "clean": recipe.clean if recipe.name in REAL else None,
-            "flat": recipe.flat or None,
-            "perceptual_layers": list(perceptual.layers) if perceptual else None,
-            "model": model,
-            "scale": list(recipe.scales) or scale,
-            "blocks": encoder_config(config).n_blocks,
-            "data": dict(zip(_labels(data), map(len, roots), strict=True)),
-            "mix": list(mix) if mix else None,
-            "lr": _labels(lr) or None,
-            "started_from": state.started_from,
-            "iterations": state.iteration,
-            "batch": recipe.batch,
-            "patch": recipe.patch,
-            "hours": round(state.elapsed / 3600, 3),
-            "hardware": state.hardware,
-            "precision": options.precision,
-            "held_out": state.scores or None,
-        }
+        card = _card(state, recipe, model, data, setup)
+        facts = {"blocks": encoder_config(config).n_blocks, "precision": options.precision}
         assert isinstance(state.ema, ESC | ESCLTE)
-        weights.save(state.ema, out / f"{name}.safetensors", card)
+        weights.save(state.ema, out / f"{name}.safetensors", card | facts)
 
-    with team.connected(place):
+    with team.connected(device):
         return loop.train(
             state,
             batches,
-            recipe,
-            budget,
+            plan,
             out,
-            config=asdict(config),
-            held_out=pairs,
-            scale=scale,
+            held_out=recipe.held_out(pictures, model.scale),
             options=options,
             export=export,
-            report=report,
+            report=setup.report,
             team=team,
         )
 
 
-def _warn_of_small_crops(recipe: Recipe, config: ESCConfig | LTEConfig, report: Report) -> None:
+def _warn_of_small_crops(recipe: Recipe, config: ESCConfig | LTEConfig, setup: Setup) -> None:
     """Say what crops of less than two windows' width lead to."""
     least = 2 * encoder_config(config).window
     if recipe.patch < least:
         text = f"patch={recipe.patch}: in crops below two windows ({least} px) nothing is learnt across the"
-        report({"event": "note", "text": f"{text} edges of windows, which then show in pictures"})
+        setup.note(f"{text} edges of windows, which then show in pictures")
+
+
+def _card(
+    state: checkpoint.State, recipe: Recipe, model: Model, data: feed.Data, setup: Setup
+) -> dict[str, Any]:
+    """What is told of the weights of a run."""
+    facts = {
+        "recipe": recipe.name,
+        "loss": recipe.loss,
+        "optimizer": recipe.optimizer,
+        "teacher": setup.teacher.card if setup.teacher else None,
+        "loss_weights": None,
+        "clean": None,
+        "flat": None,
+        "perceptual_layers": list(setup.perceptual.layers) if setup.perceptual else None,
+        "model": model.name,
+        "scale": model.scale,
+        "data": dict(zip(_labels(data.roots), map(len, setup.roots), strict=True)),
+        "mix": list(data.mix) if data.mix else None,
+        "lr": _labels(data.lr) or None,
+        "started_from": state.started_from,
+        "iterations": state.iteration,
+        "batch": recipe.batch,
+        "patch": recipe.patch,
+        "hours": round(state.elapsed / 3600, 3),
+        "hardware": state.hardware,
+        "held_out": state.scores or None,
+    }
+    return facts | recipe.card()
 
 
 def _labels(roots: Sequence[Path]) -> list[str]:
     """What a card calls roots: by their names, or where these are the same, by those of their folders too."""
     names = Counter(root.name for root in roots)
     return [root.name if names[root.name] == 1 else f"{root.parent.name}/{root.name}" for root in roots]
-
-
-def _config(recipe: Recipe, model: str, scale: int, blocks: int | None) -> ESCConfig | LTEConfig:
-    """The network that a recipe makes of a name."""
-    config = preset(model, 2 if recipe.name == "arbitrary" else scale)
-    if blocks is not None:
-        if not 1 <= blocks <= config.n_blocks:
-            raise UsageError(f"--blocks {blocks}: {model} has {config.n_blocks}; give 1 to that many")
-        config = replace(config, n_blocks=blocks)
-    if recipe.name == "arbitrary":
-        return LTEConfig(config)
-    if model == "esc-lte":
-        raise UsageError("esc-lte needs training at all scales at once, by the recipe arbitrary")
-    if recipe.name == "real-gan" and scale * recipe.patch < SMALLEST:
-        raise UsageError(
-            f"patch={recipe.patch}: real-gan compares crops of at least {SMALLEST} px; at scale {scale} the "
-            f"patch must be at least {-(-SMALLEST // scale)}"
-        )
-    return config
 
 
 def _check_shares(recipe: Recipe, team: Team) -> None:
@@ -253,16 +247,6 @@ def _check_shares(recipe: Recipe, team: Team) -> None:
         )
 
 
-def _saved(out: Path, resume: bool, start: Path | None, anneal: Path | None) -> dict[str, Any] | None:
-    """The checkpoint to go on from: that of the run itself, or of the one to be annealed."""
-    if start and (resume or anneal):
-        other = "--resume" if resume else "--anneal"
-        raise UsageError(f"{other} and --from exclude each other: such a run has its weights already")
-    if resume:
-        return checkpoint.load(out)
-    return checkpoint.load(anneal) if anneal else None
-
-
 def _make_folder(out: Path) -> None:
     """Make the folder of a new run."""
     try:
@@ -273,68 +257,25 @@ def _make_folder(out: Path) -> None:
         raise UsageError(f"{out}: holds a run already; go on with --resume, or give another --out")
 
 
-def _perceptual(recipe: Recipe, started: bool, vgg: Path | None, report: Report) -> PerceptualLoss | None:
-    """The frozen part of the objective of real-gan; refuses files that are missing, or would not be used."""
-    if recipe.name != "real-gan":
-        if vgg:
-            raise UsageError(f"--vgg {vgg}: the recipe {recipe.name} has no perceptual loss; leave it out")
-        return None
-    if not started:
-        raise UsageError("real-gan goes on from weights of real-mse: give them with --from")
-    if not vgg:
-        raise UsageError(
-            "real-gan compares features of VGG19: give torchvision's file of its weights, "
-            "vgg19-dcbb9e9d.pth, with --vgg"
-        )
-    return PerceptualLoss(vgg, lambda line: report({"event": "note", "text": line}))
-
-
 def _new_state(
-    recipe: Recipe,
-    config: ESCConfig | LTEConfig,
-    start: Path | None,
-    perceptual: PerceptualLoss | None,
-    teacher: Teacher | None,
-    device: torch.device,
+    recipe: Recipe, config: ESCConfig | LTEConfig, setup: Setup, start: Path | None
 ) -> checkpoint.State:
     """A run before its first step."""
-    objective: Adversarial | Distance
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(recipe.seed)
         model = ESCLTE(config) if isinstance(config, LTEConfig) else ESC(config)
-        if perceptual:
-            objective = Adversarial(
-                perceptual.to(device), weights=recipe.weights, loss=recipe.loss, sharpened=teacher is None
-            )
-        else:
-            objective = Distance(recipe.loss, sharpened=recipe.name in REAL and teacher is None)
+        objective = recipe.objective(setup)
     if start:
         model.load_state_dict(model.state_dict() | weights.starting_weights(start, config))
-    model.to(device)
-    objective.to(device)
+    model.to(setup.device)
+    objective.to(setup.device)
     return checkpoint.State(
         model,
         deepcopy(model).requires_grad_(False).eval(),
         objective,
         build_optimizer(model, objective, recipe),
-        PairPool(recipe.pool),
+        recipe.make_pool(),
         started_from=start.name if start else None,
-        vgg=perceptual.digest() if perceptual else None,
-        teacher=teacher.digest if teacher else None,
+        vgg=setup.perceptual.digest() if setup.perceptual else None,
+        teacher=setup.teacher.digest if setup.teacher else None,
     )
-
-
-def _pairs(recipe: Recipe, pictures: Sequence[Decoded], scale: int) -> list[Pair]:
-    """What a recipe is validated on."""
-    real = recipe.name in REAL
-    return list(degraded_pairs(pictures, Degradation(scale=scale)) if real else make_pairs(pictures, scale))
-
-
-def _progress(report: Report, what: str) -> Progress:
-    """Report some twenty times how far a pass over pictures is."""
-
-    def progress(done: int, total: int) -> None:
-        if done % max(total // 20, 1) == 0 or done == total:
-            report({"event": "loading", "what": what, "done": done, "total": total})
-
-    return progress

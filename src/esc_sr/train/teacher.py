@@ -18,7 +18,6 @@ from esc_sr.data.pictures import Progress, Source
 from esc_sr.errors import DataError, UsageError
 from esc_sr.machine.claim import whole_file
 from esc_sr.network import ESCLTE
-from esc_sr.train.recipes import REAL, Recipe
 from esc_sr.upscaling.engine import Upscaler
 from esc_sr.weights.checkpoint import describe
 
@@ -59,37 +58,40 @@ class Taught:
 
 
 class Teacher:
-    """A network that gives the target of a recipe.
+    """A network that gives the target.
 
     Attributes:
         name: of its weights.
         network: what it is, in words.
+        any_scale: whether it is of none in particular.
         digest: SHA-256 of its weights.
     """
 
-    def __init__(self, name: str, recipe: Recipe, scale: int, device: torch.device) -> None:
+    def __init__(
+        self, name: str, scale: int | None, share: float, device: torch.device, *, multiples: bool = False
+    ) -> None:
         """Load it.
 
         Args:
             name: a bundled name or a checkpoint file.
-            recipe: gives the kind of target and `teacher_share`.
-            scale: of the network that learns.
+            scale: of the network that learns; None if any scale will do.
+            share: what its picture counts in the target; the rest is HR.
             device: where it works.
+            multiples: whether it may be of a multiple of the scale.
 
         Raises:
             WeightsError: there are no such weights, or they are damaged or of no known network.
-            UsageError: the network does not give pictures of the scale; for the recipe arbitrary, of any.
+            UsageError: the network does not give pictures of the scale.
         """
-        self.name, self._scale, self._share = Path(name).name, scale, recipe.teacher_share
-        wanted = scale if weights.bundled_scales(name) and recipe.name != "arbitrary" else None
+        self.name, self._share = Path(name).name, share
+        wanted = scale if weights.bundled_scales(name) else None
         self._network = weights.load(name, device, scale=wanted).requires_grad_(False)
         self.network = describe(self._network.config)
-        self._own = None if isinstance(self._network, ESCLTE) else self._network.config.scale
-        if recipe.name == "arbitrary" and self._own is not None:
-            raise UsageError(f"--teacher {name}: is {self.network}; the recipe arbitrary learns from ESC+LTE")
-        times = 1 if self._own is None or recipe.name == "arbitrary" else self._own / scale
-        if times != 1 and (recipe.name not in REAL or times != int(times)):
-            more = " or of a multiple of it" if recipe.name in REAL else ""
+        own = None if isinstance(self._network, ESCLTE) else self._network.config.scale
+        self.any_scale = own is None
+        times = 1 if own is None or scale is None else own / scale
+        if times != 1 and (not multiples or times != int(times)):
+            more = " or of a multiple of it" if multiples else ""
             raise UsageError(f"--teacher {name}: is {self.network}; give one of x{scale}{more}")
         digest = hashlib.sha256(self.network.encode())
         for key, value in sorted(self._network.state_dict().items()):
@@ -105,6 +107,7 @@ class Teacher:
     def targets(
         self,
         pairs: Sequence[tuple[Source, Source]],
+        scale: int,
         cache: Path,
         progress: Progress,
         share: tuple[int, int] = (0, 1),
@@ -115,6 +118,7 @@ class Teacher:
 
         Args:
             pairs: LR and HR.
+            scale: HR pixels per LR pixel along a side.
             cache: folder, made if missing.
             progress: called with (pictures done, pictures in all).
             share: rank of this process, and how many there are, which begin at different pictures.
@@ -125,7 +129,7 @@ class Teacher:
         Raises:
             DataError: a picture cannot be read, or the folder cannot be written to.
         """
-        upscaler = Upscaler(self._network, self._scale, notify=lambda text: None)
+        upscaler = Upscaler(self._network, scale, notify=lambda text: None)
         folder = cache / self.digest[:16]
         try:
             folder.mkdir(parents=True, exist_ok=True)
@@ -138,7 +142,7 @@ class Teacher:
             low, high = pairs[number]
             lr = low.read()
             file = folder / f"{hashlib.sha256(repr(lr.shape).encode() + lr.tobytes()).hexdigest()[:32]}.npy"
-            size = lr.shape[0] * self._scale, lr.shape[1] * self._scale
+            size = lr.shape[0] * scale, lr.shape[1] * scale
             if not _is_whole(file, (*size, 3)):
                 _write(upscaler.upscale(np.ascontiguousarray(lr)), file)
             return low, Taught(high, file, size, self._share)
