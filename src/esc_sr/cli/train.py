@@ -6,6 +6,8 @@ from typing import Annotated, Any
 
 import torch
 import typer
+from typer.core import TyperGroup
+from typer.main import get_command
 
 from esc_sr.errors import UsageError
 from esc_sr.machine.precision import check_precision
@@ -20,12 +22,40 @@ from esc_sr.train.team import Team, own_device
 
 _STOPS = "Ctrl-C saves; --resume goes on."
 
-app = typer.Typer(no_args_is_help=True)
+
+class _Recipes(TyperGroup):
+    """A command for each of the paper's recipes, and one for what --recipe names."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        """Put the recipe of a file, wherever among the options it is named, where the command stands."""
+        if args and args[0].startswith("-"):
+            args = [word for arg in args for word in _halves(arg)]
+            if "--recipe" in args[:-1]:
+                place = args.index("--recipe")
+                name = args[place + 1]
+                self.add_command(_own(name), name)
+                args = [name, *args[:place], *args[place + 2 :]]
+        return super().parse_args(ctx, args)
+
+
+def _halves(arg: str) -> list[str]:
+    """--recipe=FILE.py:NAME as two words; any other as it is."""
+    return arg.split("=", 1) if arg.startswith("--recipe=") else [arg]
+
+
+def _own(name: str) -> Any:
+    """The command that trains by a recipe of FILE.py:NAME."""
+    own = typer.Typer(add_completion=False)
+    own.command(help=f"Train by {name}. {_STOPS}")(_command(recipes.load_own(name), "Enlargement."))
+    return get_command(own)
+
+
+app = typer.Typer(cls=_Recipes, no_args_is_help=True)
 
 
 @app.callback()
 def main() -> None:
-    """Train a network by one of the paper's recipes.
+    """Train a network by one of the paper's recipes, or your own: --recipe FILE.py:NAME in place of COMMAND.
 
     On several GPUs: torchrun --nproc-per-node N -m esc_sr train ...; --batch is that of all together.
     """

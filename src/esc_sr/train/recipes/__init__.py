@@ -3,6 +3,7 @@
 from esc_sr.train.recipes.arbitrary import Arbitrary
 from esc_sr.train.recipes.base import Recipe
 from esc_sr.train.recipes.classic import Classic
+from esc_sr.train.recipes.own import load_own
 from esc_sr.train.recipes.real import RealGAN, RealMSE, learnt_degraded
 from esc_sr.train.recipes.settings import override, to_toml
 
@@ -13,6 +14,7 @@ __all__ = [
     "RealMSE",
     "Recipe",
     "learnt_degraded",
+    "load_own",
     "override",
     "to_toml",
 ]
