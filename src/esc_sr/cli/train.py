@@ -1,6 +1,7 @@
 """`esc-sr train`: one command per recipe."""
 
 from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -21,6 +22,11 @@ from esc_sr.train.schedule import Budget
 from esc_sr.train.team import Team, own_device
 
 _STOPS = "Ctrl-C saves; --resume goes on."
+
+_of_data, _of_network, _of_start, _of_frozen, _of_recipe, _of_run = (
+    partial(typer.Option, rich_help_panel=title)
+    for title in ("Pictures", "Network", "Start", "Teacher and VGG19", "Recipe", "Run")
+)
 
 
 class _Recipes(TyperGroup):
@@ -66,95 +72,91 @@ def _command(recipe: recipes.Recipe, scales: str) -> Callable[..., None]:
 
     def train(
         data: Annotated[
-            list[Path] | None, typer.Option(help="Folder or .tar shard of HR pictures; may be repeated.")
+            list[Path] | None, _of_data(help="Folder or .tar shard of HR pictures; may be repeated.")
         ] = None,
         mix: Annotated[
             str | None,
-            typer.Option(metavar="2,1", help="How often crops come from each --data; else by its pictures."),
+            _of_data(metavar="2,1", help="How often crops come from each --data; else by its pictures."),
         ] = None,
         lr: Annotated[
             list[Path] | None,
-            typer.Option(help="LR pictures of each --data, for classic; by default they are made."),
+            _of_data(help="LR pictures of each --data, for classic; by default they are made."),
         ] = None,
+        val: Annotated[Path | None, _of_data(help="Folder or .tar shard of held-out HR pictures.")] = None,
         cache: Annotated[
             str | None,
-            typer.Option(
-                metavar="4GiB", help="Memory for decoded pictures, or 0; by default half of the free."
-            ),
+            _of_data(metavar="4GiB", help="Memory for decoded pictures, or 0; by default half of the free."),
         ] = None,
         workers: Annotated[
-            int | None, typer.Option(min=0, help="Processes that read ahead; the crops are the same.")
+            int | None, _of_data(min=0, help="Processes that read ahead; the crops are the same.")
         ] = None,
-        out: Annotated[
-            Path | None, typer.Option(help="Folder of the run: checkpoints, log, ema and best.safetensors.")
-        ] = None,
-        model: Annotated[str, typer.Option(help="Network, for example esc-light.")] = recipe.model,
-        scale: Annotated[int, typer.Option(help=scales)] = recipe.scale,
+        model: Annotated[str, _of_network(help="Network, for example esc-light.")] = recipe.model,
+        scale: Annotated[int, _of_network(help=scales)] = recipe.scale,
         blocks: Annotated[
             int | None,
-            typer.Option(min=1, help="Fewer blocks, to be grown later by --from (all by default)."),
+            _of_network(min=1, help="Fewer blocks, to be grown later by --from (all by default)."),
         ] = None,
-        minutes: Annotated[float | None, typer.Option(help="Length of the run, schedule included.")] = None,
-        iterations: Annotated[int | None, typer.Option(help="Length of the run in steps.")] = None,
-        resume: Annotated[bool, typer.Option("--resume", help="Go on from the checkpoint in --out.")] = False,
         start: Annotated[
-            Path | None, typer.Option("--from", help="Weights to start from, of any scale or fewer blocks.")
+            Path | None, _of_start("--from", help="Weights to start from, of any scale or fewer blocks.")
         ] = None,
+        resume: Annotated[bool, _of_start("--resume", help="Go on from the checkpoint in --out.")] = False,
         anneal: Annotated[
             Path | None,
-            typer.Option(
+            _of_start(
                 metavar="RUN", help="Copy that run, going on or not, with a learning rate that falls to 0."
             ),
         ] = None,
         teacher: Annotated[
-            str | None, typer.Option(help="Bundled name or file of a network to learn from in place of HR.")
+            str | None, _of_frozen(help="Bundled name or file of a network to learn from in place of HR.")
         ] = None,
         teacher_cache: Annotated[
-            Path | None, typer.Option(help="Folder for the teacher's pictures; by default OUT/teacher.")
+            Path | None, _of_frozen(help="Folder for the teacher's pictures; by default OUT/teacher.")
         ] = None,
         vgg: Annotated[
-            Path | None, typer.Option(help="VGG19's weights, torchvision's file; real-gan needs them.")
+            Path | None, _of_frozen(help="VGG19's weights, torchvision's file; real-gan needs them.")
         ] = None,
-        val: Annotated[
-            Path | None, typer.Option(help="Folder or .tar shard of held-out HR pictures.")
-        ] = None,
-        batch: Annotated[int | None, typer.Option(help="Crops per step.")] = None,
-        patch: Annotated[int | None, typer.Option(help="Side of an LR crop, px.")] = None,
-        seed: Annotated[int | None, typer.Option(help="Of the initial weights and the crops.")] = None,
         small: Annotated[
-            bool, typer.Option("--small", help="Values for one or two CPU cores, not the paper's.")
+            bool, _of_recipe("--small", help="Values for one or two CPU cores, not the paper's.")
         ] = False,
+        batch: Annotated[int | None, _of_recipe(help="Crops per step.")] = None,
+        patch: Annotated[int | None, _of_recipe(help="Side of an LR crop, px.")] = None,
+        seed: Annotated[int | None, _of_recipe(help="Of the initial weights and the crops.")] = None,
         settings: Annotated[
-            list[str] | None, typer.Option("--set", help="key=value of the recipe; may be repeated.")
+            list[str] | None, _of_recipe("--set", help="key=value of the recipe; may be repeated.")
         ] = None,
         config: Annotated[
-            Path | None, typer.Option(help="TOML file with keys of the recipe; --set wins over it.")
+            Path | None, _of_recipe(help="TOML file with keys of the recipe; --set wins over it.")
         ] = None,
         print_config: Annotated[
-            bool, typer.Option("--print-config", help="Show the recipe as TOML for --config, and exit.")
+            bool, _of_recipe("--print-config", help="Show the recipe as TOML for --config, and exit.")
         ] = False,
-        precision: Annotated[
-            str | None, typer.Option(help="fp32, bf16 or fp16; by default bf16 on CUDA only.")
+        out: Annotated[
+            Path | None, _of_run(help="Folder of the run: checkpoints, log, ema and best.safetensors.")
         ] = None,
-        tf32: Annotated[bool, typer.Option(help="Let CUDA round float32 products to TF32.")] = True,
+        minutes: Annotated[float | None, _of_run(help="Length of the run, schedule included.")] = None,
+        iterations: Annotated[int | None, _of_run(help="Length of the run in steps.")] = None,
+        precision: Annotated[
+            str | None, _of_run(help="fp32, bf16 or fp16; by default bf16 on CUDA only.")
+        ] = None,
+        tf32: Annotated[bool, _of_run(help="Let CUDA round float32 products to TF32.")] = True,
         compile: Annotated[
-            bool, typer.Option("--compile", help="Compile the network: minutes at first, faster then.")
+            bool, _of_run("--compile", help="Compile the network: minutes at first, faster then.")
         ] = False,
         device: Annotated[
             str | None,
-            typer.Option(
+            _of_run(
                 metavar="auto|cpu|cuda[:N]|xpu|mps",
                 help="Where; by default cuda where there is one.",
             ),
         ] = None,
-        save_minutes: Annotated[float, typer.Option(help="Time between two checkpoints.")] = 3.0,
-        val_minutes: Annotated[float, typer.Option(help="Time between two validations.")] = 15.0,
+        save_minutes: Annotated[float, _of_run(help="Time between two checkpoints.")] = 3.0,
+        val_minutes: Annotated[float, _of_run(help="Time between two validations.")] = 15.0,
         val_every: Annotated[
-            int | None, typer.Option(min=1, help="Steps between two validations, not --val-minutes.")
+            int | None, _of_run(min=1, help="Steps between two validations, not --val-minutes.")
         ] = None,
-        log_every: Annotated[int, typer.Option(min=1, help="Steps per log line.")] = 50,
+        log_every: Annotated[int, _of_run(min=1, help="Steps per log line.")] = 50,
         tensorboard: Annotated[
-            bool, typer.Option("--tensorboard", help="Draw curves in OUT/tensorboard.")
+            bool, _of_run("--tensorboard", help="Draw curves in OUT/tensorboard.")
         ] = False,
     ) -> None:
         shortcuts = {"batch": batch, "patch": patch, "seed": seed}
