@@ -33,18 +33,21 @@ struct LargeConv {
 };
 
 // project(gelu(d) + h), d = depthwise(h), h = gelu(expand(x)): 1x1, 3x3 and 1x1 convolutions with biases. The
-// first `cut` channels of the result are one map, the others, if there are any, a second.
+// first `cut` channels of the result are one map, the others, if there are any, a second. Here and below, where
+// `epsilon` is not 0, each pixel of x is first brought to mean 0 and variance 1; not for gradients.
 struct FeedForward {
     int64_t pictures, in, hidden, out, cut, height, width;
+    double epsilon;  // added to the variance
     Map x, y, rest, grad_y, grad_rest, grad_x;
     const float *expand, *expand_turned, *expand_bias;     // (hidden, in), (in, hidden), (hidden)
     const float *depthwise, *depthwise_bias;               // (3, 3, hidden), (hidden)
     const float *project, *project_turned, *project_bias;  // (out, hidden), (hidden, out), (out)
 };
 
-// y = weight x + bias at each pixel.
+// y = weight x + bias at each pixel, or where `adds` is not 0, y += that; not for gradients.
 struct Pointwise {
-    int64_t pictures, in, out, height, width;
+    int64_t pictures, in, out, height, width, adds;
+    double epsilon;
     Map x, y, grad_y, grad_x;
     const float *weight, *bias;  // (in, out), for the gradients (out, in); (out), or null
 };

@@ -30,7 +30,7 @@ DTYPES = (torch.float32, torch.bfloat16, torch.float16)
 """Types of tensors that kernels take; they compute in the first."""
 
 VARIABLE = "ESC_SR_NATIVE"
-INTERFACE = 4  # of library.cpp
+INTERFACE = 5  # of library.cpp
 
 
 def available() -> bool:
