@@ -1,6 +1,6 @@
 """The compiled convolutions agree with torch's at every level that this processor has."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 
 import pytest
 import torch
@@ -9,32 +9,14 @@ from torch import Tensor
 
 from esc_sr import native
 from esc_sr.errors import DeviceError
-from esc_sr.native import library
 from esc_sr.network.blocks import depthwise
 from esc_sr.network.esc import symmetrize
+from native_levels import needs_library
 
-needs_library = pytest.mark.skipif(library.load()[0] is None, reason=f"native kernels: {library.load()[1]}")
-LEVELS = [
-    name for name in native.LEVELS if (lib := library.load()[0]) and lib.esc_sr_has_level(name.encode())
-]
+pytestmark = pytest.mark.usefixtures("one_thread")
+
 
 Function = Callable[..., Sequence[Tensor]]
-
-
-@pytest.fixture(params=LEVELS or ["generic"])
-def level(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
-    if not LEVELS:
-        pytest.skip(f"native kernels: {library.load()[1]}")
-    monkeypatch.setenv("ESC_SR_NATIVE", request.param)
-    return str(request.param)
-
-
-@pytest.fixture(autouse=True)
-def threads() -> Iterator[None]:
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 def large_inputs(b: int, c: int, h: int, w: int, k: int) -> list[Tensor]:

@@ -52,6 +52,18 @@ struct Pointwise {
     const float *weight, *bias;  // (in, out), for the gradients (out, in); (out), or null
 };
 
+// Colours y (B, sizes[layers], height, width) of ESC+LTE: at each pixel and each of the four vectors of features
+// around it, waves of that vector go through layers with a ReLU between them, and the results are blended.
+struct Decoder {
+    int64_t pictures, hidden, layers, height, width;
+    Map coef, freq, y;  // freq: first the frequencies downwards, then those to the right
+    const int64_t *row, *column;  // (2, height), (2, width): where the vectors are; above and below, and so on
+    const float *down, *right;    // how far the pixel is from there
+    const float *phase;           // (hidden / 2)
+    const int64_t* sizes;         // (layers + 1): channels before, between and after
+    const float* parameters;      // of each layer weight (in, out), bias (out); the first has its two halves
+};                                // of `in` filled up
+
 // One kernel: work on a problem's items first <= item < last. Items may be worked on in any order and at once.
 // What is added up over items goes into `sums`, which start as zeros and which each thread has of its own.
 struct Kernel {
@@ -70,6 +82,7 @@ enum {
     kFeedForwardGradients,
     kPointwise,
     kPointwiseGradients,
+    kDecoder,
     kKernels
 };
 
