@@ -2,11 +2,17 @@
 
 import os
 import signal
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # as `esc-sr` does, before torch is imported
+
+import torch  # noqa: E402
+
+from esc_sr.native import library  # noqa: E402
+from native_levels import LEVELS  # noqa: E402
 
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # a shell has begun the suite in the background
     signal.signal(signal.SIGINT, signal.default_int_handler)
@@ -18,3 +24,20 @@ def data_dir() -> Path:
     if not folder:
         pytest.skip("needs the benchmark pictures: set ESC_SR_DATA to their folder")
     return Path(folder)
+
+
+@pytest.fixture
+def one_thread() -> Iterator[None]:
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.fixture(params=LEVELS or ["generic"])
+def level(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
+    """Each level of the compiled kernels that this processor has."""
+    if not LEVELS:
+        pytest.skip(f"native kernels: {library.load()[1]}")
+    monkeypatch.setenv("ESC_SR_NATIVE", request.param)
+    return str(request.param)

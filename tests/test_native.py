@@ -1,7 +1,6 @@
 """The compiled attention agrees with the formula at every level that this processor has."""
 
 import functools
-from collections.abc import Iterator
 
 import pytest
 import torch
@@ -9,29 +8,10 @@ from torch import Tensor
 
 from esc_sr import native
 from esc_sr.errors import DeviceError, UsageError
-from esc_sr.native import library
 from esc_sr.network.attention import attend
+from native_levels import LEVELS, needs_library
 
-needs_library = pytest.mark.skipif(library.load()[0] is None, reason=f"native kernels: {library.load()[1]}")
-LEVELS = [
-    name for name in native.LEVELS if (lib := library.load()[0]) and lib.esc_sr_has_level(name.encode())
-]
-
-
-@pytest.fixture(params=LEVELS or ["generic"])
-def level(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
-    if not LEVELS:
-        pytest.skip(f"native kernels: {library.load()[1]}")
-    monkeypatch.setenv("ESC_SR_NATIVE", request.param)
-    return str(request.param)
-
-
-@pytest.fixture(autouse=True)
-def threads() -> Iterator[None]:
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 Tensors = tuple[Tensor, Tensor, Tensor, Tensor, Tensor]

@@ -1,6 +1,6 @@
 """The compiled convolutions agree with torch's at every level that this processor has."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 
 import pytest
 import torch
@@ -9,32 +9,14 @@ from torch import Tensor
 
 from esc_sr import native
 from esc_sr.errors import DeviceError
-from esc_sr.native import library
 from esc_sr.network.blocks import depthwise
 from esc_sr.network.esc import symmetrize
+from native_levels import needs_library
 
-needs_library = pytest.mark.skipif(library.load()[0] is None, reason=f"native kernels: {library.load()[1]}")
-LEVELS = [
-    name for name in native.LEVELS if (lib := library.load()[0]) and lib.esc_sr_has_level(name.encode())
-]
+pytestmark = pytest.mark.usefixtures("one_thread")
+
 
 Function = Callable[..., Sequence[Tensor]]
-
-
-@pytest.fixture(params=LEVELS or ["generic"])
-def level(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
-    if not LEVELS:
-        pytest.skip(f"native kernels: {library.load()[1]}")
-    monkeypatch.setenv("ESC_SR_NATIVE", request.param)
-    return str(request.param)
-
-
-@pytest.fixture(autouse=True)
-def threads() -> Iterator[None]:
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 def large_inputs(b: int, c: int, h: int, w: int, k: int) -> list[Tensor]:
@@ -145,6 +127,38 @@ def test_pointwise_agrees(level: str, c: int, out: int) -> None:
         inputs = pointwise_inputs(2, c, out, h, w)
         assert_agrees(pointwise_by_kernels, pointwise_by_torch, inputs)
         assert_agrees(pointwise_by_kernels, pointwise_by_torch, inputs[:2])
+
+
+@pytest.mark.parametrize("c", [64, 48, 5, 1])
+@torch.no_grad()
+def test_a_layer_norm_before(level: str, c: int) -> None:
+    epsilon = 1e-6
+    for h, w in ((1, 1), (7, 16), (35, 70)):
+        x, weight, bias = pointwise_inputs(2, c, 24, h, w)
+        x[0] += 10
+        norm = F.layer_norm(x.permute(0, 2, 3, 1), (c,), eps=epsilon).permute(0, 3, 1, 2)
+        _, *layers = feed_forward_inputs(2, c, 20, 24, h, w)
+        found = [native.pointwise(x, weight, bias, epsilon=epsilon)]
+        found += native.feed_forward(x, layers, 8, epsilon)
+        wanted = [native.pointwise(norm, weight, bias), *native.feed_forward(norm, layers, 8)]
+        for one, two in zip(found, wanted, strict=True):
+            assert (one - two).abs().max() <= 2e-5 * two.abs().max()
+
+
+@pytest.mark.parametrize(("c", "out"), [(16, 64), (5, 3)])
+@torch.no_grad()
+def test_pointwise_adds_onto_rows_of_a_map(level: str, c: int, out: int) -> None:
+    for bias in (True, False):
+        x, *layers = pointwise_inputs(2, c, out, 35, 70)
+        layers = layers if bias else layers[:1]
+        whole = torch.randn(2, out, 50, 70).contiguous(memory_format=torch.channels_last)
+        wanted = whole.clone()
+        wanted[:, :, 9:44] += native.pointwise(x, *layers)
+        rows = whole[:, :, 9:44]
+        assert native.pointwise(x, *layers, onto=rows) is rows
+        assert (whole - wanted).abs().max() <= 1e-6 * wanted.abs().max()
+        for others in (slice(9), slice(44, None)):
+            assert torch.equal(whole[:, :, others], wanted[:, :, others])
 
 
 KINDS = [
@@ -260,6 +274,14 @@ def test_wrong_arguments_are_refused() -> None:
     ):
         with pytest.raises(ValueError, match="pass "):
             native.pointwise(*wrong)
+    for onto in (torch.zeros(1, 6, 5, 4), torch.zeros(1, 6, 5, 5).half()):
+        with pytest.raises(ValueError, match="pass "):
+            native.pointwise(x, weight, bias, onto=onto)
+    recorded = weight.clone().requires_grad_()
+    with pytest.raises(ValueError, match="no gradients"):
+        native.pointwise(x, recorded, bias, epsilon=1e-6)
+    with pytest.raises(ValueError, match="no gradients"):
+        native.pointwise(x, recorded, bias, onto=torch.zeros(1, 6, 5, 5))
     given = feed_forward_inputs(1, 4, 6, 8, 5, 5)
     for position, t in enumerate(given):
         small = t[:0] if t.dim() == 1 else t[:, :, :, 0]

@@ -6,6 +6,7 @@ has, the default), `avx512`, `avx2`, `generic`, or `off`.
 
 from esc_sr.native.attention import attend, attend_windows
 from esc_sr.native.convolution import LARGEST, feed_forward, large_conv, pointwise
+from esc_sr.native.decoder import Places, decode
 from esc_sr.native.library import DTYPES, LEVELS, VARIABLE, available, describe, level, takes
 
 __all__ = [
@@ -13,9 +14,11 @@ __all__ = [
     "LARGEST",
     "LEVELS",
     "VARIABLE",
+    "Places",
     "attend",
     "attend_windows",
     "available",
+    "decode",
     "describe",
     "feed_forward",
     "large_conv",

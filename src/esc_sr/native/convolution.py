@@ -5,10 +5,9 @@ from collections.abc import Sequence
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
-from esc_sr.native.library import Strided, check_types, run
+from esc_sr.native.library import Strided, check_not_recording, check_types, filled, new_map, pitch, run
 
 LARGEST = 33
 """Side of the largest kernel that `large_conv` takes."""
@@ -34,6 +33,7 @@ class _FeedForward(ctypes.Structure):
     )
     _fields_ = [
         *((name, ctypes.c_int64) for name in ("pictures", "in", "hidden", "out", "cut", "height", "width")),
+        ("epsilon", ctypes.c_double),
         *((name, Strided) for name in ("x", "y", "rest", "grad_y", "grad_rest", "grad_x")),
         *((name, ctypes.c_void_p) for name in PARAMETERS),
     ]
@@ -43,7 +43,8 @@ class _Pointwise(ctypes.Structure):
     """`Pointwise` of levels.h."""
 
     _fields_ = [
-        *((name, ctypes.c_int64) for name in ("pictures", "in", "out", "height", "width")),
+        *((name, ctypes.c_int64) for name in ("pictures", "in", "out", "height", "width", "adds")),
+        ("epsilon", ctypes.c_double),
         *((name, Strided) for name in ("x", "y", "grad_y", "grad_x")),
         *((name, ctypes.c_void_p) for name in ("weight", "bias")),
     ]
@@ -97,7 +98,7 @@ class _LargeConvFunction(torch.autograd.Function):
         problem = _LargeConv(b, c, h, w, reach, x=Strided.of(x), grad_y=Strided.of(grad))
         sums = run("large convolution's weights", problem)
         taps, grad_dynamic = sums.tensor_split([sums.numel() - 9 * b * c])
-        taps = taps.view(c, -1, _whole(c))[:, :, :c].permute(2, 0, 1)  # (out, in, taps)
+        taps = taps.view(c, -1, pitch(c))[:, :, :c].permute(2, 0, 1)  # (out, in, taps)
         down, right = torch.triu_indices(reach + 1, reach + 1)
         # each tap stands for 1, 4 or 8 places of the kernel, which share its gradient evenly
         places = (1 + (down > 0).int()) * (1 + (right > 0).int()) * (1 + (down < right).int())
@@ -112,16 +113,16 @@ def _large(x: Tensor, kernel: Tensor, dynamic: Tensor) -> Tensor:
     b, c, h, w = x.shape
     reach = kernel.shape[-1] // 2
     down, right = torch.triu_indices(reach + 1, reach + 1)
-    taps = _filled(kernel[:, :, reach + down, reach + right].permute(1, 2, 0))  # (in, taps, out)
+    taps = filled(kernel[:, :, reach + down, reach + right].permute(1, 2, 0))  # (in, taps, out)
     dynamic = dynamic.contiguous()
-    y = _last(b, c, h, w)
+    y = new_map(b, c, h, w)
     problem = _LargeConv(b, c, h, w, reach, x=Strided.of(x), y=Strided.of(y))
     problem.taps, problem.dynamic = taps.data_ptr(), dynamic.data_ptr()
     run("large convolution", problem)
     return y
 
 
-def feed_forward(x: Tensor, layers: Sequence[Tensor], cut: int) -> tuple[Tensor, Tensor]:
+def feed_forward(x: Tensor, layers: Sequence[Tensor], cut: int, epsilon: float = 0) -> tuple[Tensor, Tensor]:
     """Compute a ConvFFN (Sec. 3.3, Eq. 3): project(gelu(depthwise(h)) + h) with h = gelu(expand(x)).
 
     The gradients are computed from x alone; nothing else is kept.
@@ -131,6 +132,8 @@ def feed_forward(x: Tensor, layers: Sequence[Tensor], cut: int) -> tuple[Tensor,
         layers: Weight and bias of three convolutions: expand (hidden, C, 1, 1) and (hidden,), depthwise
             (hidden, 1, 3, 3) and (hidden,), project (out, hidden, 1, 1) and (out,). h is padded with zeros.
         cut: How many channels the first map of the result has.
+        epsilon: If not 0, each pixel of x is first brought to mean 0 and variance 1, as by a layer norm with
+            this epsilon; only where no gradients are recorded.
 
     Returns:
         (B, cut, H, W) and (B, out - cut, H, W), of the type of x and lying as x does.
@@ -147,6 +150,9 @@ def feed_forward(x: Tensor, layers: Sequence[Tensor], cut: int) -> tuple[Tensor,
     if x.dim() != 4 or given != shapes or not 0 <= cut <= out:
         raise ValueError(f"{tuple(x.shape)}, {given}, cut at {cut}: pass (B, C, H, W), {shapes}, 0 to {out}")
     check_types(x, *layers)
+    if epsilon:
+        check_not_recording(x, *layers)
+        return _feed_forward(x, layers, cut, epsilon)
     maps: tuple[Tensor, Tensor] = _FeedForwardFunction.apply(x, cut, *layers)
     return maps
 
@@ -156,28 +162,25 @@ class _FeedForwardFunction(torch.autograd.Function):
     def forward(ctx: Any, x: Tensor, cut: int, *parameters: Tensor) -> tuple[Tensor, Tensor]:
         ctx.save_for_backward(x, *parameters)
         ctx.cut = cut
-        b, _, h, w = x.shape
-        maps = {"y": _last(b, cut, h, w), "rest": _last(b, len(parameters[4]) - cut, h, w)}
-        _feed_forward("feed-forward", x.float(), cut, parameters, maps)
-        return maps["y"].to(x.dtype), maps["rest"].to(x.dtype)
+        return _feed_forward(x, parameters, cut)
 
     @staticmethod
     @torch.autograd.function.once_differentiable
     def backward(ctx: Any, grad: Tensor, grad_rest: Tensor) -> tuple[Tensor | None, ...]:
         x, *parameters = ctx.saved_tensors
-        grad_x = _last(*x.shape)
+        grad_x = new_map(*x.shape)
         maps = {"grad_y": grad.float(), "grad_rest": grad_rest.float(), "grad_x": grad_x}
-        sums = _feed_forward("feed-forward gradients", x.float(), ctx.cut, parameters, maps)
+        sums = _run_feed_forward("feed-forward gradients", x.float(), ctx.cut, parameters, maps)
         hidden, c, out = len(parameters[0]), x.shape[1], len(parameters[4])
-        whole = _whole(hidden)
-        parts = sums.split([hidden * _whole(c), whole, 9 * whole, whole, out * whole, _whole(out)])
+        width = pitch(hidden)
+        parts = sums.split([hidden * pitch(c), width, 9 * width, width, out * width, pitch(out)])
         expand, expand_bias, depthwise, depthwise_bias, project, project_bias = parts
         grads = (
             expand.view(hidden, -1)[:, :c],
             expand_bias[:hidden],
-            depthwise.view(9, whole)[:, :hidden].T,
+            depthwise.view(9, width)[:, :hidden].T,
             depthwise_bias[:hidden],
-            project.view(out, whole)[:, :hidden],
+            project.view(out, width)[:, :hidden],
             project_bias[:out],
         )
         pairs = zip(grads, parameters, strict=True)
@@ -185,14 +188,28 @@ class _FeedForwardFunction(torch.autograd.Function):
 
 
 def _feed_forward(
-    kernel: str, x: Tensor, cut: int, parameters: Sequence[Tensor], maps: dict[str, Tensor]
+    x: Tensor, parameters: Sequence[Tensor], cut: int, epsilon: float = 0
+) -> tuple[Tensor, Tensor]:
+    b, _, h, w = x.shape
+    maps = {"y": new_map(b, cut, h, w), "rest": new_map(b, len(parameters[4]) - cut, h, w)}
+    _run_feed_forward("feed-forward", x.float(), cut, parameters, maps, epsilon)
+    return maps["y"].to(x.dtype), maps["rest"].to(x.dtype)
+
+
+def _run_feed_forward(
+    kernel: str,
+    x: Tensor,
+    cut: int,
+    parameters: Sequence[Tensor],
+    maps: dict[str, Tensor],
+    epsilon: float = 0,
 ) -> Tensor:
     expand, expand_bias, depthwise, depthwise_bias, project, project_bias = parameters
     expand, project = expand[:, :, 0, 0], project[:, :, 0, 0]
     given = [expand, expand.T, expand_bias, depthwise[:, 0].permute(1, 2, 0), depthwise_bias]
-    given = [_filled(t) for t in (*given, project, project.T, project_bias)]
+    given = [filled(t) for t in (*given, project, project.T, project_bias)]
     b, c, h, w = x.shape
-    problem = _FeedForward(b, c, len(expand), len(project), cut, h, w, x=Strided.of(x))
+    problem = _FeedForward(b, c, len(expand), len(project), cut, h, w, epsilon, x=Strided.of(x))
     for name, t in zip(_FeedForward.PARAMETERS, given, strict=True):
         setattr(problem, name, t.data_ptr())
     for name, t in maps.items():
@@ -200,16 +217,26 @@ def _feed_forward(
     return run(kernel, problem)
 
 
-def pointwise(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
+def pointwise(
+    x: Tensor,
+    weight: Tensor,
+    bias: Tensor | None = None,
+    *,
+    onto: Tensor | None = None,
+    epsilon: float = 0,
+) -> Tensor:
     """Convolve with a 1x1 kernel.
 
     Args:
         x: (B, C, H, W), on the CPU.
         weight: (out, C, 1, 1).
         bias: (out,), or None.
+        onto: A float32 map (B, out, H, W) that the result is added to, in place; only where no gradients are
+            recorded.
+        epsilon: As of `feed_forward`.
 
     Returns:
-        (B, out, H, W), of the type of x.
+        (B, out, H, W), of the type of x; or `onto`.
 
     Raises:
         ValueError: Shapes, types or devices are others.
@@ -218,53 +245,50 @@ def pointwise(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
     """
     out = len(weight)
     fits = weight.shape == (out, x.shape[1], 1, 1) and (bias is None or bias.shape == (out,))
+    if onto is not None:
+        fits &= onto.shape == (len(x), out, *x.shape[2:]) and onto.dtype == torch.float32
     if x.dim() != 4 or not fits:
         raise ValueError(
-            f"{tuple(x.shape)}, {tuple(weight.shape)}: pass (B, C, H, W), (out, C, 1, 1), (out,)"
+            f"{tuple(x.shape)}, {tuple(weight.shape)}: pass (B, C, H, W), (out, C, 1, 1), (out,), and onto a "
+            "float32 map (B, out, H, W)"
         )
-    check_types(x, weight, *(() if bias is None else (bias,)))
-    y: Tensor = _PointwiseFunction.apply(x, weight, bias)
-    return y
+    given = [t for t in (x, weight, bias, onto) if t is not None]
+    check_types(*given)
+    if onto is None and not epsilon:
+        y: Tensor = _PointwiseFunction.apply(x, weight, bias)
+        return y
+    check_not_recording(*given)
+    return _pointwise(x, weight, bias, onto, epsilon)
 
 
 class _PointwiseFunction(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
         ctx.save_for_backward(x, weight, bias)
-        b, c, h, w = x.shape
-        y, dtype, x = _last(b, len(weight), h, w), x.dtype, x.float()
-        turned, bias = _filled(weight[:, :, 0, 0].T), None if bias is None else _filled(bias)
-        problem = _Pointwise(
-            b, c, len(weight), h, w, x=Strided.of(x), y=Strided.of(y), weight=turned.data_ptr()
-        )
-        problem.bias = None if bias is None else bias.data_ptr()
-        run("pointwise convolution", problem)
-        return y.to(dtype)
+        return _pointwise(x, weight, bias)
 
     @staticmethod
     @torch.autograd.function.once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
         x, weight, bias = ctx.saved_tensors
         b, c, h, w = x.shape
-        out, grad_x, inputs, grad = len(weight), _last(*x.shape), x.float(), grad.float()
-        straight = _filled(weight[:, :, 0, 0])
+        out, grad_x, inputs, grad = len(weight), new_map(*x.shape), x.float(), grad.float()
+        straight = filled(weight[:, :, 0, 0])
         problem = _Pointwise(b, c, out, h, w, x=Strided.of(inputs), weight=straight.data_ptr())
         problem.grad_y, problem.grad_x = Strided.of(grad), Strided.of(grad_x)
-        weights, biases = run("pointwise convolution's gradients", problem).tensor_split([out * _whole(c)])
+        weights, biases = run("pointwise convolution's gradients", problem).tensor_split([out * pitch(c)])
         grad_weight = weights.view(out, -1)[:, :c].reshape(weight.shape).to(weight.dtype)
-        return grad_x.to(x.dtype), grad_weight, None if bias is None else biases[:out].to(bias.dtype)
+        grad_bias = None if bias is None else biases[:out].to(bias.dtype)
+        return grad_x.to(x.dtype), grad_weight, grad_bias
 
 
-def _whole(channels: int) -> int:
-    """Floats of a pixel in the kernels: they are filled up to a multiple of 16."""
-    return -(-channels // 16) * 16
-
-
-def _filled(t: Tensor) -> Tensor:
-    """Contiguous float32 whose last dimension is filled up by zeros to a multiple of 16."""
-    return F.pad(t.float(), (0, -t.shape[-1] % 16)).contiguous()
-
-
-def _last(*shape: int) -> Tensor:
-    """A float32 map (B, C, H, W), channels last, which is how kernels write most quickly."""
-    return torch.empty(shape, memory_format=torch.channels_last)
+def _pointwise(
+    x: Tensor, weight: Tensor, bias: Tensor | None, onto: Tensor | None = None, epsilon: float = 0
+) -> Tensor:
+    (b, c, h, w), out, dtype, x = x.shape, len(weight), x.dtype, x.float()
+    y = new_map(b, out, h, w) if onto is None else onto
+    turned, bias = filled(weight[:, :, 0, 0].T), None if bias is None else filled(bias)
+    problem = _Pointwise(b, c, out, h, w, onto is not None, epsilon, x=Strided.of(x), y=Strided.of(y))
+    problem.weight, problem.bias = turned.data_ptr(), None if bias is None else bias.data_ptr()
+    run("pointwise convolution", problem)
+    return y.to(dtype) if onto is None else onto

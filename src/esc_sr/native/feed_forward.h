@@ -69,6 +69,7 @@ struct FeedForwardWork {
         if (row < 0 || row >= p.height) return;
         float *to = of(h, row, s), *derivative = kDerivative ? of(slope, row, s) : nullptr;
         load_row(x, p.x, picture, row, p.in, s);
+        if (p.epsilon) normalise_row(x, p.in, s.count(), float(p.epsilon));
         fill_row(to, p.expand_bias, p.hidden, s.count());
         multiply<false>(to, hidden, x, in, p.expand_turned, hidden, s.count(), p.hidden, p.in);
         for (int64_t c = 0, last = s.count() * hidden; c < last; c += kLanes) {

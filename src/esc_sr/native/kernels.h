@@ -2,6 +2,7 @@
 #pragma once
 
 #include "attention.h"
+#include "decoder.h"
 #include "feed_forward.h"
 #include "large_conv.h"
 #include "pointwise.h"
@@ -17,6 +18,7 @@ constexpr Kernel kernels[kKernels] = {
     {feed_forward_items, feed_forward_gradients_scratch, feed_forward_sums, feed_forward_gradients},
     {pointwise_items, pointwise_scratch, nullptr, pointwise},
     {pointwise_items, pointwise_scratch, pointwise_sums, pointwise_gradients},
+    {decoder_items, decoder_scratch, nullptr, decoder},
 };
 
 }  // namespace

@@ -33,21 +33,36 @@ struct LargeConv {
 };
 
 // project(gelu(d) + h), d = depthwise(h), h = gelu(expand(x)): 1x1, 3x3 and 1x1 convolutions with biases. The
-// first `cut` channels of the result are one map, the others, if there are any, a second.
+// first `cut` channels of the result are one map, the others, if there are any, a second. Here and below, where
+// `epsilon` is not 0, each pixel of x is first brought to mean 0 and variance 1; not for gradients.
 struct FeedForward {
     int64_t pictures, in, hidden, out, cut, height, width;
+    double epsilon;  // added to the variance
     Map x, y, rest, grad_y, grad_rest, grad_x;
     const float *expand, *expand_turned, *expand_bias;     // (hidden, in), (in, hidden), (hidden)
     const float *depthwise, *depthwise_bias;               // (3, 3, hidden), (hidden)
     const float *project, *project_turned, *project_bias;  // (out, hidden), (hidden, out), (out)
 };
 
-// y = weight x + bias at each pixel.
+// y = weight x + bias at each pixel, or where `adds` is not 0, y += that; not for gradients.
 struct Pointwise {
-    int64_t pictures, in, out, height, width;
+    int64_t pictures, in, out, height, width, adds;
+    double epsilon;
     Map x, y, grad_y, grad_x;
     const float *weight, *bias;  // (in, out), for the gradients (out, in); (out), or null
 };
+
+// Colours y (B, sizes[layers], height, width) of ESC+LTE: at each pixel and each of the four vectors of features
+// around it, waves of that vector go through layers with a ReLU between them, and the results are blended.
+struct Decoder {
+    int64_t pictures, hidden, layers, height, width;
+    Map coef, freq, y;  // freq: first the frequencies downwards, then those to the right
+    const int64_t *row, *column;  // (2, height), (2, width): where the vectors are; above and below, and so on
+    const float *down, *right;    // how far the pixel is from there
+    const float *phase;           // (hidden / 2)
+    const int64_t* sizes;         // (layers + 1): channels before, between and after
+    const float* parameters;      // of each layer weight (in, out), bias (out); the first has its two halves
+};                                // of `in` filled up
 
 // One kernel: work on a problem's items first <= item < last. Items may be worked on in any order and at once.
 // What is added up over items goes into `sums`, which start as zeros and which each thread has of its own.
@@ -67,6 +82,7 @@ enum {
     kFeedForwardGradients,
     kPointwise,
     kPointwiseGradients,
+    kDecoder,
     kKernels
 };
 

@@ -7,6 +7,7 @@ from importlib.machinery import EXTENSION_SUFFIXES
 from pathlib import Path
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from esc_sr.errors import DeviceError, UsageError
@@ -23,6 +24,7 @@ KERNELS = (
     "feed-forward gradients",
     "pointwise convolution",
     "pointwise convolution's gradients",
+    "LTE's decoder",
 )
 """What the library does, in the order of levels.h."""
 
@@ -30,7 +32,7 @@ DTYPES = (torch.float32, torch.bfloat16, torch.float16)
 """Types of tensors that kernels take; they compute in the first."""
 
 VARIABLE = "ESC_SR_NATIVE"
-INTERFACE = 4  # of library.cpp
+INTERFACE = 5  # of library.cpp
 
 
 def available() -> bool:
@@ -154,3 +156,28 @@ class Strided(ctypes.Structure):
     def of(cls, t: Tensor) -> "Strided":
         """Describe a tensor, which has to live as long as this is used."""
         return cls(t.data_ptr(), *t.stride())
+
+
+def check_not_recording(*tensors: Tensor) -> None:
+    """Refuse to do what has no gradients where they are recorded.
+
+    Raises:
+        ValueError: They are, of one of these.
+    """
+    if torch.is_grad_enabled() and any(t.requires_grad for t in tensors):
+        raise ValueError("there are no gradients of this; compute it under no_grad")
+
+
+def pitch(channels: int) -> int:
+    """Floats of a pixel in the kernels: they are filled up to a multiple of 16."""
+    return -(-channels // 16) * 16
+
+
+def filled(t: Tensor) -> Tensor:
+    """Contiguous float32 whose last dimension is filled up by zeros to a multiple of 16."""
+    return F.pad(t.float(), (0, -t.shape[-1] % 16)).contiguous()
+
+
+def new_map(*shape: int) -> Tensor:
+    """A float32 map (B, C, H, W), channels last, which is how kernels write most quickly."""
+    return torch.empty(shape, memory_format=torch.channels_last)

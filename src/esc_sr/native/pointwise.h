@@ -40,7 +40,13 @@ void pointwise(const void* problem, int64_t first, int64_t last, float* scratch,
     const int64_t in = pitch(p.in), out = pitch(p.out);
     each_row(p, first, last, [&](int64_t picture, int64_t r, const Span& s) {
         load_row(w.x, p.x, picture, r, p.in, s);
-        fill_row(w.y, p.bias, p.out, s.count());
+        if (p.epsilon) normalise_row(w.x, p.in, s.count(), float(p.epsilon));
+        if (p.adds) {
+            load_row(w.y, p.y, picture, r, p.out, s);
+            spread_row(w.y, p.bias, p.out, s.count());
+        } else {
+            fill_row(w.y, p.bias, p.out, s.count());
+        }
         multiply<false>(w.y, out, w.x, in, p.weight, out, s.count(), p.out, p.in);
         store_row(p.y, picture, r, w.y, out, p.out, s);
     });

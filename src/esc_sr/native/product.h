@@ -130,6 +130,13 @@ void fill_row(float* row, const float* bias, int64_t channels, int64_t count) {
     for (int64_t x = 0; bias && x < count; x++) memcpy(row + x * whole, bias, sizeof(float) * whole);
 }
 
+// row += the biases, if there are any, at each pixel.
+void spread_row(float* row, const float* bias, int64_t channels, int64_t count) {
+    const int64_t whole = pitch(channels);
+    for (int64_t x = 0; bias && x < count * whole; x += whole)
+        for (int64_t c = 0; c < whole; c += kLanes) store(row + x + c, load(row + x + c) + load(bias + c));
+}
+
 // sums (channels) += a row added up.
 void add_row(float* sums, const float* row, int64_t channels, int64_t count) {
     const int64_t whole = pitch(channels);
@@ -154,6 +161,24 @@ ESC_INLINE float total(Vec x) {
     const Four sum = x;
 #endif
     return (sum[0] + sum[2]) + (sum[1] + sum[3]);
+}
+
+// Bring each pixel of a row to mean 0 and variance 1; the zeros that fill up its channels stay.
+void normalise_row(float* row, int64_t channels, int64_t count, float epsilon) {
+    const int64_t whole = pitch(channels);
+    for (float* end = row + count * whole; row < end; row += whole) {
+        Vec sum{}, square{};
+        for (int64_t c = 0; c < whole; c += kLanes) sum += load(row + c);
+        const float mean = total(sum) / float(channels);
+        for (int64_t c = 0; c < channels; c += kLanes) {
+            Vec x = load(row + c) - mean;
+            for (int64_t l = channels - c; l < kLanes; l++) x[l] = 0;
+            square += x * x;
+            store(row + c, x);
+        }
+        const float scale = 1.f / __builtin_sqrtf(total(square) / float(channels) + epsilon);
+        for (int64_t c = 0; c < channels; c += kLanes) store(row + c, load(row + c) * scale);
+    }
 }
 
 // Which items there are: pictures, cut into strips of rows, cut into tiles of columns.

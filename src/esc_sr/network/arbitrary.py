@@ -7,6 +7,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from esc_sr import native
 from esc_sr.network import banded
 from esc_sr.network.esc import ESCConfig, ESCEncoder
 from esc_sr.network.rows import Bands, default_bands, join
@@ -99,6 +100,39 @@ class LTE(nn.Module):
         blend = sum(colour * (area / total) for colour, area in zip(colours, reversed(areas), strict=True))
         return blend + _sample(lr, coord, "bilinear")
 
+    def decode_grid(
+        self, lr: Tensor, coef: Tensor, freq: Tensor, y: Tensor, x: Tensor, cell: Tensor
+    ) -> Tensor:
+        """Decode a grid of points by compiled kernels, without gradients.
+
+        Args:
+            lr: As in `forward`.
+            coef: As there.
+            freq: As there.
+            y: Where the rows of the grid are (h,), in -1..1.
+            x: Where its columns are (w,).
+            cell: Height and width of an output pixel (2,), in the same unit.
+
+        Returns:
+            (B, 3, h, w), float32.
+        """
+        height, width = coef.shape[-2:]
+        phase = self.phase(cell * cell.new_tensor([height, width]))  # (hidden / 2,)
+        layers = [(layer.weight, layer.bias) for layer in self.mlp if isinstance(layer, nn.Linear)]
+        colours = native.decode(coef, freq, phase, layers, _places(y, height), _places(x, width))
+        grid = torch.stack(torch.meshgrid(x, y, indexing="xy"), -1).to(lr.dtype)
+        skip = F.grid_sample(lr, grid.expand(len(lr), -1, -1, -1), padding_mode="border", align_corners=False)
+        return colours + skip
+
+
+def _places(coord: Tensor, size: int) -> native.Places:
+    """The two of `size` pixels on both sides of each coordinate, and how far they are from it, in pixels."""
+    corner = coord + coord.new_tensor([[-1], [1]]) / size + EDGE
+    corner = corner.clamp(-1 + EDGE, 1 - EDGE)
+    index = (((corner + 1) * size - 1) / 2).clamp(0, size - 1).round()
+    centre = (index.double() * 2 + 1) / size - 1
+    return index.long(), (coord - centre.to(coord.dtype)) * size
+
 
 class ESCLTE(nn.Module):
     """ESC with LTE as its upsampler: any target height and width.
@@ -179,11 +213,13 @@ class ESCLTE(nn.Module):
         maps = self.decoder.maps(features[:, :, first:last].to(lr.device))
         y = (torch.arange(top, bottom, dtype=torch.float64) + 0.5) * lr_height / height  # in pixels
         x = (torch.arange(width, dtype=torch.float64) + 0.5) * lr_width / width
-        y, x = (y + frame - first) / (last - first), (x + frame) / columns
-        points = torch.stack(torch.meshgrid(y * 2 - 1, x * 2 - 1, indexing="ij"), -1)
+        y, x = (y + frame - first) / (last - first) * 2 - 1, (x + frame) / columns * 2 - 1
         cell = lr.new_tensor([2 / height, 2 / width])
         growth = lr.new_tensor([height / lr_height, width / lr_width]) / self.config.trained_scale
         cell = cell * growth.clamp(min=1) * lr.new_tensor([lr_height / (last - first), lr_width / columns])
+        if native.takes(lr) and not torch.is_grad_enabled():
+            return self.decoder.decode_grid(lr, *maps, y.float(), x.float(), cell)
+        points = torch.stack(torch.meshgrid(y, x, indexing="ij"), -1)
         chunks = []
         for chunk in points.view(-1, 2).to(lr.dtype).to(lr.device).split(QUERIES):
             coord = chunk.expand(len(lr), -1, -1)

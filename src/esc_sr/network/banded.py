@@ -5,6 +5,7 @@ rounding, with their modules and weights, where nobody looks at a single layer.
 """
 
 from collections.abc import Iterator
+from functools import partial
 from typing import TYPE_CHECKING
 
 import torch
@@ -13,9 +14,16 @@ from torch import Tensor, nn
 
 from esc_sr import native
 from esc_sr.network.attention import attend_windows
-from esc_sr.network.blocks import ConvAttn, ConvFFN, ESCBlock, LargeKernels, WindowAttention
+from esc_sr.network.blocks import (
+    ConvAttn,
+    ConvFFN,
+    ESCBlock,
+    LargeKernels,
+    LayerNorm2d,
+    WindowAttention,
+)
 from esc_sr.network.padding import pad_to_multiple
-from esc_sr.network.rows import Bands, default_bands, rowwise, rowwise_each, walk
+from esc_sr.network.rows import Bands, default_bands, rowwise, rowwise_each, sum_of, walk
 
 if TYPE_CHECKING:
     from esc_sr.network.esc import ESC, ESCEncoder
@@ -85,9 +93,15 @@ def features(network: "ESCEncoder", lr: Tensor, bands: Bands | None) -> Tensor:
 
 def _block(block: ESCBlock, x: Tensor, large: LargeKernels, bands: Bands | None) -> Tensor:
     """(B, C, H, W) to (B, C, H, W) (Eq. 3); with bands, in place of the input."""
-    f = rowwise(lambda x: _feed_forward(block.ffn_in, block.norm_in(x)), (x,), bands, halo=1)
+    f = rowwise(lambda x: _feed_forward(block.ffn_in, block.norm_in, x), (x,), bands, halo=1)
     f = rowwise(
-        lambda f: _attend(block.attn, block.norm_attn(f)), (f,), bands, onto=f, align=block.attn.window
+        lambda f: _attend(block.attn, block.norm_attn, f),
+        (f,),
+        bands,
+        onto=f,
+        align=block.attn.window,
+        share=0.25,
+        add=partial(_pointwise, *_parameters(block.attn.out)),
     )
     for norm, ffn, convattn in zip(block.ffn_norms, block.ffns, block.convattns, strict=True):
         assert isinstance(convattn, ConvAttn) and isinstance(ffn, ConvFFN)
@@ -95,18 +109,24 @@ def _block(block: ESCBlock, x: Tensor, large: LargeKernels, bands: Bands | None)
     return rowwise(lambda f: block.conv_out(block.norm_out(f)), (f,), bands, onto=x, halo=1)
 
 
-def _feed_forward(ffn: ConvFFN, x: Tensor) -> Tensor:
+def _feed_forward(ffn: ConvFFN, norm: nn.Module, x: Tensor) -> Tensor:
     if not native.takes(x):
-        return ffn(x)
-    y, _ = native.feed_forward(x, _parameters(ffn.expand, ffn.dwconv, ffn.project), ffn.project.out_channels)
+        return ffn(norm(x))
+    x, expand, epsilon = _absorb(norm, x, ffn.expand)
+    layers = *expand, *_parameters(ffn.dwconv, ffn.project)
+    y, _ = native.feed_forward(x, layers, ffn.project.out_channels, epsilon)
     return y
 
 
-def _attend(attn: WindowAttention, x: Tensor) -> Tensor:
+def _attend(attn: WindowAttention, norm: nn.Module, x: Tensor) -> Tensor:
+    """Self-attention (B, C, H, W) without its last 1x1 convolution."""
     height, width = x.shape[2:]
-    qkv = _pointwise(pad_to_multiple(x, attn.window), attn.qkv.weight, attn.qkv.bias)
-    y = attend_windows(qkv, attn.bias_table, attn.window, attn.backend)
-    return _pointwise(y[:, :, :height, :width], attn.out.weight, attn.out.bias)
+    if native.takes(x):
+        x, (weight, bias), epsilon = _absorb(norm, x, attn.qkv)
+        qkv = native.pointwise(pad_to_multiple(x, attn.window), weight, bias, epsilon=epsilon)
+    else:
+        qkv = attn.qkv(pad_to_multiple(norm(x), attn.window))
+    return attend_windows(qkv, attn.bias_table, attn.window, attn.backend)[:, :, :height, :width]
 
 
 def _add_convattn(
@@ -122,35 +142,36 @@ def _add_convattn(
     Of a concatenation, a 1x1 convolution is the sum of one of each part. So idt, which needs no means of the
     picture, is fused and added at once, and of the ConvFFN's result only att is kept for the whole picture.
     """
-    f, att = rowwise_each(lambda f: _split(ffn, convattn, norm(f)), (f,), bands, onto=(f, None), halo=1)
+    f, att = rowwise_each(lambda f: _split(ffn, convattn, norm, f), (f,), bands, onto=(f, None), halo=1)
     known = {} if bands is None or bands.kernels is None else bands.kernels
     if convattn not in known:
         known[convattn] = convattn.dynamic_kernel(att)
     dynamic, reach = known[convattn], large[-1].shape[-1] // 2
-    fuse = convattn.fuse.weight[:, : convattn.pdim]
     return rowwise(
-        lambda att: _pointwise(_convolve(convattn, att, large, dynamic), fuse),
+        lambda att: _convolve(convattn, att, large, dynamic),
         (att,),
         bands,
         onto=f,
         halo=reach,
         share=4,
+        add=partial(_pointwise, convattn.fuse.weight[:, : convattn.pdim], None),
     )
 
 
-def _split(ffn: ConvFFN, convattn: ConvAttn, x: Tensor) -> tuple[Tensor, Tensor]:
-    """Of ffn(x), (B, C, H, W), fuse idt to (B, C, H, W); return that, and att (B, pdim, H, W)."""
+def _split(ffn: ConvFFN, convattn: ConvAttn, norm: nn.Module, x: Tensor) -> tuple[Tensor, Tensor]:
+    """Of ffn(norm(x)), (B, C, H, W), fuse idt to (B, C, H, W); return that, and att (B, pdim, H, W)."""
     cut = convattn.pdim
     fuse, fuse_bias = _parameters(convattn.fuse)
     fuse = fuse[:, cut:]
     if not native.takes(x):
-        y = ffn(x)
+        y = ffn(norm(x))
         return F.conv2d(y[:, cut:], fuse, fuse_bias), y[:, :cut]
     # what makes idt of the hidden h, and fuse after it, are one product: fuse (W h + b) = (fuse W) h + fuse b
     weight, bias = _parameters(ffn.project)
     weight = torch.cat((weight[:cut], torch.einsum("ocij,chij->ohij", fuse, weight[cut:])))
     bias = torch.cat((bias[:cut], fuse[:, :, 0, 0] @ bias[cut:] + fuse_bias))
-    att, idt = native.feed_forward(x, (*_parameters(ffn.expand, ffn.dwconv), weight, bias), cut)
+    x, expand, epsilon = _absorb(norm, x, ffn.expand)
+    att, idt = native.feed_forward(x, (*expand, *_parameters(ffn.dwconv), weight, bias), cut, epsilon)
     return idt, att
 
 
@@ -161,9 +182,23 @@ def _convolve(convattn: ConvAttn, att: Tensor, large: LargeKernels, dynamic: Ten
     return convattn.convolve(att, large, dynamic)
 
 
-def _pointwise(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
-    """Convolve (B, C, H, W) with (C', C, 1, 1)."""
-    return native.pointwise(x, weight, bias) if native.takes(x) else F.conv2d(x, weight, bias)
+def _absorb(norm: nn.Module, x: Tensor, after: nn.Conv2d) -> tuple[Tensor, list[Tensor], float]:
+    """Input, weight and bias, and epsilon for a kernel that computes norm and then a 1x1 convolution.
+
+    Where gradients are recorded the norm is computed at once, as kernels have none of it.
+    """
+    weight, bias = _parameters(after)
+    if torch.is_grad_enabled() or not isinstance(norm, LayerNorm2d):
+        return norm(x), [weight, bias], 0
+    return x, [weight * norm.weight[:, None, None], bias + weight[:, :, 0, 0] @ norm.bias], norm.eps
+
+
+def _pointwise(weight: Tensor, bias: Tensor | None, x: Tensor, onto: Tensor | None = None) -> Tensor:
+    """Convolve (B, C, H, W) with (C', C, 1, 1); with `onto`, add the result to that, in place."""
+    near = onto is None or (onto.device == x.device and onto.dtype == torch.float32)
+    if near and native.takes(x):
+        return native.pointwise(x, weight, bias, onto=onto)
+    return sum_of(F.conv2d(x, weight, bias), onto)
 
 
 def _parameters(*layers: nn.Conv2d) -> list[Tensor]:

@@ -20,9 +20,11 @@ def reflect_pad(x: Tensor, left: int, right: int, top: int, bottom: int) -> Tens
     for axis, before, after in ((2, top, bottom), (3, left, right)):
         if before or after:
             last = x.shape[axis] - 1
-            steps = torch.arange(-before, last + 1 + after, device=x.device).abs()
-            steps = steps % max(2 * last, 1)
-            x = x.index_select(axis, torch.minimum(steps, 2 * last - steps))
+            ahead = torch.arange(-before, 0, device=x.device)
+            behind = torch.arange(last + 1, last + 1 + after, device=x.device)
+            steps = [step.abs() % max(2 * last, 1) for step in (ahead, behind)]
+            edges = [x.index_select(axis, torch.minimum(step, 2 * last - step)) for step in steps]
+            x = torch.cat((edges[0], x, edges[1]), axis)
     return x
 
 

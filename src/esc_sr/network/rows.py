@@ -94,6 +94,11 @@ def walk(
         yield top, tuple(y[:, :, (top - first) * scale : (bottom - first) * scale] for y in results)
 
 
+def sum_of(y: Tensor, onto: Tensor | None = None) -> Tensor:
+    """Give y as it is, or added to `onto`, in place."""
+    return y if onto is None else onto.add_(y.to(onto.device))
+
+
 def rowwise_each(
     stage: Callable[..., tuple[Tensor, ...]],
     inputs: Sequence[Tensor],
@@ -102,8 +107,9 @@ def rowwise_each(
     halo: int = 0,
     align: int = 1,
     share: float = 1,
+    add: Callable[..., Tensor] = sum_of,
 ) -> tuple[Tensor, ...]:
-    """Apply a local stage with several results to whole maps; arguments as in `walk`, and one more.
+    """Apply a local stage with several results to whole maps; arguments as in `walk`, and two more.
 
     Args:
         stage: As there; results are as high as the inputs.
@@ -113,13 +119,15 @@ def rowwise_each(
         halo: As there.
         align: As there.
         share: As there.
+        add: What each pixel of a result goes through before it is added: called with it alone, or with the
+            rows that it is to be added to in place, as `sum_of`.
 
     Returns:
         The sums and the new maps; with bands, the sums are in place.
     """
     if bands is None:
-        results = stage(*inputs)
-        return tuple(y if base is None else base + y for y, base in zip(results, onto, strict=True))
+        pairs = zip(stage(*inputs), onto, strict=True)
+        return tuple(y if base is None else base + add(y) for y, base in pairs)
     shape = inputs[0].shape
     maps = list(onto)
     for top, results in walk(stage, inputs, bands, halo, align, share):
@@ -131,7 +139,7 @@ def rowwise_each(
             if base is None:
                 rows.copy_(y)
             else:
-                rows += y.to(rows.device)
+                add(y, rows)
     return tuple(x for x in maps if x is not None)
 
 
@@ -143,9 +151,10 @@ def rowwise(
     halo: int = 0,
     align: int = 1,
     share: float = 1,
+    add: Callable[..., Tensor] = sum_of,
 ) -> Tensor:
     """`rowwise_each` for a stage with one result."""
-    (out,) = rowwise_each(lambda *x: (stage(*x),), inputs, bands, (onto,), halo, align, share)
+    (out,) = rowwise_each(lambda *x: (stage(*x),), inputs, bands, (onto,), halo, align, share, add)
     return out
 
 

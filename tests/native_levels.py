@@ -1,0 +1,11 @@
+"""Which levels of the compiled kernels this processor has."""
+
+import pytest
+
+from esc_sr import native
+from esc_sr.native import library
+
+needs_library = pytest.mark.skipif(library.load()[0] is None, reason=f"native kernels: {library.load()[1]}")
+LEVELS = [
+    name for name in native.LEVELS if (lib := library.load()[0]) and lib.esc_sr_has_level(name.encode())
+]
