@@ -15,7 +15,7 @@ import typer
 from typer.testing import CliRunner
 
 from esc_sr.cli.main import app
-from esc_sr.cli.report import Reporter, time_left
+from esc_sr.cli.report import Bar, Reporter, time_left
 from esc_sr.image import Picture, read_image, write_image
 from esc_sr.network import ESC, ESCConfig
 from esc_sr.upscaling.files import Outcome
@@ -226,7 +226,7 @@ def test_time_left() -> None:
 
 
 def test_the_last_line_names_some_of_many(capsys: pytest.CaptureFixture[str]) -> None:
-    reporter = Reporter("esc", "fp32", as_json=False, quiet=True)
+    reporter = Reporter("esc", "fp32", as_json=False, quiet=True, bar=Bar(quiet=True))
     for place in range(30):
         reporter.say(Outcome(Path(f"{place}.png"), None, "failed", "damaged"))
     with pytest.raises(typer.Exit) as raised:

@@ -31,8 +31,8 @@ def evaluate(
         list[Path] | None,
         typer.Option(
             metavar="DIR",
-            help="Folder of a benchmark set; several, as --data A B or --data A --data B, are measured one by "
-            "one, with a row for each, and no mean over them.",
+            help="Folder of a benchmark set; several, as --data A B or --data A --data B, are measured one "
+            "by one, with a row for each, and no mean over them.",
         ),
     ] = None,
     more: Annotated[

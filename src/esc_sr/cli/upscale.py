@@ -92,7 +92,7 @@ def upscale(
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Say nothing but errors.")] = False,
 ) -> None:
     """Upscale pictures: PNG, JPEG, WebP, TIFF, AVIF and GIF."""
-    from esc_sr.cli.report import Reporter, note, progress_bar
+    from esc_sr.cli.report import Bar, Reporter
     from esc_sr.image import Encoding
     from esc_sr.upscaling.batch import Choices, run
     from esc_sr.upscaling.files import Job, find_jobs
@@ -106,35 +106,43 @@ def upscale(
     choices = Choices(
         "overwrite" if overwrite else "skip" if skip_existing else "refuse", encoding, allow_large
     )
-    reporter = Reporter(Path(model).name, precision, as_json, quiet)
 
     def prepare(size: Size) -> list[Job]:
+        bar.stage("looking for pictures")
         reporter.size = size
         names = Names(name, size, Path(model).stem)
         todo = find_jobs(inputs, output, names, format, choices.existing)
         for outcome in todo.settled:
             reporter.say(outcome)
         if todo.left_out and not quiet:
-            note(f"left out as outputs of an earlier run: {len(todo.left_out)}, such as {todo.left_out[0]}")
+            bar.note(
+                f"left out as outputs of an earlier run: {len(todo.left_out)}, such as {todo.left_out[0]}"
+            )
         if not todo.jobs:
             reporter.finish()
             raise typer.Exit
         return todo.jobs
 
-    if size is None and model == DEFAULT_MODEL:
-        size = Size("scale", DEFAULT_SCALE)
-    jobs = None if size is None else prepare(size)  # mistakes show before the model is loaded, if they can
+    with Bar(quiet) as bar:
+        reporter = Reporter(Path(model).name, precision, as_json, quiet, bar)
+        if size is None and model == DEFAULT_MODEL:
+            size = Size("scale", DEFAULT_SCALE)
+        jobs = (
+            None if size is None else prepare(size)
+        )  # mistakes show before the model is loaded, if they can
+        bar.stage("starting PyTorch")
 
-    import torch
+        import torch
 
-    from esc_sr.upscaling.engine import Upscaler
+        from esc_sr.upscaling.engine import Upscaler
 
-    if threads is not None:
-        torch.set_num_threads(threads)
-    tell = None if quiet else note
-    upscaler = Upscaler(model, size, device, precision, self_ensemble, max_memory, note, tell)
-    jobs = jobs or prepare(upscaler.size)
-    reporter.device = str(upscaler.device)
-    with progress_bar(quiet) as show:
-        run(jobs, upscaler, reporter.say, choices, overlap=max_memory is None, progress=show)
-    reporter.finish()
+        if threads is not None:
+            torch.set_num_threads(threads)
+        bar.stage(f"loading {Path(model).name}")
+        tell = None if quiet else bar.note
+        upscaler = Upscaler(model, size, device, precision, self_ensemble, max_memory, bar.note, tell)
+        jobs = jobs or prepare(upscaler.size)
+        reporter.device = str(upscaler.device)
+        bar.stage("measuring the pictures")
+        run(jobs, upscaler, reporter.say, choices, overlap=max_memory is None, progress=bar.show)
+        reporter.finish()
