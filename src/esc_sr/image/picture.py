@@ -39,7 +39,7 @@ class Picture:
         exif: EXIF block; its orientation and sizes no longer hold and are put right in writing.
         xmp: XMP packet; as `exif`.
         iptc: IPTC records (IIM).
-        dpi: Horizontal and vertical resolution in pixels per inch; None is unknown, and written as 72.
+        dpi: Horizontal and vertical resolution in pixels per inch; None is unknown, in a PNG unsaid, else 72.
         bits: How many bits of 16 the file had, where it is not all of them: 10 or 12.
 
     Raises:

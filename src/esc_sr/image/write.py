@@ -6,12 +6,13 @@ from collections.abc import Callable
 from contextlib import closing, nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 import pyvips
 
 from esc_sr.errors import ImageError, require
+from esc_sr.image.density import DensityFilter
 from esc_sr.image.metadata import CANNOT_HOLD, set_metadata
 from esc_sr.image.native import libvips, reason
 from esc_sr.image.picture import ANIMATED, MAX_SIDE, Animation, Picture, format_of
@@ -115,7 +116,9 @@ def write_image(
         if path.exists() and not path.is_file():
             raise ImageError(f"cannot write {path}: not a regular file")
         with libvips(), nullcontext(claim) if claim else closing(Claim(path)) as mine:
-            _save(_prepare(animation, kind, encoding, notify), kind, mine.part.fileno(), encoding)
+            image = _prepare(animation, kind, encoding, notify)
+            with open(mine.part.fileno(), "wb", closefd=False) as file:
+                _save(image, kind, file, encoding, animation.frames[0].dpi is None)
             mine.publish(overwrite)
     except FileExistsError as error:
         raise ImageError(
@@ -218,16 +221,22 @@ def _in_depth_of(image: Any, kind: str, avif_bits: int) -> Any:
     return (image / 257).rint().cast("uchar").copy(interpretation=_space("uchar", image.bands))
 
 
-def _save(image: Any, kind: str, descriptor: int, encoding: Encoding) -> None:
-    """Encode into an open file."""
+def _save(image: Any, kind: str, file: BinaryIO, encoding: Encoding, no_density: bool) -> None:
+    """Encode into an open file; a PNG without a density, if there is none."""
     options = _SAVE[kind] | _choices(image, kind, encoding)
     keep = pyvips.enums.ForeignKeep
     # libvips makes up an EXIF block, if only for the resolution, unless told not to.
     unwanted = encoding.strip_metadata or round(image.xres * 25.4) == 72
     options["keep"] = keep.ALL if image.get_typeof("exif-data") or not unwanted else keep.ALL & ~keep.EXIF
-    target = pyvips.Target.new_to_descriptor(descriptor)
-    saver = "heif" if kind == "avif" else kind
-    pyvips.Operation.call(f"{saver}save_target", image, target, **options)
+    saver = f"{'heif' if kind == 'avif' else kind}save_target"
+    if kind != "png" or not no_density:
+        pyvips.Operation.call(saver, image, pyvips.Target.new_to_descriptor(file.fileno()), **options)
+        return
+    density = DensityFilter(file)
+    try:
+        pyvips.Operation.call(saver, image, density.target, **options)
+    except pyvips.Error as error:
+        raise density.error or error from error
 
 
 def _choices(image: Any, kind: str, encoding: Encoding) -> dict[str, Any]:
