@@ -140,7 +140,7 @@ def _prepare(animation: Animation, kind: str, encoding: Encoding, notify: Callab
     else:
         pixels = np.ascontiguousarray(picture.pixels)
     image = _in_colours_of(_wrapped(pixels, picture.icc), kind)
-    image = _in_depth_of(image, kind, picture.bits or (12 if encoding.lossless else 10))
+    image = _in_depth_of(image, kind, _bits_held("avif", picture, encoding))
     if kind == "jpeg" and image.hasalpha():
         background = encoding.background_rgb
         if len(set(background)) > 1:
@@ -166,6 +166,11 @@ def _losses(animation: Animation, picture: Picture, kind: str, encoding: Encodin
         lines.append("gif holds 256 colours and no half-transparent pixels; png and webp do")
     if kind == "jpeg" and pixels.shape[2] in (2, 4) and (pixels[:, :, -1] < _peak(pixels)).any():
         lines.append(f"jpeg holds no transparency: laid on {encoding.background}")
+    held = _bits_held(kind, picture, encoding)
+    if pixels.dtype == np.float32 and kind != "tiff":
+        lines.append(f"{kind} holds {held} bits a channel and no floats: rounded; tiff keeps them")
+    elif pixels.dtype == np.uint16 and held < (picture.bits or 16):
+        lines.append(f"{kind} holds {held} of the picture's {picture.bits or 16} bits; png and tiff keep all")
     if pixels.dtype == np.float32 and kind != "tiff" and (pixels.min() < 0 or pixels.max() > 1):
         lines.append(f"{kind} holds no values outside 0..1: clipped; tiff keeps them")
     if encoding.lossless and kind == "jpeg":
@@ -173,6 +178,13 @@ def _losses(animation: Animation, picture: Picture, kind: str, encoding: Encodin
     if kind == "webp" and encoding.subsampling == "4:4:4" and not encoding.lossless:
         lines.append("webp is always 4:2:0 unless it is lossless")
     return lines
+
+
+def _bits_held(kind: str, picture: Picture, encoding: Encoding) -> int:
+    """How many bits a channel the format holds of a picture with more than 8."""
+    if kind == "avif":
+        return picture.bits or (12 if encoding.lossless else 10)
+    return 16 if kind in ("png", "tiff") else 8
 
 
 def _peak(pixels: np.ndarray) -> float:
