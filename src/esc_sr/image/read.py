@@ -13,7 +13,7 @@ import pyvips
 from esc_sr.errors import ImageError
 from esc_sr.image.containers import colour_code, fault_of, has_jpeg_inside, hidden_frames, kind_of
 from esc_sr.image.metadata import field, has_lost_exif, metadata_of
-from esc_sr.image.native import libvips, reason
+from esc_sr.image.native import cmyk_to_srgb, libvips, reason
 from esc_sr.image.picture import ANIMATED, Animation, Picture
 
 MAX_PIXELS = 2**29
@@ -258,8 +258,7 @@ def _in_known_colours(
     icc = field(image, "icc-profile-data")
     if image.interpretation == "cmyk" and image.format in ("uchar", "ushort"):
         notify(f"CMYK became sRGB, through {'its own' if icc else 'a common'} profile")
-        depth = 16 if image.format == "ushort" else 8
-        image, icc = image.icc_transform("srgb", embedded=True, input_profile="cmyk", depth=depth), None
+        image, icc = cmyk_to_srgb(image), None
     if image.interpretation not in _SPACES.get(image.format, ()) or image.bands > 4:
         raise ImageError(
             f"cannot read {name}: {image.bands} channels of {image.interpretation} {image.format}; "

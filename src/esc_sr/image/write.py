@@ -14,7 +14,7 @@ import pyvips
 from esc_sr.errors import ImageError, require
 from esc_sr.image.density import DensityFilter
 from esc_sr.image.metadata import CANNOT_HOLD, set_metadata
-from esc_sr.image.native import libvips, reason
+from esc_sr.image.native import colour_space, libvips, reason, wrapped
 from esc_sr.image.picture import ANIMATED, MAX_SIDE, Animation, Picture, format_of
 from esc_sr.image.read import fitting
 from esc_sr.machine.claim import Claim
@@ -139,7 +139,7 @@ def _prepare(animation: Animation, kind: str, encoding: Encoding, notify: Callab
         pixels = np.concatenate([frame.pixels for frame in frames])
     else:
         pixels = np.ascontiguousarray(picture.pixels)
-    image = _in_colours_of(_wrapped(pixels, picture.icc), kind)
+    image = _in_colours_of(wrapped(pixels, fitting(picture.icc, pixels.shape[-1])), kind)
     image = _in_depth_of(image, kind, _bits_held("avif", picture, encoding))
     if kind == "jpeg" and image.hasalpha():
         background = encoding.background_rgb
@@ -192,28 +192,10 @@ def _peak(pixels: np.ndarray) -> float:
     return 1 if pixels.dtype == np.float32 else float(np.iinfo(pixels.dtype).max)
 
 
-def _wrapped(pixels: np.ndarray, icc: bytes | None) -> Any:
-    """The pixels as a libvips image, with the profile if it is one for them."""
-    height, width, bands = pixels.shape
-    kind = {np.uint8: "uchar", np.uint16: "ushort", np.float32: "float"}[pixels.dtype.type]
-    image = pyvips.Image.new_from_memory(pixels.data, width, height, bands, kind)
-    image = image.copy(interpretation=_space(kind, bands))
-    if icc := fitting(icc, bands):
-        image.set_type(pyvips.GValue.blob_type, "icc-profile-data", icc)
-    return image
-
-
-def _space(kind: str, bands: int) -> str:
-    """The colour space that libvips goes by."""
-    if kind == "ushort":
-        return "grey16" if bands < 3 else "rgb16"
-    return "b-w" if bands < 3 else "srgb"
-
-
 def _in_colours_of(image: Any, kind: str) -> Any:
     """Integers where the format has no floats; sRGB where it has no grey, or no profile, to keep one with."""
     if image.format == "float" and kind != "tiff":
-        image = (image * 65535).rint().cast("ushort").copy(interpretation=_space("ushort", image.bands))
+        image = (image * 65535).rint().cast("ushort").copy(interpretation=colour_space("ushort", image.bands))
     if image.get_typeof("icc-profile-data"):
         if kind == "gif" or (image.bands < 3 and kind in ("webp", "avif")):
             depth = 16 if image.format == "ushort" else 8
@@ -230,7 +212,7 @@ def _in_depth_of(image: Any, kind: str, avif_bits: int) -> Any:
         image = (levels * 2 ** (16 - avif_bits)).cast("ushort").copy(interpretation=image.interpretation)
         image.set_type(pyvips.GValue.gint_type, "bits-per-sample", avif_bits)
         return image
-    return (image / 257).rint().cast("uchar").copy(interpretation=_space("uchar", image.bands))
+    return (image / 257).rint().cast("uchar").copy(interpretation=colour_space("uchar", image.bands))
 
 
 def _save(image: Any, kind: str, file: BinaryIO, encoding: Encoding, no_density: bool) -> None:

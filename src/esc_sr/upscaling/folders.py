@@ -1,8 +1,11 @@
 """Which picture files the inputs of a run stand for."""
 
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
+from urllib.parse import urlsplit
+from urllib.request import url2pathname
 
 from esc_sr.errors import EscError, ImageError, UsageError
 from esc_sr.image import FORMATS, format_of, picture_files
@@ -27,6 +30,20 @@ class Problem(NamedTuple):
 
     path: Path
     reason: str
+
+
+def local_path(name: str) -> Path:
+    """The path that a name stands for: as it is, or of a file:// address.
+
+    Raises:
+        UsageError: An address of another kind; nothing is downloaded.
+    """
+    if not re.match(r"[a-zA-Z][a-zA-Z0-9+.-]+://", name):
+        return Path(name)
+    address = urlsplit(name)
+    if address.scheme.lower() != "file" or address.netloc not in ("", "localhost"):
+        raise UsageError(f"{name}: an address, and only files on this machine are read; download it first")
+    return Path(url2pathname(address.path))
 
 
 def find_inputs(inputs: Sequence[Path], output: Path | None) -> tuple[list[Found], list[Problem]]:
