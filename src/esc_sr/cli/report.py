@@ -3,13 +3,15 @@
 import sys
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import cache
+from itertools import starmap
 from typing import Any
 
 import typer
 
 from esc_sr.cli.output import to_json
+from esc_sr.image import what_first
 from esc_sr.upscaling.batch import BatchStatus
 from esc_sr.upscaling.files import Outcome, show_size
 from esc_sr.upscaling.sizes import Size, plain
@@ -77,8 +79,12 @@ class Reporter:
             line = f"{outcome.source} {before} -> {outcome.target} {after}, {how}, {outcome.seconds:.1f} s"
             self._bar.line(line, err=self.as_json)
 
-    def finish(self) -> None:
-        """Count, and turn failures into the exit code."""
+    def finish(self, others: Mapping[str, int]) -> None:
+        """Count, and turn failures into the exit code.
+
+        Args:
+            others: How many files were left out, by their kind, since they are no pictures.
+        """
         total, failed = self._counts.total(), self._counts["failed"]
         names = self._failed[:NAMED] + [f"and {failed - NAMED} more"] * (failed > NAMED)
         counts = [f"{failed} of {total} failed: {', '.join(names)}"] if failed and total > 1 else []
@@ -86,8 +92,12 @@ class Reporter:
             counts += [f"{count} of {total} skipped: {why}" for why, count in self._skipped.items()]
         if counts:
             self._bar.note("; ".join(counts))
+        if others and (total == 0 or not self.quiet):
+            self._bar.note(f"left out: {', '.join(starmap(_left_out, others.items()))}")
         if failed:
             raise typer.Exit(2 if failed == total else 1)
+        if total == 0:
+            raise typer.Exit(1)
 
     def _record(self, outcome: Outcome) -> dict[str, Any]:
         """What stands in a line of JSON; sizes are width and height in pixels; no scale for a wished side."""
@@ -105,6 +115,12 @@ class Reporter:
             "device": self.device,
             "precision": self.precision,
         }
+
+
+def _left_out(kind: str, count: int) -> str:
+    """How many files of a kind are no pictures, and what makes pictures of them."""
+    first, plural = what_first(kind), "s" * (count > 1 and kind[0].islower())
+    return f"{count} {kind}{plural}" + f" ({first})" * (first is not None)
 
 
 def time_left(done: float, total: float, seconds: float) -> str:

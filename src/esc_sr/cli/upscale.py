@@ -52,7 +52,9 @@ def upscale(
     ] = None,
     format: Annotated[
         str | None,
-        typer.Option("-f", "--format", help="png, jpg, webp, tiff, avif or gif; by default as the input."),
+        typer.Option(
+            "-f", "--format", help="png, jpg, webp, tiff, avif or gif; by default as the input, or png."
+        ),
     ] = None,
     quality: Annotated[
         int | None, typer.Option(metavar="1..100", help="Of JPEG, WebP and AVIF; by default 95, 95 and 90.")
@@ -91,11 +93,11 @@ def upscale(
     ] = None,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Say nothing but errors.")] = False,
 ) -> None:
-    """Upscale pictures: PNG, JPEG, WebP, TIFF, AVIF and GIF."""
+    """Upscale pictures: PNG, JPEG, WebP, TIFF, AVIF and GIF; BMP, ICO, TGA, PPM, JPEG 2000, HEIC to PNG."""
     from esc_sr.cli.report import Bar, Reporter
     from esc_sr.image import Encoding
     from esc_sr.upscaling.batch import Choices, run
-    from esc_sr.upscaling.files import Job, find_jobs
+    from esc_sr.upscaling.files import Todo, find_jobs
     from esc_sr.upscaling.names import Names
     from esc_sr.upscaling.sizes import Size, wish
 
@@ -107,7 +109,7 @@ def upscale(
         "overwrite" if overwrite else "skip" if skip_existing else "refuse", encoding, allow_large
     )
 
-    def prepare(size: Size) -> list[Job]:
+    def prepare(size: Size) -> Todo:
         bar.stage("looking for pictures")
         reporter.size = size
         names = Names(name, size, Path(model).stem)
@@ -119,17 +121,16 @@ def upscale(
                 f"left out as outputs of an earlier run: {len(todo.left_out)}, such as {todo.left_out[0]}"
             )
         if not todo.jobs:
-            reporter.finish()
+            reporter.finish(todo.others)
             raise typer.Exit
-        return todo.jobs
+        return todo
 
     with Bar(quiet) as bar:
         reporter = Reporter(Path(model).name, precision, as_json, quiet, bar)
         if size is None and model == DEFAULT_MODEL:
             size = Size("scale", DEFAULT_SCALE)
-        jobs = (
-            None if size is None else prepare(size)
-        )  # mistakes show before the model is loaded, if they can
+        # mistakes show before the model is loaded, if they can
+        todo = None if size is None else prepare(size)
         bar.stage("starting PyTorch")
 
         import torch
@@ -141,8 +142,8 @@ def upscale(
         bar.stage(f"loading {Path(model).name}")
         tell = None if quiet else bar.note
         upscaler = Upscaler(model, size, device, precision, self_ensemble, max_memory, bar.note, tell)
-        jobs = jobs or prepare(upscaler.size)
+        todo = todo or prepare(upscaler.size)
         reporter.device = str(upscaler.device)
         bar.stage("measuring the pictures")
-        run(jobs, upscaler, reporter.say, choices, overlap=max_memory is None, progress=bar.show)
-        reporter.finish()
+        run(todo.jobs, upscaler, reporter.say, choices, overlap=max_memory is None, progress=bar.show)
+        reporter.finish(todo.others)

@@ -1,7 +1,8 @@
 """Picture files in and out: the only package that touches them. libvips (pyvips) decodes and encodes.
 
-Pixel values are kept as they are, in the encoding of the file, with the profile that says what they mean;
-only CMYK is converted. What a format cannot hold is converted on writing, as `write_image` says.
+Formats that are read only come through Pillow and pi-heif. Pixel values are kept as they are, in the encoding
+of the file, with the profile that says what they mean; only CMYK is converted. What a format cannot hold is
+converted on writing, as `write_image` says.
 """
 
 import pyvips
@@ -9,7 +10,17 @@ import pyvips
 from esc_sr.image.alpha import fill_transparent, keep_flat
 from esc_sr.image.folder import identity, is_picture, picture_files
 from esc_sr.image.native import interrupt_later
-from esc_sr.image.picture import ANIMATED, FORMATS, MAX_SIDE, Animation, Picture, format_of, to_rgb8
+from esc_sr.image.others import is_readable, other_kind, require_readable, what_first
+from esc_sr.image.picture import (
+    ANIMATED,
+    FORMATS,
+    MAX_SIDE,
+    READ_ONLY,
+    Animation,
+    Picture,
+    format_of,
+    to_rgb8,
+)
 from esc_sr.image.read import (
     MAX_PIXELS,
     decode_animation,
@@ -28,6 +39,7 @@ __all__ = [
     "FORMATS",
     "MAX_PIXELS",
     "MAX_SIDE",
+    "READ_ONLY",
     "Animation",
     "Encoding",
     "Picture",
@@ -40,13 +52,17 @@ __all__ = [
     "identity",
     "interrupt_later",
     "is_picture",
+    "is_readable",
     "keep_flat",
+    "other_kind",
     "picture_files",
     "read_animation",
     "read_image",
     "read_shape",
     "read_size",
+    "require_readable",
     "to_rgb8",
+    "what_first",
     "write_image",
 ]
 

@@ -5,11 +5,12 @@ Needs no torch, so that mistakes on the command line show before it is imported.
 
 import os
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack, closing
 from dataclasses import replace
 from functools import cache, partial
 from pathlib import Path
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Literal, NamedTuple
 
 from esc_sr.errors import EscError, ImageError, UsageError
@@ -17,6 +18,7 @@ from esc_sr.image import (
     ANIMATED,
     FORMATS,
     MAX_SIDE,
+    READ_ONLY,
     Animation,
     Encoding,
     format_of,
@@ -79,11 +81,13 @@ class Todo(NamedTuple):
         jobs: What it upscales, in order.
         settled: The inputs of which it is already known that they fail or are skipped.
         left_out: Pictures in the input folders that are taken for outputs of an earlier run.
+        others: How many files in the input folders are no pictures, by their kind.
     """
 
     jobs: list[Job]
     settled: list[Outcome]
     left_out: list[Path]
+    others: Mapping[str, int] = MappingProxyType({})
 
 
 Existing = Literal["refuse", "overwrite", "skip"]
@@ -108,7 +112,7 @@ def find_jobs(
         output: A folder if it is one, ends in a slash, or there are several inputs or a folder as input (it
             may be new, its parent may not); otherwise a file. None: beside each input.
         names: What the outputs in folders are called.
-        format: Suffix of the outputs without its dot; by default that of each input.
+        format: Suffix of the outputs without its dot; by default that of each input, or png.
         existing: What happens where an output exists; an input is never overwritten.
 
     Raises:
@@ -123,17 +127,19 @@ def find_jobs(
         if not as_folder and names.template != DEFAULT_NAME:
             raise UsageError(f"{output}: a file, whose name no template can make; leave out one of the two")
     folder = Path(output) if output is not None and as_folder else None
-    found, problems = find_inputs(inputs, folder)
+    found, problems, others = find_inputs(inputs, folder)
     settled = [Outcome(path, None, "failed", reason) for path, reason in problems]
     jobs: list[tuple[Found, Job]] = []
     for picture in found:
         try:
-            name = names.of(picture.path, f".{format}" if format else picture.path.suffix)
+            name = names.of(picture.path, f".{format}" if format else _suffix_of_output(picture.path))
         except EscError as error:
             settled.append(Outcome(picture.path, None, "failed", str(error)))
             continue
         beside = picture.path.with_name(name) if output is None else Path(output)
         jobs.append((picture, Job(picture.path, folder / picture.below / name if folder else beside)))
+    jobs, twins = _without_twins(jobs)
+    settled += twins
     wanted, left_out = _distinct(jobs)
     taken = {identity(job.source) for job in wanted}
     feasible = []
@@ -148,7 +154,7 @@ def find_jobs(
             settled.append(Outcome(*job, "failed", str(error)))
         except OSError as error:
             settled.append(Outcome(*job, "failed", f"{job.target}: cannot be written ({error.strerror})"))
-    return Todo(feasible, settled, left_out)
+    return Todo(feasible, settled, left_out, others)
 
 
 def upscale_file(
@@ -256,6 +262,24 @@ def size_of(picture: Animation) -> tuple[int, int]:
 def show_size(size: tuple[int, int]) -> str:
     """Write height and width as people read them, the width first: "640x480"."""
     return f"{size[1]}x{size[0]}"
+
+
+def _suffix_of_output(source: Path) -> str:
+    """That of the input, or of a PNG where no such file is written."""
+    return ".png" if source.suffix.lower() in READ_ONLY else source.suffix
+
+
+def _without_twins(jobs: list[tuple[Found, Job]]) -> tuple[list[tuple[Found, Job]], list[Outcome]]:
+    """Part the jobs from those of read-only formats that would take the target of another; these fail."""
+    taken = {job.target: job.source for _, job in jobs if job.source.suffix.lower() not in READ_ONLY}
+    kept, twins = [], []
+    for picture, job in jobs:
+        if job.source.suffix.lower() in READ_ONLY and job.target in taken:
+            reason = f"{job.source}: would become {job.target}, as {taken[job.target]} does; rename one"
+            twins.append(Outcome(*job, "failed", reason))
+        else:
+            kept.append((picture, job))
+    return kept, twins
 
 
 def _distinct(jobs: list[tuple[Found, Job]]) -> tuple[list[Job], list[Path]]:

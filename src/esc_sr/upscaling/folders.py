@@ -1,6 +1,7 @@
 """Which picture files the inputs of a run stand for."""
 
 import re
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -8,7 +9,7 @@ from urllib.parse import urlsplit
 from urllib.request import url2pathname
 
 from esc_sr.errors import EscError, ImageError, UsageError
-from esc_sr.image import FORMATS, format_of, picture_files
+from esc_sr.image import other_kind, picture_files, require_readable
 
 
 class Found(NamedTuple):
@@ -46,8 +47,22 @@ def local_path(name: str) -> Path:
     return Path(url2pathname(address.path))
 
 
-def find_inputs(inputs: Sequence[Path], output: Path | None) -> tuple[list[Found], list[Problem]]:
-    """Find the picture files that the inputs stand for, each once, and what is wrong with the others.
+class Inputs(NamedTuple):
+    """What the inputs of a run stand for.
+
+    Attributes:
+        found: Picture files, each once.
+        problems: What is wrong with the others.
+        others: How many files in the folders are no pictures, by their kind (`image.other_kind`).
+    """
+
+    found: list[Found]
+    problems: list[Problem]
+    others: Counter[str]
+
+
+def find_inputs(inputs: Sequence[Path], output: Path | None) -> Inputs:
+    """Find the picture files that the inputs stand for.
 
     Args:
         inputs: Files, and folders, of which all `image.picture_files` are taken.
@@ -55,30 +70,31 @@ def find_inputs(inputs: Sequence[Path], output: Path | None) -> tuple[list[Found
     """
     found: dict[Path, Found] = {}
     problems: list[Problem] = []
+    others: set[Path] = set()
     for given in inputs:
         try:
-            for picture in _pictures(given, output, problems):
+            for picture in _pictures(given, output, problems, others):
                 found.setdefault(picture.path, picture)
         except EscError as error:
             problems.append(Problem(given, str(error)))
         except OSError as error:
             problems.append(Problem(given, f"{given}: cannot be read ({error.strerror})"))
-    return list(found.values()), problems
+    return Inputs(list(found.values()), problems, Counter(map(other_kind, sorted(others))))
 
 
-def _pictures(given: Path, output: Path | None, problems: list[Problem]) -> list[Found]:
+def _pictures(given: Path, output: Path | None, problems: list[Problem], others: set[Path]) -> list[Found]:
     """The picture files of a folder, or the file itself."""
 
     def unreadable(error: OSError) -> None:
         problems.append(Problem(Path(error.filename), f"{error.filename}: cannot be read ({error.strerror})"))
 
     if given.is_dir():
-        known = len(problems)
-        files = list(picture_files(given, without=output, unreadable=unreadable))
-        if not files and len(problems) == known:
-            raise UsageError(f"{given}: no picture in this folder; {', '.join(FORMATS)} are read")
+        known = len(problems), len(others)
+        files = list(picture_files(given, without=output, unreadable=unreadable, other=others.add))
+        if not files and (len(problems), len(others)) == known:
+            raise UsageError(f"{given}: no picture in this folder; name one that holds some")
         return [Found(path, path.parent.relative_to(given), False) for path in files]
     if not given.is_file():
-        raise ImageError(f"{given}: no such file or folder")
-    format_of(given)
+        raise ImageError(f"{given}: {'a broken link' if given.is_symlink() else 'no such file or folder'}")
+    require_readable(given)
     return [Found(given, Path(), True)]
