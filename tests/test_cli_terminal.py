@@ -109,6 +109,13 @@ def test_the_bar_is_there_before_the_slow_imports(here: Path) -> None:
     assert 0 <= shown.index("starting PyTorch") < shown.index("IMPORTED") < shown.index("loading tiny")
 
 
+def test_no_picture_is_sent_to_a_terminal(here: Path) -> None:
+    code, shown = in_terminal("-m", "esc_sr", "upscale", "in/a.png", "-o", "-")
+    assert code == 2
+    said = "esc-sr: error: -o -: standard output is a terminal; redirect it into a file or a program"
+    assert screen(shown) == [said]
+
+
 def test_reading_counts_in_a_terminal_only(capsys: pytest.CaptureFixture[str]) -> None:
     for done in range(1, 4):
         show({"event": "loading", "what": "training", "done": done, "total": 3})

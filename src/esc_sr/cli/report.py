@@ -49,11 +49,13 @@ class Reporter:
         quiet: Say no more than errors, and JSON.
     """
 
-    def __init__(self, model: str, precision: str, as_json: bool, quiet: bool, bar: "Bar") -> None:
+    def __init__(
+        self, model: str, precision: str, as_json: bool, quiet: bool, bar: "Bar", to_stdout: bool = False
+    ) -> None:
         self.model, self.precision, self._bar = model, precision, bar
         self.size: Size | None = None
         self.device: str | None = None
-        self.as_json, self.quiet = as_json, quiet
+        self.as_json, self.quiet, self._to_stdout = as_json, quiet, to_stdout
         self._counts: Counter[str] = Counter()
         self._skipped: Counter[str] = Counter()
         self._failed: list[str] = []
@@ -77,7 +79,7 @@ class Reporter:
             before, after = (show_size(size) for size in (outcome.size, outcome.target_size) if size)
             how = f"{self.model} {self.size}, {self.device}, {self.precision}"
             line = f"{outcome.source} {before} -> {outcome.target} {after}, {how}, {outcome.seconds:.1f} s"
-            self._bar.line(line, err=self.as_json)
+            self._bar.line(line, err=self.as_json or self._to_stdout)
 
     def finish(self, others: Mapping[str, int]) -> None:
         """Count, and turn failures into the exit code.

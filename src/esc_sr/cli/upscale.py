@@ -11,12 +11,19 @@ from esc_sr.upscaling import DEFAULT_MODEL, DEFAULT_NAME, DEFAULT_SCALE
 
 def upscale(
     inputs: Annotated[
-        list[Path],  # readable or not: what is not, must not stop the others
-        typer.Argument(metavar="IN", readable=False, help="Picture files, and folders of them."),
+        list[str],
+        typer.Argument(
+            metavar="IN",
+            help="Picture files, folders of them, patterns such as '*.png'; - is standard input.",
+        ),
     ],
     output: Annotated[
         str | None,
-        typer.Option("-o", "--output", help="File or folder; by default photo_2x.jpg beside photo.jpg."),
+        typer.Option(
+            "-o",
+            "--output",
+            help="File or folder, - is standard output; by default photo_2x.jpg beside photo.jpg.",
+        ),
     ] = None,
     model: Annotated[
         str, typer.Option("-n", "--model", help="Bundled name, or checkpoint file.")
@@ -100,9 +107,12 @@ def upscale(
     from esc_sr.upscaling.files import Todo, find_jobs
     from esc_sr.upscaling.names import Names
     from esc_sr.upscaling.sizes import Size, wish
+    from esc_sr.upscaling.streams import STREAM, find_stream_job
 
     if overwrite and skip_existing:
         raise UsageError("--overwrite and --skip-existing exclude each other; leave out one of the two")
+    if as_json and output == STREAM:
+        raise UsageError("--json and -o - exclude each other; both want standard output")
     size = wish(scale=scale, width=width, height=height, longest=longest, shortest=shortest)
     encoding = Encoding(quality, subsampling, lossless, background, strip_metadata)
     choices = Choices(
@@ -113,7 +123,8 @@ def upscale(
         bar.stage("looking for pictures")
         reporter.size = size
         names = Names(name, size, Path(model).stem)
-        todo = find_jobs(inputs, output, names, format, choices.existing)
+        find = find_stream_job if STREAM in (*inputs, output) else find_jobs
+        todo = find(inputs, output, names, format, choices.existing)
         for outcome in todo.settled:
             reporter.say(outcome)
         if todo.left_out and not quiet:
@@ -126,7 +137,7 @@ def upscale(
         return todo
 
     with Bar(quiet) as bar:
-        reporter = Reporter(Path(model).name, precision, as_json, quiet, bar)
+        reporter = Reporter(Path(model).name, precision, as_json, quiet, bar, output == STREAM)
         if size is None and model == DEFAULT_MODEL:
             size = Size("scale", DEFAULT_SCALE)
         # mistakes show before the model is loaded, if they can

@@ -8,6 +8,7 @@ converted on writing, as `write_image` says.
 import pyvips
 
 from esc_sr.image.alpha import fill_transparent, keep_flat
+from esc_sr.image.containers import kind_of
 from esc_sr.image.folder import identity, is_picture, picture_files
 from esc_sr.image.native import interrupt_later
 from esc_sr.image.others import is_readable, other_kind, require_readable, what_first
@@ -28,11 +29,12 @@ from esc_sr.image.read import (
     decode_region,
     decode_size,
     read_animation,
+    read_bytes,
     read_image,
     read_shape,
     read_size,
 )
-from esc_sr.image.write import Encoding, write_image
+from esc_sr.image.write import Encoding, encode_image, write_image
 
 __all__ = [
     "ANIMATED",
@@ -47,6 +49,7 @@ __all__ = [
     "decode_image",
     "decode_region",
     "decode_size",
+    "encode_image",
     "fill_transparent",
     "format_of",
     "identity",
@@ -54,9 +57,11 @@ __all__ = [
     "is_picture",
     "is_readable",
     "keep_flat",
+    "kind_of",
     "other_kind",
     "picture_files",
     "read_animation",
+    "read_bytes",
     "read_image",
     "read_shape",
     "read_size",

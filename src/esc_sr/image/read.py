@@ -42,7 +42,7 @@ def read_image(
     Raises:
         ImageError: The file cannot be opened, or `decode_image` refuses it.
     """
-    return decode_image(_bytes_of(path), str(path), allow_large=allow_large, notify=notify)
+    return decode_image(read_bytes(path), str(path), allow_large=allow_large, notify=notify)
 
 
 def read_animation(
@@ -53,7 +53,7 @@ def read_animation(
     Raises:
         ImageError: The file cannot be opened, or `decode_animation` refuses it.
     """
-    return decode_animation(_bytes_of(path), str(path), allow_large=allow_large, notify=notify)
+    return decode_animation(read_bytes(path), str(path), allow_large=allow_large, notify=notify)
 
 
 def read_size(path: str | Path) -> tuple[int, int]:
@@ -181,8 +181,12 @@ def decode_animation(
     return _decode(data, name, allow_large, notify, every=True)
 
 
-def _bytes_of(path: str | Path) -> bytes:
-    """A whole file."""
+def read_bytes(path: str | Path) -> bytes:
+    """Read a whole file.
+
+    Raises:
+        ImageError: It cannot be opened.
+    """
     try:
         return Path(path).read_bytes()
     except OSError as error:

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from contextlib import closing, nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
+from tempfile import TemporaryFile
 from typing import Any, BinaryIO
 
 import numpy as np
@@ -126,6 +127,24 @@ def write_image(
         ) from error
     except (OSError, pyvips.Error) as error:
         raise ImageError(f"cannot write {path}: {reason(error)}") from error
+
+
+def encode_image(
+    picture: Animation, kind: str, encoding: Encoding, notify: Callable[[str], object] = warnings.warn
+) -> bytes:
+    """Encode as a value of `FORMATS`; otherwise as `write_image`.
+
+    Raises:
+        ImageError: Too large for the format.
+    """
+    try:
+        with libvips(), TemporaryFile() as file:
+            image = _prepare(picture, kind, encoding, notify)
+            _save(image, kind, file, encoding, picture.frames[0].dpi is None)
+            file.seek(0)
+            return file.read()
+    except (OSError, pyvips.Error) as error:
+        raise ImageError(f"cannot encode {kind}: {reason(error)}") from error
 
 
 def _prepare(animation: Animation, kind: str, encoding: Encoding, notify: Callable[[str], object]) -> Any:

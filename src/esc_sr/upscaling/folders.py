@@ -1,5 +1,7 @@
 """Which picture files the inputs of a run stand for."""
 
+import glob
+import os
 import re
 from collections import Counter
 from collections.abc import Sequence
@@ -59,6 +61,29 @@ class Inputs(NamedTuple):
     found: list[Found]
     problems: list[Problem]
     others: Counter[str]
+
+
+def expand(inputs: Sequence[str | Path]) -> tuple[list[Path], list[Problem]]:
+    """Take what is text for a path, a file:// address, or a pattern such as `*.png` that no shell expanded.
+
+    Returns:
+        Paths, those of a pattern sorted; and the texts that stand for nothing here.
+    """
+    paths: list[Path] = []
+    problems: list[Problem] = []
+    for given in inputs:
+        try:
+            path = local_path(given) if isinstance(given, str) else given
+        except UsageError as error:
+            problems.append(Problem(Path(given), str(error)))
+            continue
+        if isinstance(given, Path) or os.path.lexists(path) or not glob.has_magic(str(path)):
+            paths.append(path)
+        elif matches := sorted(glob.glob(str(path), recursive=True)):
+            paths.extend(map(Path, matches))
+        else:
+            problems.append(Problem(path, f"{path}: no file has a name like this"))
+    return paths, problems
 
 
 def find_inputs(inputs: Sequence[Path], output: Path | None) -> Inputs:
