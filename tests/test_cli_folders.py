@@ -12,10 +12,11 @@ import numpy as np
 import pytest
 import torch
 import typer
+from PIL import Image
 from typer.testing import CliRunner
 
 from esc_sr.cli.main import app
-from esc_sr.cli.report import Reporter, time_left
+from esc_sr.cli.report import Bar, Reporter, time_left
 from esc_sr.image import Picture, read_image, write_image
 from esc_sr.network import ESC, ESCConfig
 from esc_sr.upscaling.files import Outcome
@@ -219,6 +220,78 @@ def test_ctrl_c_leaves_whole_files_only(here: Path, tiny: Path) -> None:
     assert all(read_image(path).pixels.shape == (40, 48, 3) for path in written)
 
 
+def test_what_is_no_picture_is_counted_by_its_kind(
+    here: Path, tiny: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    picture("in/a.png")
+    for name in (
+        "b.CR2",
+        "deep/c.nef",
+        "d.pdf",
+        "e.svg",
+        "f.txt",
+        "g.txt",
+        "README",
+        "h.heic",
+        ".hidden.txt",
+    ):
+        Path("in", name).parent.mkdir(exist_ok=True)
+        Path("in", name).write_bytes(b"something")
+    for name in ("gone.png", "gone"):
+        Path("in", name).symlink_to("nowhere")
+    monkeypatch.setattr("esc_sr.image.plugins.find_spec", lambda name: None)
+    code, out, err = upscale("in", "-n", tiny, "-o", "out")
+    assert code == 0 and out.count("\n") == 1
+    last = err.splitlines()[-1].removeprefix("esc-sr: left out: ")
+    assert set(last.split(", ")) > {"2 .txt", "1 suffixless file", "2 broken links"}
+    assert "2 RAW (develop it first, to a TIFF of 16 bits)" in last
+    assert "1 HEIC (needs one more package: pip install 'esc-sr[heic]')" in last
+    assert "1 PDF (render its pages first" in last and "1 SVG (a drawing" in last
+    assert "left out" not in upscale("in", "-n", tiny, "-o", "out", "--overwrite", "--quiet")[2]
+
+
+@pytest.mark.parametrize("options", [(), ("--quiet",), ("--json",)])
+def test_a_folder_in_which_nothing_can_be_done(here: Path, options: tuple[str, ...]) -> None:
+    Path("in").mkdir()
+    assert upscale("in", *options)[0] == 2  # empty
+    Path("in/a.dng").write_bytes(b"II*\0")
+    code, out, err = upscale("in", *options)
+    assert (code, out) == (1, "")
+    assert err == "esc-sr: left out: 1 RAW (develop it first, to a TIFF of 16 bits)\n"
+
+
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [
+        ("a.cr3", "a.cr3: RAW; develop it first, to a TIFF of 16 bits"),
+        ("a.pdf", "a.pdf: PDF; render its pages first, to PNG of 300 dpi"),
+        ("a.svg", "a.svg: SVG; a drawing has any size: render it as large as it is wanted"),
+        ("a.txt", "a.txt: no picture format ends in '.txt'; .png, .jpg, "),
+    ],
+)
+def test_a_file_of_another_kind_says_what_to_do_first(here: Path, name: str, said: str) -> None:
+    Path(name).write_bytes(b"something")
+    code, _, err = upscale(name)
+    assert code == 2 and err.startswith(f"esc-sr: error: {said}") and err.count("\n") == 1
+    Path("link.png").symlink_to("nowhere")
+    assert upscale("link.png")[2] == "esc-sr: error: link.png: a broken link\n"
+
+
+def test_what_is_read_only_becomes_png(here: Path, tiny: Path) -> None:
+    for name in ("a.bmp", "b.tga", "c.ppm", "d.jp2", "twin.bmp"):
+        Image.fromarray(noise(20, 24, 3)).save(name)
+    Image.fromarray(noise(20, 24, 3)).save("e.jfif", "JPEG")
+    picture("twin.png")
+    code, out, err = upscale(".", "-n", tiny, "-o", "out")
+    assert code == 1
+    assert "error: twin.bmp: would become out/twin_2x.png, as twin.png does; rename one\n" in err
+    made = ["a_2x.png", "b_2x.png", "c_2x.png", "d_2x.png", "e_2x.jfif", "twin_2x.png"]
+    assert sorted(os.listdir("out")) == made
+    assert upscale("a.bmp", "-n", tiny, "-f", "webp")[0] == 0 and Path("a_2x.webp").exists()
+    code, _, err = upscale("a.bmp", "-n", tiny, "-o", "a2.bmp")
+    assert code == 2 and "a2.bmp: neither a folder (ends in /) nor a picture" in err
+
+
 def test_time_left() -> None:
     assert time_left(0, 10, 5) == ""
     assert time_left(2, 10, 5) == "0:20 left"
@@ -226,11 +299,11 @@ def test_time_left() -> None:
 
 
 def test_the_last_line_names_some_of_many(capsys: pytest.CaptureFixture[str]) -> None:
-    reporter = Reporter("esc", "fp32", as_json=False, quiet=True)
+    reporter = Reporter("esc", "fp32", as_json=False, quiet=True, bar=Bar(quiet=True))
     for place in range(30):
         reporter.say(Outcome(Path(f"{place}.png"), None, "failed", "damaged"))
     with pytest.raises(typer.Exit) as raised:
-        reporter.finish()
+        reporter.finish({})
     assert raised.value.exit_code == 2
     last = capsys.readouterr().err.splitlines()[-1]
     assert last.startswith("esc-sr: 30 of 30 failed: 0.png, 1.png") and last.endswith("19.png, and 10 more")

@@ -221,3 +221,9 @@ def test_the_cut_out_lies_where_pictures_differ_most() -> None:
     assert most_different([base[:20, :20], other[:20, :20]]) == (0, 0)
     drawn = strip([Panel("<one> & more\udcff\x01", base), Panel("two", other)])
     assert drawn.min() == 0 and drawn[:24].min() < 128  # letters, and black pixels
+
+
+def test_help_says_what_several_sets_mean(here: Path) -> None:
+    words = " ".join(evaluate("--help").stdout.replace("│", " ").split())
+    assert "several, as --data A B or --data A --data B, are measured one by one" in words
+    assert "with a row for each, and no mean over them" in words

@@ -99,10 +99,10 @@ def test_ten_and_twelve_bit_avif_fill_sixteen_bits_and_go_back(tmp_path: Path, b
 
 def test_sixteen_bits_become_ten_in_avif(tmp_path: Path) -> None:
     ramp = np.arange(65536, dtype=np.uint16)[::16].reshape(64, 64, 1).repeat(3, 2)
-    write_image(Picture(ramp), tmp_path / "a.avif", encoding=Encoding(100))
+    write_image(Picture(ramp), tmp_path / "a.avif", encoding=Encoding(100), notify=silent)
     assert avif_bits(tmp_path / "a.avif") == 10
     assert np.abs(read_image(tmp_path / "a.avif").pixels.astype(int) - ramp).max() <= 65536 / 1024 * 2
-    write_image(Picture(ramp), tmp_path / "b.avif", encoding=Encoding(lossless=True))
+    write_image(Picture(ramp), tmp_path / "b.avif", encoding=Encoding(lossless=True), notify=silent)
     assert avif_bits(tmp_path / "b.avif") == 12
     assert np.abs(read_image(tmp_path / "b.avif").pixels.astype(int) - ramp).max() <= 65536 / 4096
     write_image(Picture(smooth(3)), tmp_path / "c.avif")
@@ -174,7 +174,7 @@ def test_cmyk_goes_through_its_profile(tmp_path: Path) -> None:
 @pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
 def test_wide_gamut_values_and_profile_stay(tmp_path: Path, suffix: str, dtype: type) -> None:
     pixels = smooth(3, dtype)
-    write_image(Picture(pixels, icc=P3), tmp_path / f"a{suffix}")
+    write_image(Picture(pixels, icc=P3), tmp_path / f"a{suffix}", notify=silent)
     back = read_image(tmp_path / f"a{suffix}")
     assert back.icc == P3
     difference = np.abs(back.pixels / np.iinfo(back.pixels.dtype).max - pixels / np.iinfo(dtype).max)

@@ -97,6 +97,17 @@ def test_a_stale_thumbnail_is_not_carried_over(tmp_path: Path, suffix: str) -> N
     assert (tmp_path / f"a{suffix}").read_bytes().count(b"\xff\xd8\xff") == (1 if suffix == ".jpg" else 0)
 
 
+@pytest.mark.parametrize("metadata", [{}, {"exif": exif(6)}, {"icc": SRGB, "xmp": XMP}])
+def test_a_png_without_a_density_gains_none(tmp_path: Path, metadata: dict[str, Any]) -> None:
+    path = tmp_path / "a.png"
+    for shape in ((5, 7, 3), (300, 400, 1)):
+        write_image(Picture(noise(*shape), **metadata), path, overwrite=True)
+        assert b"pHYs" not in path.read_bytes() and "dpi" not in view(path).info
+        np.testing.assert_array_equal(read_image(path).pixels, noise(*shape))
+    write_image(Picture(noise(5, 7, 3), dpi=(300, 300), **metadata), path, overwrite=True)
+    assert path.read_bytes().count(b"pHYs") == 1
+
+
 @pytest.mark.parametrize("suffix", [".png", ".jpg", ".tif"])
 def test_resolution_is_carried_over_and_nothing_is_made_up(tmp_path: Path, suffix: str) -> None:
     for dpi in (None, (300.0, 300.0)):

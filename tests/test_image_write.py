@@ -217,6 +217,30 @@ def test_what_a_format_does_not_know_is_said(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
+    ("suffix", "dtype", "bits", "said"),
+    [
+        (".jpg", np.uint16, None, "jpeg holds 8 of the picture's 16 bits; png and tiff keep all"),
+        (".jpg", np.uint16, 10, "jpeg holds 8 of the picture's 10 bits; png and tiff keep all"),
+        (".webp", np.uint16, None, "webp holds 8 of the picture's 16 bits; png and tiff keep all"),
+        (".avif", np.uint16, None, "avif holds 10 of the picture's 16 bits; png and tiff keep all"),
+        (".avif", np.uint16, 12, None),
+        (".png", np.float32, None, "png holds 16 bits a channel and no floats: rounded; tiff keeps them"),
+        (".jpg", np.float32, None, "jpeg holds 8 bits a channel and no floats: rounded; tiff keeps them"),
+        (".tif", np.float32, None, None),
+        (".png", np.uint16, None, None),
+        (".jpg", np.uint8, None, None),
+    ],
+)
+def test_bits_that_are_lost_are_said(
+    tmp_path: Path, suffix: str, dtype: type, bits: int | None, said: str | None
+) -> None:
+    heard: list[str] = []
+    pixels = smooth(3, np.uint16).astype(dtype) / dtype(65535 if dtype == np.float32 else 1)
+    write_image(Picture(pixels.astype(dtype), bits=bits), tmp_path / f"a{suffix}", notify=heard.append)
+    assert heard == [said] * (said is not None)
+
+
+@pytest.mark.parametrize(
     ("background", "red", "grey"),
     [
         ("white", (191, 127, 127), (177,)),
@@ -239,7 +263,8 @@ def test_background(tmp_path: Path, background: str, red: tuple[int, ...], grey:
             back = read_image(tmp_path / "a.jpg").pixels
             assert back.shape[2] == len(expected)
             assert np.abs(back - np.array(expected)).max() <= 2
-            assert heard == [f"jpeg holds no transparency: laid on {background}"]
+            bits = ["jpeg holds 8 of the picture's 16 bits; png and tiff keep all"] * (factor > 1)
+            assert heard == [f"jpeg holds no transparency: laid on {background}", *bits]
 
 
 def test_an_opaque_picture_is_laid_on_nothing(tmp_path: Path) -> None:

@@ -1,5 +1,6 @@
 """What an Upscaler takes and gives back: any kind, any size and mode, from several threads."""
 
+import io
 import sys
 import tempfile
 from concurrent.futures import ThreadPoolExecutor
@@ -8,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import pyvips
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -15,17 +17,20 @@ from PIL import Image
 from torch import Tensor, nn
 
 import esc_sr
-from esc_sr.errors import UsageError
-from esc_sr.image import Picture, read_image, write_image
+from esc_sr.errors import ImageError, UsageError
+from esc_sr.image import Picture, decode_image, read_image, write_image
 from esc_sr.machine.precision import PRECISIONS
 from esc_sr.network import ESC, ESCConfig
 from esc_sr.upscaling import models
 from esc_sr.upscaling.engine import Upscaler
 from esc_sr.upscaling.files import Job, upscale_file
 from esc_sr.upscaling.sizes import Size
-from pictures import SRGB
+from pictures import SRGB, pillow, silent, smooth
 
 TINY = ESCConfig(dim=8, pdim=4, n_blocks=1, n_convattn=1, window=8, heads=2, kernel=5)
+
+
+CMYK_PROFILE: bytes = pyvips.Image.profile_load("cmyk")
 
 
 def tiny() -> ESC:
@@ -136,10 +141,69 @@ def test_a_transparent_colour_becomes_alpha() -> None:
     assert np.asarray(sr)[6, [0, -1], 3].tolist() == [0, 255]
 
 
-@pytest.mark.parametrize("mode", ["CMYK", "YCbCr", "F", "I"])
+@pytest.mark.parametrize("mode", ["YCbCr", "F", "I"])
 def test_pil_images_that_are_refused(mode: str) -> None:
     with pytest.raises(UsageError, match=f"mode {mode}; convert it to L, LA") as caught:
         esc_sr.upscale(Image.new(mode, (4, 4)), NETWORK)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("options", [{}, {"icc_profile": CMYK_PROFILE}])
+def test_a_cmyk_image_becomes_srgb_as_its_file_does(options: dict[str, Any]) -> None:
+    data = pillow(Image.fromarray(smooth(3)).convert("CMYK"), "JPEG", quality=100, **options)
+    image = Image.open(io.BytesIO(data))
+    assert image.mode == "CMYK"
+    sr = esc_sr.upscale(image, nn.Identity(), 1)
+    assert (sr.mode, sr.info.keys() & {"icc_profile"}) == ("RGB", set())
+    file = decode_image(data, "a", notify=silent).pixels
+    assert np.abs(np.asarray(sr).astype(int) - file).max() <= 2  # two decoders
+
+
+@pytest.mark.parametrize("format", ["GIF", "WEBP", "TIFF"])
+def test_an_animated_image_is_refused_and_its_frames_are_taken(format: str) -> None:
+    frames = [Image.fromarray(noise(8, 9, 3, seed=seed)) for seed in range(3)]
+    image = Image.open(io.BytesIO(pillow(frames[0], format, save_all=True, append_images=frames[1:])))
+    with pytest.raises(UsageError, match=r"3 frames; pass a copy of each .*image\.copy\(\)"):
+        esc_sr.upscale(image, NETWORK)
+    image.seek(1)
+    assert esc_sr.upscale(image.copy(), NETWORK).size == (18, 16)
+
+
+def test_a_photo_with_a_second_picture_beside_it_is_one() -> None:
+    first, second = (Image.fromarray(noise(8, 9, 3, seed=seed)) for seed in range(2))
+    image = Image.open(io.BytesIO(pillow(first, "MPO", save_all=True, append_images=[second])))
+    assert (image.format, getattr(image, "n_frames", 1)) == ("MPO", 2)
+    assert esc_sr.upscale(image, NETWORK).size == (18, 16)
+
+
+def test_bytes_and_file_objects_are_read_as_files(tmp_path: Path) -> None:
+    path = tmp_path / "two words ü.png"
+    write_image(Picture(noise(6, 5, 3, dtype=np.uint16)), path)
+    data, expected = path.read_bytes(), esc_sr.upscale(path, NETWORK)
+    with open(path, "rb") as file:
+        given: list[Any] = [data, bytearray(data), memoryview(data), io.BytesIO(data), file, path.as_uri()]
+        for image in given:
+            np.testing.assert_array_equal(esc_sr.upscale(image, NETWORK), expected)
+
+
+@pytest.mark.parametrize(
+    ("image", "error", "said"),
+    [
+        (io.BytesIO(b""), UsageError, r"<BytesIO>: nothing to read; .*seek\(0\)"),
+        (io.StringIO("text"), UsageError, "<StringIO> gives text; open it in binary"),
+        (b"no picture", ImageError, "cannot read <bytes>: not a complete"),
+        (
+            "https://example.org/a.png",
+            UsageError,
+            "https://example.org/a.png: an address, .*download it first",
+        ),
+        ("s3://bucket/a.png", UsageError, "download it first"),
+        ("file://elsewhere/a.png", UsageError, "only files on this machine"),
+    ],
+)
+def test_what_cannot_be_read_is_one_line(image: Any, error: type[Exception], said: str) -> None:
+    with pytest.raises(error, match=said) as caught:
+        esc_sr.upscale(image, NETWORK)
     assert "\n" not in str(caught.value)
 
 

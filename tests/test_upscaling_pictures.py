@@ -1,7 +1,7 @@
 """Real files through `upscale_file`: what a picture is beside its pixels comes out as it went in."""
 
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 import pytest
@@ -249,9 +249,10 @@ def test_a_failed_or_interrupted_write_leaves_the_folder_as_it_was(
     for error in (KeyboardInterrupt(), OSError(28, "No space left on device")):
 
         def broken(
-            image: Any, kind: str, descriptor: int, encoding: Encoding, error: BaseException = error
+            image: Any, kind: str, file: BinaryIO, *rest: object, error: BaseException = error
         ) -> None:
-            open(descriptor, "wb", closefd=False).write(b"half")
+            file.write(b"half")
+            file.flush()
             raise error
 
         monkeypatch.setattr("esc_sr.image.write._save", broken)

@@ -73,7 +73,12 @@ def test_what_is_no_file_or_no_checkpoint(tmp_path: Path) -> None:
     path = tmp_path / "given.pth"
     for content, said in [
         (b"", "is empty"),
-        (b"<!DOCTYPE html><html>not found</html>", "no checkpoint, or damaged"),
+        (
+            b"<!DOCTYPE html><html>not found</html>",
+            "a web page, such as servers send in place of a file, and no",
+        ),
+        (b"version https://git-lfs.github.com/spec/v1\noid", "a pointer of Git LFS, which `git lfs pull`"),
+        ("Grüße\n".encode() * 700, "a text file, and no checkpoint"),
         (b"PK\x03\x04" + bytes(100), "no checkpoint, or damaged"),
         (bytes(8) + b"{}", "safetensors file, but damaged"),
         (b"\xff" * 8 + b"{}", "safetensors file, but damaged"),

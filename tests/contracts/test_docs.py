@@ -23,3 +23,12 @@ def test_paper_to_code_names_what_there_is() -> None:
         source = (ROOT / "src" / "esc_sr" / file).read_text()
         for name in re.findall(r"`([A-Za-z]\w+)(?:\.\w+)?`", rest):
             assert re.search(rf"(class|def) {name}\b|\"{name}\"", source), f"{file} has no {name}"
+
+
+def test_sections_are_those_of_the_paper() -> None:
+    sections = {"3.1", "3.2", "3.3", "4.1", "4.2", "4.3", "4.4", "6", "6.1", "6.2", "6.3", "7"}
+    sources = [path for path in (ROOT / "src").rglob("*.py") if path.name != "bsrn.py"]  # another paper's
+    for path in [*DOCUMENTS, *sources]:
+        named = re.findall(r"(?:Sec|Supp)\. (\d(?:\.\d)?)", path.read_text())
+        assert set(named) <= sections, path
+    assert "Sec. 4.3, Supp. 6.2: arbitrary scale" in (ROOT / "docs" / "paper-to-code.md").read_text()

@@ -28,6 +28,13 @@ def test_readme_starts_with_two_commands_for_a_fresh_machine() -> None:
     assert all("pip install -c constraints.txt" in command for command in FRESH)
 
 
+@pytest.mark.skipif(shutil.which("git") is None or not (ROOT / ".git").exists(), reason="not a git checkout")
+def test_the_first_command_leaves_nothing_untracked() -> None:
+    made = [".venv/bin/esc-sr", "build/lib", "src/esc_sr.egg-info/PKG-INFO", "examples/harbour_2x.png"]
+    ignored = subprocess.run(["git", "check-ignore", *made], cwd=ROOT, capture_output=True, text=True)
+    assert ignored.stdout.split() == made
+
+
 def test_ci_finds_the_test_command_in_the_readme() -> None:
     pattern = re.search(r"grep -m1 '(.*)' README\.md", (ROOT / ".ci" / "run").read_text())
     assert pattern
@@ -62,7 +69,7 @@ def test_no_machine_is_named() -> None:
     tracked = subprocess.run(["git", "ls-files", "-z"], cwd=ROOT, capture_output=True, text=True, check=True)
     for name in filter(None, tracked.stdout.split("\0")):
         path = ROOT / name
-        if path.suffix in {".png", ".safetensors"} or name == "tests/contracts/test_project.py":
+        if path.suffix in {".heic", ".png", ".safetensors"} or name == "tests/contracts/test_project.py":
             continue
         found = re.search(r"/home/\w|/Users/\w|/root/|/mnt/", path.read_text())
         assert not found, f"{name}: {found[0] if found else ''}"

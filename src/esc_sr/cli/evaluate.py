@@ -28,9 +28,16 @@ from esc_sr.network import ESCLTE
 
 def evaluate(
     data: Annotated[
-        list[Path] | None, typer.Option(help="Folder of a benchmark set; more may follow it.")
+        list[Path] | None,
+        typer.Option(
+            metavar="DIR",
+            help="Folder of a benchmark set; several, as --data A B or --data A --data B, are measured one "
+            "by one, with a row for each, and no mean over them.",
+        ),
     ] = None,
-    more: Annotated[list[Path] | None, typer.Argument(metavar="[DIR ...]", help="More of them.")] = None,
+    more: Annotated[
+        list[Path] | None, typer.Argument(metavar="[DIR ...]", help="More sets, as with --data.")
+    ] = None,
     model: Annotated[
         list[str] | None,
         typer.Option("-n", "--model", help="Bundled name, checkpoint file, or bicubic; may be repeated."),

@@ -24,7 +24,7 @@ _LATER = {
     "degrade": "Make low-resolution samples by the real-world degradation, to look at.",
     "info": "Tell what a checkpoint file is, or what esc-sr finds on this machine.",
     "convert": "Convert a checkpoint file to another dialect.",
-    "models": "List the bundled weights.",
+    "models": "List the bundled weights, or show how some were trained.",
 }
 """Verbs whose modules need torch: imported when called, so that `--help` is there at once."""
 
@@ -74,8 +74,8 @@ def options(
 def main() -> None:
     """Run the command line.
 
-    The exit code is 0 when all is done, 1 when some of many pictures failed, 2 when all did or the arguments
-    cannot work, and 130 after Ctrl-C.
+    The exit code is 0 when all is done, 1 when some of many pictures failed or a folder holds none that is
+    read, 2 when all failed or the arguments cannot work, and 130 after Ctrl-C.
     """
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # read when torch is imported
     if isinstance(sys.stdout, TextIOWrapper):

@@ -14,8 +14,13 @@ AsJson = Annotated[
 
 
 def print_json(value: Any, indent: int | None = 2) -> None:
-    """Print a value as JSON on stdout, without indent in one line; NaN and infinity become null."""
-    typer.echo(json.dumps(_finite(value), indent=indent, allow_nan=False))
+    """Print a value on stdout, as `to_json` writes it."""
+    typer.echo(to_json(value, indent))
+
+
+def to_json(value: Any, indent: int | None = 2) -> str:
+    """Write a value as JSON, without indent in one line; NaN and infinity become null."""
+    return json.dumps(_finite(value), indent=indent, allow_nan=False)
 
 
 def for_people(as_json: bool) -> AbstractContextManager[Any]:

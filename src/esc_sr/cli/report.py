@@ -3,14 +3,15 @@
 import sys
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from functools import cache
+from itertools import starmap
 from typing import Any
 
 import typer
 
-from esc_sr.cli.output import print_json
+from esc_sr.cli.output import to_json
+from esc_sr.image import what_first
 from esc_sr.upscaling.batch import BatchStatus
 from esc_sr.upscaling.files import Outcome, show_size
 from esc_sr.upscaling.sizes import Size, plain
@@ -48,23 +49,25 @@ class Reporter:
         quiet: Say no more than errors, and JSON.
     """
 
-    def __init__(self, model: str, precision: str, as_json: bool, quiet: bool) -> None:
-        self.model, self.precision = model, precision
+    def __init__(
+        self, model: str, precision: str, as_json: bool, quiet: bool, bar: "Bar", to_stdout: bool = False
+    ) -> None:
+        self.model, self.precision, self._bar = model, precision, bar
         self.size: Size | None = None
         self.device: str | None = None
-        self.as_json, self.quiet = as_json, quiet
+        self.as_json, self.quiet, self._to_stdout = as_json, quiet, to_stdout
         self._counts: Counter[str] = Counter()
         self._skipped: Counter[str] = Counter()
         self._failed: list[str] = []
-        self._note_once = cache(note)
+        self._note_once = cache(bar.note)
 
     def say(self, outcome: Outcome) -> None:
         """Say what became of an input: its notes, once each, then a line."""
         self._counts[outcome.status] += 1
         if self.as_json:
-            print_json(self._record(outcome), indent=None)
+            self._bar.line(to_json(self._record(outcome), indent=None), err=False)
         if outcome.status == "failed":
-            note(f"error: {outcome.reason}")
+            self._bar.note(f"error: {outcome.reason}")
             self._failed.append(str(outcome.source))
         if outcome.status == "skipped":
             self._skipped[outcome.reason] += 1
@@ -76,19 +79,27 @@ class Reporter:
             before, after = (show_size(size) for size in (outcome.size, outcome.target_size) if size)
             how = f"{self.model} {self.size}, {self.device}, {self.precision}"
             line = f"{outcome.source} {before} -> {outcome.target} {after}, {how}, {outcome.seconds:.1f} s"
-            typer.echo(line, err=self.as_json)
+            self._bar.line(line, err=self.as_json or self._to_stdout)
 
-    def finish(self) -> None:
-        """Count, and turn failures into the exit code."""
+    def finish(self, others: Mapping[str, int]) -> None:
+        """Count, and turn failures into the exit code.
+
+        Args:
+            others: How many files were left out, by their kind, since they are no pictures.
+        """
         total, failed = self._counts.total(), self._counts["failed"]
         names = self._failed[:NAMED] + [f"and {failed - NAMED} more"] * (failed > NAMED)
         counts = [f"{failed} of {total} failed: {', '.join(names)}"] if failed and total > 1 else []
         if not self.quiet:
             counts += [f"{count} of {total} skipped: {why}" for why, count in self._skipped.items()]
         if counts:
-            note("; ".join(counts))
+            self._bar.note("; ".join(counts))
+        if others and (total == 0 or not self.quiet):
+            self._bar.note(f"left out: {', '.join(starmap(_left_out, others.items()))}")
         if failed:
             raise typer.Exit(2 if failed == total else 1)
+        if total == 0:
+            raise typer.Exit(1)
 
     def _record(self, outcome: Outcome) -> dict[str, Any]:
         """What stands in a line of JSON; sizes are width and height in pixels; no scale for a wished side."""
@@ -108,6 +119,12 @@ class Reporter:
         }
 
 
+def _left_out(kind: str, count: int) -> str:
+    """How many files of a kind are no pictures, and what makes pictures of them."""
+    first, plural = what_first(kind), "s" * (count > 1 and kind[0].islower())
+    return f"{count} {kind}{plural}" + f" ({first})" * (first is not None)
+
+
 def time_left(done: float, total: float, seconds: float) -> str:
     """How long a run still takes if it goes on as before, such as "1:05:00 left"; "" if nobody knows."""
     if done <= 0:
@@ -117,41 +134,66 @@ def time_left(done: float, total: float, seconds: float) -> str:
     return f"{hours}:{minutes:02}:{left:02} left" if hours else f"{minutes}:{left:02} left"
 
 
-@contextmanager
-def progress_bar(quiet: bool) -> Iterator[Callable[[BatchStatus], None]]:
-    """A bar on stderr, if that is a terminal; it shows what is given to the function."""
-    if quiet or not sys.stderr.isatty():
-        yield lambda status: None
-        return
-    from rich.console import Console
-    from rich.markup import escape
-    from rich.progress import BarColumn, Progress, TimeElapsedColumn
+class Bar:
+    """A bar on stderr, if that is a terminal, and lines that are printed above it.
 
-    bar = Progress(
-        "{task.fields[place]}/{task.fields[count]}",
-        BarColumn(),
-        "{task.percentage:3.0f} %",
-        TimeElapsedColumn(),
-        "{task.fields[left]}",
-        "{task.description}",
-        console=Console(stderr=True),
-        transient=True,
-        redirect_stdout=sys.stdout.isatty(),
-    )
-    start = time.monotonic()
-    with bar:
-        task = bar.add_task("", total=None, place=0, count=0, left="", visible=False)
+    A context: the bar is there inside, and is gone afterwards. Without a terminal there are the lines alone.
+    """
 
-        def show(status: BatchStatus) -> None:
-            bar.update(
-                task,
-                completed=status.done,
-                total=status.total,
-                description=escape(status.source.name),
-                place=status.place,
-                count=status.count,
-                left=time_left(status.done, status.total, time.monotonic() - start),
-                visible=True,
-            )
+    def __init__(self, quiet: bool) -> None:
+        self._begun: float | None = None
+        self._bar: Any = None
+        if quiet or not sys.stderr.isatty():
+            return
+        from rich.console import Console
+        from rich.progress import BarColumn, Progress, TimeElapsedColumn
 
-        yield show
+        columns = ("{task.fields[counted]}", BarColumn(), TimeElapsedColumn(), "{task.description}")
+        self._bar = Progress(*columns, console=Console(stderr=True), transient=True, redirect_stdout=False)
+        self._task = self._bar.add_task("", total=None, counted="")
+
+    def __enter__(self) -> "Bar":
+        if self._bar is not None:
+            self._bar.start()
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        if self._bar is not None:
+            self._bar.stop()
+
+    def stage(self, text: str) -> None:
+        """Say what is done before the first picture."""
+        if self._bar is not None:
+            self._bar.update(self._task, description=text, refresh=True)
+
+    def show(self, status: BatchStatus) -> None:
+        """Show how far a run is."""
+        if self._bar is None:
+            return
+        from rich.markup import escape
+
+        now, counted = time.monotonic(), f"{status.place}/{status.count}"
+        self._begun = self._begun or now
+        left = time_left(status.done, status.total, now - self._begun)
+        percent = f"{100 * status.done / status.total:3.0f} %" if status.total else ""
+        self._bar.update(
+            self._task,
+            completed=status.done,
+            total=status.total,
+            description=" ".join(filter(None, (percent, left, escape(status.source.name)))),
+            counted=counted,
+            refresh=counted != self._bar.tasks[0].fields["counted"],
+        )
+
+    def line(self, text: str, err: bool) -> None:
+        """Print a line on stderr or stdout; on the bar's own terminal, above it."""
+        if self._bar is None or not (err or sys.stdout.isatty()):
+            typer.echo(text, err=err)
+            return
+        from rich.text import Text
+
+        self._bar.console.print(Text(text), soft_wrap=True)
+
+    def note(self, text: str) -> None:
+        """Say something on stderr."""
+        self.line(f"esc-sr: {text}", err=True)

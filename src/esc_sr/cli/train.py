@@ -1,5 +1,6 @@
 """`esc-sr train`: one command per recipe."""
 
+import sys
 from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
@@ -255,7 +256,10 @@ def show(record: Mapping[str, Any]) -> None:
     """Print a log record as one line."""
     match record:
         case {"event": "loading", "what": what, "done": done, "total": total}:
-            print(f"reading {what} pictures: {done}/{total}", end="\r" if done < total else "\n", flush=True)
+            if done == total or sys.stdout.isatty():  # in a log file, the last count alone
+                print(
+                    f"reading {what} pictures: {done}/{total}", end="\r" if done < total else "\n", flush=True
+                )
             return
         case {"event": "note", "text": note}:
             text = note

@@ -11,12 +11,19 @@ from esc_sr.upscaling import DEFAULT_MODEL, DEFAULT_NAME, DEFAULT_SCALE
 
 def upscale(
     inputs: Annotated[
-        list[Path],  # readable or not: what is not, must not stop the others
-        typer.Argument(metavar="IN", readable=False, help="Picture files, and folders of them."),
+        list[str],
+        typer.Argument(
+            metavar="IN",
+            help="Picture files, folders of them, patterns such as '*.png'; - is standard input.",
+        ),
     ],
     output: Annotated[
         str | None,
-        typer.Option("-o", "--output", help="File or folder; by default photo_2x.jpg beside photo.jpg."),
+        typer.Option(
+            "-o",
+            "--output",
+            help="File or folder, - is standard output; by default photo_2x.jpg beside photo.jpg.",
+        ),
     ] = None,
     model: Annotated[
         str, typer.Option("-n", "--model", help="Bundled name, or checkpoint file.")
@@ -52,7 +59,9 @@ def upscale(
     ] = None,
     format: Annotated[
         str | None,
-        typer.Option("-f", "--format", help="png, jpg, webp, tiff, avif or gif; by default as the input."),
+        typer.Option(
+            "-f", "--format", help="png, jpg, webp, tiff, avif or gif; by default as the input, or png."
+        ),
     ] = None,
     quality: Annotated[
         int | None, typer.Option(metavar="1..100", help="Of JPEG, WebP and AVIF; by default 95, 95 and 90.")
@@ -91,50 +100,61 @@ def upscale(
     ] = None,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Say nothing but errors.")] = False,
 ) -> None:
-    """Upscale pictures: PNG, JPEG, WebP, TIFF, AVIF and GIF."""
-    from esc_sr.cli.report import Reporter, note, progress_bar
+    """Upscale pictures: PNG, JPEG, WebP, TIFF, AVIF and GIF; BMP, ICO, TGA, PPM, JPEG 2000, HEIC to PNG."""
+    from esc_sr.cli.report import Bar, Reporter
     from esc_sr.image import Encoding
     from esc_sr.upscaling.batch import Choices, run
-    from esc_sr.upscaling.files import Job, find_jobs
+    from esc_sr.upscaling.files import Todo, find_jobs
     from esc_sr.upscaling.names import Names
     from esc_sr.upscaling.sizes import Size, wish
+    from esc_sr.upscaling.streams import STREAM, find_stream_job
 
     if overwrite and skip_existing:
         raise UsageError("--overwrite and --skip-existing exclude each other; leave out one of the two")
+    if as_json and output == STREAM:
+        raise UsageError("--json and -o - exclude each other; both want standard output")
     size = wish(scale=scale, width=width, height=height, longest=longest, shortest=shortest)
     encoding = Encoding(quality, subsampling, lossless, background, strip_metadata)
     choices = Choices(
         "overwrite" if overwrite else "skip" if skip_existing else "refuse", encoding, allow_large
     )
-    reporter = Reporter(Path(model).name, precision, as_json, quiet)
 
-    def prepare(size: Size) -> list[Job]:
+    def prepare(size: Size) -> Todo:
+        bar.stage("looking for pictures")
         reporter.size = size
         names = Names(name, size, Path(model).stem)
-        todo = find_jobs(inputs, output, names, format, choices.existing)
+        find = find_stream_job if STREAM in (*inputs, output) else find_jobs
+        todo = find(inputs, output, names, format, choices.existing)
         for outcome in todo.settled:
             reporter.say(outcome)
         if todo.left_out and not quiet:
-            note(f"left out as outputs of an earlier run: {len(todo.left_out)}, such as {todo.left_out[0]}")
+            bar.note(
+                f"left out as outputs of an earlier run: {len(todo.left_out)}, such as {todo.left_out[0]}"
+            )
         if not todo.jobs:
-            reporter.finish()
+            reporter.finish(todo.others)
             raise typer.Exit
-        return todo.jobs
+        return todo
 
-    if size is None and model == DEFAULT_MODEL:
-        size = Size("scale", DEFAULT_SCALE)
-    jobs = None if size is None else prepare(size)  # mistakes show before the model is loaded, if they can
+    with Bar(quiet) as bar:
+        reporter = Reporter(Path(model).name, precision, as_json, quiet, bar, output == STREAM)
+        if size is None and model == DEFAULT_MODEL:
+            size = Size("scale", DEFAULT_SCALE)
+        # mistakes show before the model is loaded, if they can
+        todo = None if size is None else prepare(size)
+        bar.stage("starting PyTorch")
 
-    import torch
+        import torch
 
-    from esc_sr.upscaling.engine import Upscaler
+        from esc_sr.upscaling.engine import Upscaler
 
-    if threads is not None:
-        torch.set_num_threads(threads)
-    tell = None if quiet else note
-    upscaler = Upscaler(model, size, device, precision, self_ensemble, max_memory, note, tell)
-    jobs = jobs or prepare(upscaler.size)
-    reporter.device = str(upscaler.device)
-    with progress_bar(quiet) as show:
-        run(jobs, upscaler, reporter.say, choices, overlap=max_memory is None, progress=show)
-    reporter.finish()
+        if threads is not None:
+            torch.set_num_threads(threads)
+        bar.stage(f"loading {Path(model).name}")
+        tell = None if quiet else bar.note
+        upscaler = Upscaler(model, size, device, precision, self_ensemble, max_memory, bar.note, tell)
+        todo = todo or prepare(upscaler.size)
+        reporter.device = str(upscaler.device)
+        bar.stage("measuring the pictures")
+        run(todo.jobs, upscaler, reporter.say, choices, overlap=max_memory is None, progress=bar.show)
+        reporter.finish(todo.others)

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import re
 from dataclasses import asdict
 from enum import StrEnum
 from pathlib import Path
@@ -50,7 +51,7 @@ def _show(facts: dict[str, Any], as_json: bool) -> None:
     table = Table(show_header=False, box=None)
     for key, value in facts.items():
         if value is not None:
-            table.add_row(key, Text(_plain(value)))
+            table.add_row(key, Text(_plain(value), overflow="fold"))
     Console().print(table)
 
 
@@ -100,27 +101,60 @@ def convert(
     print(f"{out}: {describe(config)}, {to.value}")
 
 
-def models(as_json: AsJson = False) -> None:
-    """List the bundled weights and how they were trained."""
+def models(
+    name: Annotated[
+        str | None,
+        typer.Argument(metavar="[NAME]", help="Show how these were trained: esc-light-x2, or esc-light."),
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """List the bundled weights, or show the cards of some."""
     found: list[dict[str, Any]] = [
         {
-            "name": name,
+            "name": stem,
             "file": str(path),
             "bytes": path.stat().st_size,
             "sha256": hashlib.sha256(path.read_bytes()).hexdigest(),
             "card": card,
         }
-        for name, path, card in weights.bundled()
+        for stem, path, card in weights.bundled()
+        if name in (None, stem, _family(stem))
     ]
+    if not found:
+        weights.find(f"{name}")  # says which there are
+        raise UsageError(f"{name}: a file; `esc-sr info {name}` tells about it")
     if as_json:
         print_json(found)
-        return
-    table = Table("model", "size, MiB", "card")
+    elif name is None:
+        _show_models(found)
+    else:
+        for model in found:
+            _show({**model, "card": None, **(model["card"] or {})}, as_json)
+
+
+_ADVICE = {
+    "esc": "clean pictures; slower than esc-light, not better",
+    "esc-fp": "for comparison with the paper; behind esc-light",
+    "esc-light": "clean pictures: the default, take this one",
+    "esc-light-real": "photos with noise, blur or strong compression",
+    "esc-lte": "any scale at once, as -s 2.5; behind esc-light",
+    "esc-real": "as esc-light-real, older; leaves more noise",
+}
+"""What bundled weights are for, by their name without the scale."""
+
+
+def _family(stem: str) -> str:
+    """The name of bundled weights without their scale."""
+    return re.sub(r"-x\d+$", "", stem)
+
+
+def _show_models(found: list[dict[str, Any]]) -> None:
+    """A line for each, and how to learn more."""
+    table = Table("model", "MiB", "for")
     for model in found:
-        known = {key: value for key, value in (model["card"] or {}).items() if value is not None}
-        facts = {**known, "sha256": model["sha256"]}
-        table.add_row(model["name"], f"{model['bytes'] / 2**20:.2f}", Text(_plain(facts), overflow="fold"))
+        table.add_row(model["name"], f"{model['bytes'] / 2**20:.1f}", _ADVICE.get(_family(model["name"]), ""))
     Console().print(table)
+    print("esc-sr models NAME shows how one was trained.")
 
 
 def _plain(value: Any) -> str:

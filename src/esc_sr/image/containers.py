@@ -16,16 +16,39 @@ _SIGNATURES = {
     b"MM\0*": "tiff",
     b"II+\0": "tiff",
     b"MM\0+": "tiff",
+    b"BM": "bmp",
+    b"\0\0\1\0": "ico",
+    b"\0\0\0\x0cjP  \r\n\x87\n": "jp2",
+    b"\xff\x4f\xff\x51": "jp2",
+    **{b"P%d%c" % (digit, space): "ppm" for digit in range(1, 7) for space in b" \t\n\r"},
 }
+_HEVC = re.compile(rb"(?:.{4})*?he[iv][cmsx]", re.DOTALL)  # brands, four letters each
 
 
 def kind_of(data: bytes) -> str | None:
-    """The format of a file, a value of `FORMATS`, by its first bytes; None if it is none of them."""
+    """The format of a file, a value of `FORMATS` or `READ_ONLY`, by its first bytes; None if it is none."""
     if data[:4] == b"RIFF" and data[8:12] == b"WEBP":
         return "webp"
     if data[4:8] == b"ftyp":
-        return "avif"
-    return next((kind for start, kind in _SIGNATURES.items() if data.startswith(start)), None)
+        brands = data[8:12] + data[16 : int.from_bytes(data[:4], "big")]
+        return "heic" if _HEVC.match(brands) and b"avif" not in brands else "avif"
+    signed = next((kind for start, kind in _SIGNATURES.items() if data.startswith(start)), None)
+    return "tga" if signed is None and _is_tga(data[:18]) else signed
+
+
+def _is_tga(header: bytes) -> bool:
+    """Whether this is the header of a TGA, which has no signature: every field has to make sense."""
+    if len(header) < 18:
+        return False
+    palette, kind, (width, height), depth, flags = (
+        header[1],
+        header[2],
+        struct.unpack_from("<HH", header, 12),
+        header[16],
+        header[17],
+    )
+    depths = {1: (8,), 2: (16, 24, 32), 3: (8, 16)}.get(kind & ~8, ())
+    return palette == (kind & ~8 == 1) and depth in depths and min(width, height) > 0 and flags < 64
 
 
 def fault_of(data: bytes, kind: str) -> str | None:
@@ -53,7 +76,7 @@ def colour_code(data: bytes, kind: str) -> tuple[int, int] | None:
     if kind == "png":
         place = data.find(b"cICP", 0, data.find(b"IDAT"))
         return (data[place + 4], data[place + 5]) if place > 0 else None
-    place = data.find(b"colrnclx", 0, data.find(b"mdat")) if kind == "avif" else -1
+    place = data.find(b"colrnclx", 0, data.find(b"mdat")) if kind in ("avif", "heic") else -1
     if place < 0 or len(data) < place + 12:
         return None
     primaries, transfer = struct.unpack_from(">HH", data, place + 8)

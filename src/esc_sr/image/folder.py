@@ -4,16 +4,16 @@ import os
 from collections.abc import Callable, Iterator
 from pathlib import Path, PurePath
 
-from esc_sr.image.picture import FORMATS
+from esc_sr.image.others import is_readable
 
 
 def is_picture(path: PurePath) -> bool:
-    """Whether a file is taken for a picture: by its suffix, one of `FORMATS`; no part of its path is hidden.
+    """Whether a file is taken for a picture: `is_readable` by its suffix, and no part of its path is hidden.
 
     Args:
         path: From the folder or archive in which it was found.
     """
-    return path.suffix.lower() in FORMATS and not any(part.startswith(".") for part in path.parts)
+    return is_readable(path) and not any(part.startswith(".") for part in path.parts)
 
 
 def picture_files(
@@ -22,6 +22,7 @@ def picture_files(
     deep: bool = True,
     without: Path | None = None,
     unreadable: Callable[[OSError], object] | None = None,
+    other: Callable[[Path], object] = lambda path: None,
 ) -> Iterator[Path]:
     """Walk through the pictures of a folder, as `is_picture` tells them.
 
@@ -32,6 +33,7 @@ def picture_files(
         deep: Its subfolders as well, unless they are hidden.
         without: A folder that is not entered, unless it is this one.
         unreadable: Is told of folders that cannot be listed, which are left out.
+        other: Is told of each file that is no picture, and of broken links, unless they are hidden.
 
     Yields:
         Files, those of each folder sorted, before those of its subfolders.
@@ -47,6 +49,8 @@ def picture_files(
         for name in sorted(names):
             if is_picture(PurePath(name)) and os.path.isfile(here / name):
                 yield here / name
+            elif not name.startswith("."):
+                other(here / name)
 
 
 def identity(path: Path) -> tuple[int, int]:

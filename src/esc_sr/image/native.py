@@ -1,10 +1,12 @@
-"""Calls into libvips, what it says of a failure, and Ctrl-C where it has to wait."""
+"""Calls into libvips, pixels as its images, what it says of a failure, and Ctrl-C where it has to wait."""
 
 import signal
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
+import numpy as np
 import pyvips
 
 
@@ -53,3 +55,27 @@ def reason(error: Exception) -> str:
     lines = [line.strip() for line in str(error).splitlines()]
     system = [line.removeprefix("system error: ") for line in lines if line.startswith("system error: ")]
     return system[0] if system else [line for line in lines if line and line[0] != "("][-1]
+
+
+def wrapped(pixels: np.ndarray, icc: bytes | None) -> Any:
+    """Pixels (H, W, C) of uint8, uint16 or float32 as a libvips image in grey or RGB, with a profile."""
+    height, width, bands = pixels.shape
+    kind = {np.uint8: "uchar", np.uint16: "ushort", np.float32: "float"}[pixels.dtype.type]
+    image = pyvips.Image.new_from_memory(np.ascontiguousarray(pixels).data, width, height, bands, kind)
+    image = image.copy(interpretation=colour_space(kind, bands))
+    if icc:
+        image.set_type(pyvips.GValue.blob_type, "icc-profile-data", icc)
+    return image
+
+
+def colour_space(kind: str, bands: int) -> str:
+    """The colour space that libvips goes by, for one of its number formats and so many channels."""
+    if kind == "ushort":
+        return "grey16" if bands < 3 else "rgb16"
+    return "b-w" if bands < 3 else "srgb"
+
+
+def cmyk_to_srgb(image: Any) -> Any:
+    """A CMYK libvips image of 8 or 16 bits as sRGB of as many, through its profile or else a common one."""
+    depth = 16 if image.format == "ushort" else 8
+    return image.icc_transform("srgb", embedded=True, input_profile="cmyk", depth=depth)

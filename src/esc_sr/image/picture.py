@@ -12,6 +12,8 @@ FORMATS = {
     ".png": "png",
     ".jpg": "jpeg",
     ".jpeg": "jpeg",
+    ".jpe": "jpeg",
+    ".jfif": "jpeg",
     ".webp": "webp",
     ".tif": "tiff",
     ".tiff": "tiff",
@@ -19,6 +21,24 @@ FORMATS = {
     ".gif": "gif",
 }
 """What is read and written: suffix (lower case) to format."""
+
+READ_ONLY = {
+    ".bmp": "bmp",
+    ".dib": "bmp",
+    ".ico": "ico",
+    ".tga": "tga",
+    ".pbm": "ppm",
+    ".pgm": "ppm",
+    ".ppm": "ppm",
+    ".pnm": "ppm",
+    ".jp2": "jp2",
+    ".j2k": "jp2",
+    ".jpx": "jp2",
+    ".heic": "heic",
+    ".heif": "heic",
+    ".hif": "heic",
+}
+"""What is read and not written, likewise; HEIC where pi-heif is installed."""
 
 ANIMATED = ("gif", "webp")
 """The formats whose animations are read and written, frame by frame."""
@@ -39,7 +59,7 @@ class Picture:
         exif: EXIF block; its orientation and sizes no longer hold and are put right in writing.
         xmp: XMP packet; as `exif`.
         iptc: IPTC records (IIM).
-        dpi: Horizontal and vertical resolution in pixels per inch; None is unknown, and written as 72.
+        dpi: Horizontal and vertical resolution in pixels per inch; None is unknown, in a PNG unsaid, else 72.
         bits: How many bits of 16 the file had, where it is not all of them: 10 or 12.
 
     Raises:

@@ -4,6 +4,7 @@ import contextlib
 import warnings
 from collections.abc import Callable, Iterator
 from dataclasses import replace
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 
@@ -13,8 +14,9 @@ import pyvips
 from esc_sr.errors import ImageError
 from esc_sr.image.containers import colour_code, fault_of, has_jpeg_inside, hidden_frames, kind_of
 from esc_sr.image.metadata import field, has_lost_exif, metadata_of
-from esc_sr.image.native import libvips, reason
+from esc_sr.image.native import cmyk_to_srgb, libvips, reason
 from esc_sr.image.picture import ANIMATED, Animation, Picture
+from esc_sr.image.plugins import PLUGIN_KINDS, plugin_image, plugin_size
 
 MAX_PIXELS = 2**29
 """The most pixels, all frames together, that are decoded without being allowed to: 512 x 1024 x 1024."""
@@ -35,12 +37,12 @@ _DISPLAY_P3_CODE = (12, 13)
 def read_image(
     path: str | Path, *, allow_large: bool = False, notify: Callable[[str], object] = warnings.warn
 ) -> Picture:
-    """Read a picture file of any format in `FORMATS`; the content counts, not the suffix.
+    """Read a picture file of any format in `FORMATS` or `READ_ONLY`; the content counts, not the suffix.
 
     Raises:
         ImageError: The file cannot be opened, or `decode_image` refuses it.
     """
-    return decode_image(_bytes_of(path), str(path), allow_large=allow_large, notify=notify)
+    return decode_image(read_bytes(path), str(path), allow_large=allow_large, notify=notify)
 
 
 def read_animation(
@@ -51,7 +53,7 @@ def read_animation(
     Raises:
         ImageError: The file cannot be opened, or `decode_animation` refuses it.
     """
-    return decode_animation(_bytes_of(path), str(path), allow_large=allow_large, notify=notify)
+    return decode_animation(read_bytes(path), str(path), allow_large=allow_large, notify=notify)
 
 
 def read_size(path: str | Path) -> tuple[int, int]:
@@ -73,6 +75,8 @@ def read_shape(path: str | Path) -> tuple[int, int, int]:
         with _one_line(str(path)), open(path, "rb") as file:
             start = file.read(2**16)
             file.seek(0)
+            if (kind := kind_of(start)) in PLUGIN_KINDS:
+                return (1, *plugin_size(file, kind, str(path)))
             source = pyvips.Source.new_from_descriptor(file.fileno())  # names that are not UTF-8 work, too
             image, kind = _open_source(source, start)
             turned = (field(image, "orientation") or 1) >= 5
@@ -88,8 +92,11 @@ def decode_size(data: memoryview, name: str) -> tuple[int, int]:
     Raises:
         ImageError: Not a picture in a known format.
     """
+    start = bytes(data[: 2**16])
+    if (kind := kind_of(start)) in PLUGIN_KINDS:
+        return plugin_size(BytesIO(data), kind, name)
     with _one_line(name):
-        image, _ = _open_source(pyvips.Source.new_from_memory(data), bytes(data[: 2**16]))
+        image, _ = _open_source(pyvips.Source.new_from_memory(data), start)
         turned = (field(image, "orientation") or 1) >= 5
         return (image.width, image.height) if turned else (image.height, image.width)
 
@@ -97,8 +104,8 @@ def decode_size(data: memoryview, name: str) -> tuple[int, int]:
 def decode_region(data: memoryview, name: str, top: int, left: int, height: int, width: int) -> Picture:
     """Decode a part of a picture file's bytes, and no more of the rest than the format demands.
 
-    Of a tiled TIFF that is the tiles it touches, of PNG, JPEG and other TIFF the rows above it, of WebP, AVIF
-    and whatever the EXIF orientation turns, all. Damage outside of what is decoded goes unnoticed.
+    Of a tiled TIFF that is the tiles it touches, of PNG, JPEG and other TIFF the rows above it, of all other
+    formats and whatever the EXIF orientation turns, all. Damage outside of what is decoded goes unnoticed.
 
     Args:
         data: The whole file, for example a memory map of it.
@@ -114,18 +121,25 @@ def decode_region(data: memoryview, name: str, top: int, left: int, height: int,
     Raises:
         ImageError: As `decode_image`.
     """
+    start = bytes(data[: 2**16])
+    if kind_of(start) in PLUGIN_KINDS:
+        return _cut(data, name, top, left, height, width)
     with _one_line(name):
-        start = bytes(data[: 2**16])
         image, kind = _open_source(pyvips.Source.new_from_memory(data), start)
         if (field(image, "orientation") or 1) != 1:
-            pixels = decode_image(bytes(data), name, notify=_ignore).pixels
-            return Picture(pixels[top : top + height, left : left + width])
+            return _cut(data, name, top, left, height, width)
         bits = field(image, "heif-bitdepth") or 8
         image, _ = _in_known_colours(image, start, kind, name, _ignore)
         buffer = pyvips.Region.new(image).fetch(left, top, width, height)
     pixels = np.frombuffer(buffer, _DTYPES[image.format]).reshape(height, width, image.bands)
     _require_finite(pixels, name)
     return Picture(_widened(pixels, bits))
+
+
+def _cut(data: memoryview, name: str, top: int, left: int, height: int, width: int) -> Picture:
+    """A part of a picture that is decoded as a whole."""
+    pixels = decode_image(bytes(data), name, notify=_ignore).pixels
+    return Picture(pixels[top : top + height, left : left + width])
 
 
 def decode_image(
@@ -167,8 +181,12 @@ def decode_animation(
     return _decode(data, name, allow_large, notify, every=True)
 
 
-def _bytes_of(path: str | Path) -> bytes:
-    """A whole file."""
+def read_bytes(path: str | Path) -> bytes:
+    """Read a whole file.
+
+    Raises:
+        ImageError: It cannot be opened.
+    """
     try:
         return Path(path).read_bytes()
     except OSError as error:
@@ -185,7 +203,7 @@ def _decode(
         kind = kind_of(data)
         if kind is None or (fault := fault_of(data, kind)):
             raise pyvips.Error(fault if kind else "another kind of file", "")
-        image = _open(data, kind)
+        image = _header(data, kind, name)
         count = field(image, "n-pages") or 1
         shown = count if every and kind in ANIMATED else 1
         if image.width * image.height * shown > MAX_PIXELS and not allow_large:
@@ -197,6 +215,8 @@ def _decode(
             image = _open(data, kind, n=-1)
         elif kind == "jpeg":
             image = _whole_jpeg(data)
+        elif kind in PLUGIN_KINDS:
+            image = plugin_image(data, kind, name, notify)
         image, icc = _in_known_colours(image, data, kind, name, notify)
         pixels = _pixels(image, shown, name)
         delays, loop = list(field(image, "delay") or []), field(image, "loop") or 0
@@ -224,6 +244,14 @@ def _one_line(name: str) -> Iterator[None]:
         raise ImageError(
             f"cannot read {name}: not a complete PNG, JPEG, WebP, TIFF, AVIF or GIF picture ({reason(error)})"
         ) from error
+
+
+def _header(data: bytes, kind: str, name: str) -> Any:
+    """A libvips image of which size and pages are right, if nothing else."""
+    if kind not in PLUGIN_KINDS:
+        return _open(data, kind)
+    height, width = plugin_size(BytesIO(data), kind, name)
+    return pyvips.Image.black(width, height)
 
 
 def _open_source(source: Any, start: bytes) -> tuple[Any, str]:
@@ -258,8 +286,7 @@ def _in_known_colours(
     icc = field(image, "icc-profile-data")
     if image.interpretation == "cmyk" and image.format in ("uchar", "ushort"):
         notify(f"CMYK became sRGB, through {'its own' if icc else 'a common'} profile")
-        depth = 16 if image.format == "ushort" else 8
-        image, icc = image.icc_transform("srgb", embedded=True, input_profile="cmyk", depth=depth), None
+        image, icc = cmyk_to_srgb(image), None
     if image.interpretation not in _SPACES.get(image.format, ()) or image.bands > 4:
         raise ImageError(
             f"cannot read {name}: {image.bands} channels of {image.interpretation} {image.format}; "

@@ -6,14 +6,16 @@ from collections.abc import Callable
 from contextlib import closing, nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from tempfile import TemporaryFile
+from typing import Any, BinaryIO
 
 import numpy as np
 import pyvips
 
 from esc_sr.errors import ImageError, require
+from esc_sr.image.density import DensityFilter
 from esc_sr.image.metadata import CANNOT_HOLD, set_metadata
-from esc_sr.image.native import libvips, reason
+from esc_sr.image.native import colour_space, libvips, reason, wrapped
 from esc_sr.image.picture import ANIMATED, MAX_SIDE, Animation, Picture, format_of
 from esc_sr.image.read import fitting
 from esc_sr.machine.claim import Claim
@@ -115,7 +117,9 @@ def write_image(
         if path.exists() and not path.is_file():
             raise ImageError(f"cannot write {path}: not a regular file")
         with libvips(), nullcontext(claim) if claim else closing(Claim(path)) as mine:
-            _save(_prepare(animation, kind, encoding, notify), kind, mine.part.fileno(), encoding)
+            image = _prepare(animation, kind, encoding, notify)
+            with open(mine.part.fileno(), "wb", closefd=False) as file:
+                _save(image, kind, file, encoding, animation.frames[0].dpi is None)
             mine.publish(overwrite)
     except FileExistsError as error:
         raise ImageError(
@@ -123,6 +127,24 @@ def write_image(
         ) from error
     except (OSError, pyvips.Error) as error:
         raise ImageError(f"cannot write {path}: {reason(error)}") from error
+
+
+def encode_image(
+    picture: Animation, kind: str, encoding: Encoding, notify: Callable[[str], object] = warnings.warn
+) -> bytes:
+    """Encode as a value of `FORMATS`; otherwise as `write_image`.
+
+    Raises:
+        ImageError: Too large for the format.
+    """
+    try:
+        with libvips(), TemporaryFile() as file:
+            image = _prepare(picture, kind, encoding, notify)
+            _save(image, kind, file, encoding, picture.frames[0].dpi is None)
+            file.seek(0)
+            return file.read()
+    except (OSError, pyvips.Error) as error:
+        raise ImageError(f"cannot encode {kind}: {reason(error)}") from error
 
 
 def _prepare(animation: Animation, kind: str, encoding: Encoding, notify: Callable[[str], object]) -> Any:
@@ -136,8 +158,8 @@ def _prepare(animation: Animation, kind: str, encoding: Encoding, notify: Callab
         pixels = np.concatenate([frame.pixels for frame in frames])
     else:
         pixels = np.ascontiguousarray(picture.pixels)
-    image = _in_colours_of(_wrapped(pixels, picture.icc), kind)
-    image = _in_depth_of(image, kind, picture.bits or (12 if encoding.lossless else 10))
+    image = _in_colours_of(wrapped(pixels, fitting(picture.icc, pixels.shape[-1])), kind)
+    image = _in_depth_of(image, kind, _bits_held("avif", picture, encoding))
     if kind == "jpeg" and image.hasalpha():
         background = encoding.background_rgb
         if len(set(background)) > 1:
@@ -163,6 +185,11 @@ def _losses(animation: Animation, picture: Picture, kind: str, encoding: Encodin
         lines.append("gif holds 256 colours and no half-transparent pixels; png and webp do")
     if kind == "jpeg" and pixels.shape[2] in (2, 4) and (pixels[:, :, -1] < _peak(pixels)).any():
         lines.append(f"jpeg holds no transparency: laid on {encoding.background}")
+    held = _bits_held(kind, picture, encoding)
+    if pixels.dtype == np.float32 and kind != "tiff":
+        lines.append(f"{kind} holds {held} bits a channel and no floats: rounded; tiff keeps them")
+    elif pixels.dtype == np.uint16 and held < (picture.bits or 16):
+        lines.append(f"{kind} holds {held} of the picture's {picture.bits or 16} bits; png and tiff keep all")
     if pixels.dtype == np.float32 and kind != "tiff" and (pixels.min() < 0 or pixels.max() > 1):
         lines.append(f"{kind} holds no values outside 0..1: clipped; tiff keeps them")
     if encoding.lossless and kind == "jpeg":
@@ -172,33 +199,22 @@ def _losses(animation: Animation, picture: Picture, kind: str, encoding: Encodin
     return lines
 
 
+def _bits_held(kind: str, picture: Picture, encoding: Encoding) -> int:
+    """How many bits a channel the format holds of a picture with more than 8."""
+    if kind == "avif":
+        return picture.bits or (12 if encoding.lossless else 10)
+    return 16 if kind in ("png", "tiff") else 8
+
+
 def _peak(pixels: np.ndarray) -> float:
     """The value of white, and of an opaque pixel."""
     return 1 if pixels.dtype == np.float32 else float(np.iinfo(pixels.dtype).max)
 
 
-def _wrapped(pixels: np.ndarray, icc: bytes | None) -> Any:
-    """The pixels as a libvips image, with the profile if it is one for them."""
-    height, width, bands = pixels.shape
-    kind = {np.uint8: "uchar", np.uint16: "ushort", np.float32: "float"}[pixels.dtype.type]
-    image = pyvips.Image.new_from_memory(pixels.data, width, height, bands, kind)
-    image = image.copy(interpretation=_space(kind, bands))
-    if icc := fitting(icc, bands):
-        image.set_type(pyvips.GValue.blob_type, "icc-profile-data", icc)
-    return image
-
-
-def _space(kind: str, bands: int) -> str:
-    """The colour space that libvips goes by."""
-    if kind == "ushort":
-        return "grey16" if bands < 3 else "rgb16"
-    return "b-w" if bands < 3 else "srgb"
-
-
 def _in_colours_of(image: Any, kind: str) -> Any:
     """Integers where the format has no floats; sRGB where it has no grey, or no profile, to keep one with."""
     if image.format == "float" and kind != "tiff":
-        image = (image * 65535).rint().cast("ushort").copy(interpretation=_space("ushort", image.bands))
+        image = (image * 65535).rint().cast("ushort").copy(interpretation=colour_space("ushort", image.bands))
     if image.get_typeof("icc-profile-data"):
         if kind == "gif" or (image.bands < 3 and kind in ("webp", "avif")):
             depth = 16 if image.format == "ushort" else 8
@@ -215,19 +231,25 @@ def _in_depth_of(image: Any, kind: str, avif_bits: int) -> Any:
         image = (levels * 2 ** (16 - avif_bits)).cast("ushort").copy(interpretation=image.interpretation)
         image.set_type(pyvips.GValue.gint_type, "bits-per-sample", avif_bits)
         return image
-    return (image / 257).rint().cast("uchar").copy(interpretation=_space("uchar", image.bands))
+    return (image / 257).rint().cast("uchar").copy(interpretation=colour_space("uchar", image.bands))
 
 
-def _save(image: Any, kind: str, descriptor: int, encoding: Encoding) -> None:
-    """Encode into an open file."""
+def _save(image: Any, kind: str, file: BinaryIO, encoding: Encoding, no_density: bool) -> None:
+    """Encode into an open file; a PNG without a density, if there is none."""
     options = _SAVE[kind] | _choices(image, kind, encoding)
     keep = pyvips.enums.ForeignKeep
     # libvips makes up an EXIF block, if only for the resolution, unless told not to.
     unwanted = encoding.strip_metadata or round(image.xres * 25.4) == 72
     options["keep"] = keep.ALL if image.get_typeof("exif-data") or not unwanted else keep.ALL & ~keep.EXIF
-    target = pyvips.Target.new_to_descriptor(descriptor)
-    saver = "heif" if kind == "avif" else kind
-    pyvips.Operation.call(f"{saver}save_target", image, target, **options)
+    saver = f"{'heif' if kind == 'avif' else kind}save_target"
+    if kind != "png" or not no_density:
+        pyvips.Operation.call(saver, image, pyvips.Target.new_to_descriptor(file.fileno()), **options)
+        return
+    density = DensityFilter(file)
+    try:
+        pyvips.Operation.call(saver, image, density.target, **options)
+    except pyvips.Error as error:
+        raise density.error or error from error
 
 
 def _choices(image: Any, kind: str, encoding: Encoding) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""ESC+LTE: pictures of any size from one set of features (Sec. 4.5, Supp. 6.2; decoder: LTE, CVPR 2022)."""
+"""ESC+LTE: pictures of any size from one set of features (Sec. 4.3, Supp. 6.2; decoder: LTE, CVPR 2022)."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass

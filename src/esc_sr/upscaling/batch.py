@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 from esc_sr.errors import EscError
-from esc_sr.image import Animation, Encoding, interrupt_later, read_shape
+from esc_sr.image import Animation, Encoding, decode_size, interrupt_later, read_shape
 from esc_sr.machine.claim import Claim
 from esc_sr.upscaling import FractionDone
 from esc_sr.upscaling.files import (
@@ -100,7 +100,7 @@ class _Task:
     def compute(self, upscaler: "Upscaler", progress: FractionDone) -> None:
         """Claim the output, and enlarge the picture."""
         with self._stage() as going:
-            if going:
+            if going and not self.job.to_stdout:
                 with interrupt_later():  # a claim that nobody holds is not given up
                     self.claim = claim_target(self.job)
         with self._stage() as going:  # whoever had it before may be done
@@ -113,7 +113,7 @@ class _Task:
         notes: list[str] = []
         overwrite = self.choices.existing == "overwrite"
         with self._stage() as going:
-            if going and self.picture is not None and self.claim is not None:
+            if going and self.picture is not None:
                 write_result(
                     self.job, self.picture, self.claim, overwrite, self.choices.encoding, notes.append
                 )
@@ -166,10 +166,14 @@ def _drop(tasks: Iterable[_Task]) -> None:
         task.drop()
 
 
-def _pixels(source: Path, upscaler: "Upscaler") -> tuple[int, int]:
-    """Pixels of a file and of what the network makes of it, all frames together; 0 if it cannot be done."""
+def _pixels(job: Job, upscaler: "Upscaler") -> tuple[int, int]:
+    """Pixels of an input and of what the network makes of it, all frames together; 0 if it cannot be done."""
     try:
-        frames, height, width = read_shape(source)
+        frames, height, width = (
+            read_shape(job.source)
+            if job.data is None
+            else (1, *decode_size(memoryview(job.data), str(job.source)))
+        )
         return frames * height * width, frames * prod(upscaler.gives(height, width))
     except EscError:
         return 0, 0
@@ -198,7 +202,7 @@ def run(
         overlap: If false, every picture has the memory to itself.
         progress: Is told many times how far the run is.
     """
-    pixels = [_pixels(job.source, upscaler) for job in jobs]
+    pixels = [_pixels(job, upscaler) for job in jobs]
     sizes = [size for size, _ in pixels]
     alone = [not overlap or given > LARGE for _, given in pixels]
     done, total = 0, sum(sizes)

@@ -14,7 +14,7 @@ from esc_sr.machine.precision import check_precision
 from esc_sr.network import ESC, ESCLTE
 from esc_sr.upscaling import DEFAULT_MODEL, DEFAULT_SCALE, FractionDone
 from esc_sr.upscaling.frame import FRAME
-from esc_sr.upscaling.kinds import Image, Levels, upscale_any
+from esc_sr.upscaling.kinds import Image, Levels, PictureFile, upscale_any
 from esc_sr.upscaling.models import Networks, Way
 from esc_sr.upscaling.runner import Runner, Sides
 from esc_sr.upscaling.sizes import Size, as_size
@@ -22,7 +22,7 @@ from esc_sr.upscaling.sizes import Size, as_size
 
 @overload
 def upscale(
-    image: str | Path,
+    image: PictureFile,
     model: str | Path | nn.Module = ...,
     scale: float | Size | None = ...,
     device: str = ...,
@@ -52,9 +52,10 @@ def upscale(
     """Upscale one picture.
 
     Args:
-        image: A picture file; a `Picture`; an array (H, W) or (H, W, C) of uint8, uint16, or float32 or
-            float64 in 0..1, with C = 1 grey, 2 grey + alpha, 3 RGB, 4 RGB + alpha; a floating tensor
-            (3, H, W) or (B, 3, H, W), RGB in 0..1; or a PIL image, as `pillow.from_pillow` says.
+        image: A picture file: its path, its bytes, or an object opened in binary; a `Picture`; an array
+            (H, W) or (H, W, C) of uint8, uint16, or float32 or float64 in 0..1, with C = 1 grey, 2 grey +
+            alpha, 3 RGB, 4 RGB + alpha; a floating tensor (3, H, W) or (B, 3, H, W), RGB in 0..1; or a PIL
+            image, as `esc_sr.image.pillow.from_pillow` says.
         model: A bundled name, a checkpoint file, or a network (B, 3, H, W) -> (B, 3, scale H, scale W).
         scale: Any factor from 1 to 64, or a `Size`; None takes that of the model, and 2 where the model has
             several. An `ESCLTE` gives any size; another network gives its own scale, of a bundled name the
@@ -140,7 +141,7 @@ class Upscaler:
             self._networks.runner(self._networks.own(self.size.value))  # what cannot be had is said now
 
     @overload
-    def upscale(self, image: str | Path, progress: FractionDone = ...) -> Levels: ...
+    def upscale(self, image: PictureFile, progress: FractionDone = ...) -> Levels: ...
     @overload
     def upscale(self, image: Image, progress: FractionDone = ...) -> Image: ...
     def upscale(self, image: Any, progress: FractionDone = lambda done: None) -> Any:

@@ -4,43 +4,57 @@ Needs no torch, so that mistakes on the command line show before it is imported.
 """
 
 import os
+import sys
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack, closing
 from dataclasses import replace
 from functools import cache, partial
 from pathlib import Path
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Literal, NamedTuple
 
 from esc_sr.errors import EscError, ImageError, UsageError
 from esc_sr.image import (
     ANIMATED,
-    FORMATS,
     MAX_SIDE,
+    READ_ONLY,
     Animation,
     Encoding,
+    decode_animation,
+    decode_image,
+    encode_image,
     format_of,
     identity,
     interrupt_later,
-    read_animation,
-    read_image,
+    read_bytes,
     write_image,
 )
 from esc_sr.machine.claim import Claim
 from esc_sr.machine.memory import enough_memory
 from esc_sr.upscaling import DEFAULT_NAME, FractionDone
-from esc_sr.upscaling.folders import Found, find_inputs
+from esc_sr.upscaling.folders import Found, expand, find_inputs
 from esc_sr.upscaling.names import Names
+from esc_sr.upscaling.outputs import check_format, check_output, check_target, is_folder, suffix_of_output
 
 if TYPE_CHECKING:
     from esc_sr.upscaling.engine import Upscaler
 
 
 class Job(NamedTuple):
-    """One picture file to upscale, and the file to write."""
+    """One picture file to upscale, and the file to write.
+
+    Attributes:
+        source: The input; what to call it, where `data` is given.
+        target: The output; its format and what to call it, where it goes to standard output.
+        data: The bytes of the input, if it is standard input.
+        to_stdout: Whether the output is standard output.
+    """
 
     source: Path
     target: Path
+    data: bytes | None = None
+    to_stdout: bool = False
 
 
 class Outcome(NamedTuple):
@@ -79,11 +93,13 @@ class Todo(NamedTuple):
         jobs: What it upscales, in order.
         settled: The inputs of which it is already known that they fail or are skipped.
         left_out: Pictures in the input folders that are taken for outputs of an earlier run.
+        others: How many files in the input folders are no pictures, by their kind.
     """
 
     jobs: list[Job]
     settled: list[Outcome]
     left_out: list[Path]
+    others: Mapping[str, int] = MappingProxyType({})
 
 
 Existing = Literal["refuse", "overwrite", "skip"]
@@ -91,7 +107,7 @@ Existing = Literal["refuse", "overwrite", "skip"]
 
 
 def find_jobs(
-    inputs: Sequence[Path],
+    inputs: Sequence[str | Path],
     output: str | None,
     names: Names,
     format: str | None = None,
@@ -104,51 +120,57 @@ def find_jobs(
     out. An output folder inside an input folder is left out as a whole.
 
     Args:
-        inputs: Files, and folders, as `find_inputs` takes them.
+        inputs: Files, and folders, as `find_inputs` takes them; text may be what `expand` takes.
         output: A folder if it is one, ends in a slash, or there are several inputs or a folder as input (it
             may be new, its parent may not); otherwise a file. None: beside each input.
         names: What the outputs in folders are called.
-        format: Suffix of the outputs without its dot; by default that of each input.
+        format: Suffix of the outputs without its dot; by default that of each input, or png.
         existing: What happens where an output exists; an input is never overwritten.
 
     Raises:
         UsageError: No such format, the output cannot be what it has to be, or two inputs become one file.
         ImageError: The output folder is missing or read-only.
     """
-    if format is not None and f".{format.lower()}" not in FORMATS:
-        raise UsageError(f"no format is called {format!r}; use {', '.join(suffix[1:] for suffix in FORMATS)}")
-    as_folder = output is not None and _is_folder(output, inputs)
+    check_format(format)
+    paths, unusable = expand(inputs)
+    as_folder = output is not None and is_folder(output, paths)
     if output is not None:
-        _check_output(Path(output), as_folder, format)
+        check_output(Path(output), as_folder, format)
         if not as_folder and names.template != DEFAULT_NAME:
             raise UsageError(f"{output}: a file, whose name no template can make; leave out one of the two")
     folder = Path(output) if output is not None and as_folder else None
-    found, problems = find_inputs(inputs, folder)
-    settled = [Outcome(path, None, "failed", reason) for path, reason in problems]
+    found, problems, others = find_inputs(paths, folder)
+    settled = [Outcome(path, None, "failed", reason) for path, reason in (*unusable, *problems)]
     jobs: list[tuple[Found, Job]] = []
     for picture in found:
         try:
-            name = names.of(picture.path, f".{format}" if format else picture.path.suffix)
+            name = names.of(picture.path, f".{format}" if format else suffix_of_output(picture.path))
         except EscError as error:
             settled.append(Outcome(picture.path, None, "failed", str(error)))
             continue
         beside = picture.path.with_name(name) if output is None else Path(output)
         jobs.append((picture, Job(picture.path, folder / picture.below / name if folder else beside)))
+    jobs, twins = _without_twins(jobs)
+    settled += twins
     wanted, left_out = _distinct(jobs)
     taken = {identity(job.source) for job in wanted}
     feasible = []
     for job in wanted:
         try:
             if existing == "skip" and job.target.is_file() and not _is_same(job):
-                settled.append(Outcome(*job, "skipped", EXISTS))
+                settled.append(Outcome(job.source, job.target, "skipped", EXISTS))
             else:
-                _check_target(job.target, taken, existing == "overwrite")
+                check_target(job.target, taken, existing == "overwrite")
                 feasible.append(job)
         except EscError as error:
-            settled.append(Outcome(*job, "failed", str(error)))
+            settled.append(Outcome(job.source, job.target, "failed", str(error)))
         except OSError as error:
-            settled.append(Outcome(*job, "failed", f"{job.target}: cannot be written ({error.strerror})"))
-    return Todo(feasible, settled, left_out)
+            settled.append(
+                Outcome(
+                    job.source, job.target, "failed", f"{job.target}: cannot be written ({error.strerror})"
+                )
+            )
+    return Todo(feasible, settled, left_out, others)
 
 
 def upscale_file(
@@ -159,7 +181,7 @@ def upscale_file(
     allow_large: bool = False,
     notify: Callable[[str], object] = warnings.warn,
 ) -> tuple[str, str]:
-    """Read, upscale and write one picture; the output folder is made if it is new.
+    """Read, upscale and write one picture file; the output folder is made if it is new.
 
     An animation is done frame by frame, if the output can hold one.
 
@@ -191,10 +213,12 @@ def upscale_file(
 
 def read_source(job: Job, allow_large: bool, notify: Callable[[str], object]) -> Animation:
     """Read all that the output can hold of an input; arguments and errors as in `upscale_file`."""
+    data = read_bytes(job.source) if job.data is None else job.data
     with enough_memory(str(job.source)):
         if format_of(job.target) in ANIMATED:
-            return read_animation(job.source, allow_large=allow_large, notify=notify)
-        return Animation([read_image(job.source, allow_large=allow_large, notify=notify)], [], 0)
+            return decode_animation(data, str(job.source), allow_large=allow_large, notify=notify)
+        picture = decode_image(data, str(job.source), allow_large=allow_large, notify=notify)
+        return Animation([picture], [], 0)
 
 
 def claim_target(job: Job) -> Claim:
@@ -237,14 +261,27 @@ def enlarge(
 def write_result(
     job: Job,
     result: Animation,
-    claim: Claim,
+    claim: Claim | None,
     overwrite: bool,
     encoding: Encoding,
     notify: Callable[[str], object],
 ) -> None:
-    """Write an output that is claimed; arguments and errors as in `upscale_file`."""
+    """Write an output that is claimed, or standard output; arguments and errors as in `upscale_file`."""
     with enough_memory(str(job.source)):
+        if job.to_stdout:
+            _write_stdout(encode_image(result, format_of(job.target), encoding, notify), job.target)
+            return
         write_image(result, job.target, overwrite=overwrite, encoding=encoding, notify=notify, claim=claim)
+
+
+def _write_stdout(data: bytes, name: Path) -> None:
+    """Send bytes to standard output, past its buffer: what fails now, must not fail once more at the end."""
+    rest, file = memoryview(data), getattr(sys.stdout.buffer, "raw", sys.stdout.buffer)
+    try:
+        while rest:
+            rest = rest[file.write(rest) :]
+    except OSError as error:
+        raise ImageError(f"cannot write {name}: {error.strerror}") from error
 
 
 def size_of(picture: Animation) -> tuple[int, int]:
@@ -256,6 +293,19 @@ def size_of(picture: Animation) -> tuple[int, int]:
 def show_size(size: tuple[int, int]) -> str:
     """Write height and width as people read them, the width first: "640x480"."""
     return f"{size[1]}x{size[0]}"
+
+
+def _without_twins(jobs: list[tuple[Found, Job]]) -> tuple[list[tuple[Found, Job]], list[Outcome]]:
+    """Part the jobs from those of read-only formats that would take the target of another; these fail."""
+    taken = {job.target: job.source for _, job in jobs if job.source.suffix.lower() not in READ_ONLY}
+    kept, twins = [], []
+    for picture, job in jobs:
+        if job.source.suffix.lower() in READ_ONLY and job.target in taken:
+            reason = f"{job.source}: would become {job.target}, as {taken[job.target]} does; rename one"
+            twins.append(Outcome(job.source, job.target, "failed", reason))
+        else:
+            kept.append((picture, job))
+    return kept, twins
 
 
 def _distinct(jobs: list[tuple[Found, Job]]) -> tuple[list[Job], list[Path]]:
@@ -278,47 +328,6 @@ def _distinct(jobs: list[tuple[Found, Job]]) -> tuple[list[Job], list[Path]]:
                 f"{first.source} and {job.source} would both become {job.target}; do one at a time"
             )
     return list(wanted.values()), left_out
-
-
-def _is_folder(output: str, inputs: Sequence[Path]) -> bool:
-    """Whether an output is a folder, which it may yet have to become."""
-    return (
-        len(inputs) > 1 or os.path.isdir(inputs[0]) or os.path.isdir(output) or output.endswith(("/", os.sep))
-    )
-
-
-def _check_output(output: Path, as_folder: bool, format: str | None) -> None:
-    """Refuse an output that cannot become the folder or the file that it has to be."""
-    if as_folder and os.path.exists(output) and not os.path.isdir(output):
-        raise UsageError(f"{output}: a file, but the output has to be a folder here; name another")
-    if not as_folder:
-        if output.suffix.lower() not in FORMATS:
-            raise UsageError(
-                f"{output}: neither a folder (ends in /) nor a picture (ends in {', '.join(FORMATS)})"
-            )
-        if format is not None and format_of(output) != FORMATS[f".{format.lower()}"]:
-            raise UsageError(f"{output}: not the name of a {format} file; leave out one of the two")
-    _check_folder(output if os.path.isdir(output) else output.parent)
-
-
-def _check_folder(folder: Path) -> None:
-    """Refuse a folder in which nothing can be written."""
-    if not os.path.isdir(folder):
-        raise ImageError(f"{folder}: no such folder; make it first")
-    if not os.access(folder, os.W_OK | os.X_OK):
-        raise ImageError(f"{folder}: no permission to write in this folder; name another output")
-
-
-def _check_target(target: Path, taken: set[tuple[int, int]], overwrite: bool) -> None:
-    """Refuse a target that must not, or cannot, be written."""
-    if target.exists() and identity(target) in taken:
-        raise ImageError(
-            f"{target}: is an input itself, and inputs are never overwritten; name another output"
-        )
-    if os.path.lexists(target) and not overwrite:
-        raise ImageError(f"{target}: exists already; --overwrite replaces it")
-    if target.parent.is_dir():
-        _check_folder(target.parent)
 
 
 def _is_same(job: Job) -> bool:

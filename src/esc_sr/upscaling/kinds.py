@@ -1,8 +1,8 @@
-"""The kinds of picture that are taken: files, `Picture`s, arrays, tensors and PIL images."""
+"""The kinds of picture that are taken: files and their bytes, `Picture`s, arrays, tensors and PIL images."""
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, BinaryIO, TypeVar
 
 import numpy as np
 import torch
@@ -11,16 +11,18 @@ from torch import Tensor
 
 from esc_sr.bicubic import resize
 from esc_sr.errors import UsageError
-from esc_sr.image import Picture, read_image
+from esc_sr.image import Picture, decode_image, read_image
+from esc_sr.image.pillow import from_pillow, is_pillow, to_pillow
 from esc_sr.machine.memory import enough_memory
 from esc_sr.upscaling import FractionDone
 from esc_sr.upscaling.colours import upscale_picture
+from esc_sr.upscaling.folders import local_path
 from esc_sr.upscaling.models import Way
-from esc_sr.upscaling.pillow import from_pillow, is_pillow, to_pillow
 
 if TYPE_CHECKING:
     import PIL.Image
 
+PictureFile = str | Path | bytes | BinaryIO
 Levels = NDArray[np.uint8] | NDArray[np.uint16] | NDArray[np.float32]
 Image = TypeVar(
     "Image",
@@ -45,9 +47,9 @@ def upscale_any(image: Any, find_way: FindWay, progress: FractionDone) -> Any:
         WeightsError: The network gives values that are not finite.
         DeviceError: Neither memory nor disk suffices.
     """
-    if isinstance(image, str | Path):
-        with enough_memory(str(image)):
-            return _picture(read_image(image), find_way, progress).pixels
+    if isinstance(image, str | Path | bytes | bytearray | memoryview) or hasattr(image, "read"):
+        with enough_memory(_name(image)):
+            return _picture(_read(image), find_way, progress).pixels
     with enough_memory():
         if isinstance(image, Picture):
             return _picture(image, find_way, progress)
@@ -58,8 +60,28 @@ def upscale_any(image: Any, find_way: FindWay, progress: FractionDone) -> Any:
         if is_pillow(image):
             return to_pillow(_array(from_pillow(image), find_way, progress), image)
     raise UsageError(
-        f"cannot upscale a {type(image).__name__}; pass a path, an array, a tensor or a PIL image"
+        f"cannot upscale a {type(image).__name__}; "
+        "pass a path, bytes, a file, an array, a tensor or a PIL image"
     )
+
+
+def _read(file: Any) -> Picture:
+    """The picture in a file: its path, its bytes, or an object that gives them."""
+    if isinstance(file, str | Path):
+        return read_image(local_path(file) if isinstance(file, str) else file)
+    data = file.read() if hasattr(file, "read") else bytes(file)
+    if not isinstance(data, bytes):
+        raise UsageError(f"{_name(file)} gives text; open it in binary, with mode 'rb'")
+    if not data:
+        raise UsageError(
+            f"{_name(file)}: nothing to read; has it been read before, and seek(0) not been called?"
+        )
+    return decode_image(data, _name(file))
+
+
+def _name(file: Any) -> str:
+    """What to call a file in errors."""
+    return str(file if isinstance(file, str | Path) else getattr(file, "name", f"<{type(file).__name__}>"))
 
 
 def _picture(picture: Picture, find_way: FindWay, progress: FractionDone) -> Picture:

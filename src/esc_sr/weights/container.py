@@ -52,6 +52,8 @@ def read_tensors(path: Path) -> tuple[dict[str, Tensor], str]:
         raise WeightsError(f"{path}: cannot be read ({error.strerror})") from error
     if not data:
         raise WeightsError(f"{path}: is empty; fetch it again")
+    if text := _kind_of_text(data[:4096]):
+        raise WeightsError(f"{path}: {text}, and no checkpoint (.safetensors, .pth or .pt)")
     content: Mapping[Any, Any]
     if data[8:9] == b"{":
         try:
@@ -94,6 +96,18 @@ def write_atomically(path: Path, data: bytes) -> None:
             file.write(data)
     except OSError as error:
         raise WeightsError(f"{path}: cannot be written ({error.strerror}); nothing was changed") from error
+
+
+def _kind_of_text(start: bytes) -> str | None:
+    """What kind of text a file is by its first bytes, if it is text at all."""
+    text = start.decode("utf-8", errors="ignore")
+    if len(start) < 16 or len(text.encode()) < len(start) - 3 or re.search(r"[\0-\x08\x0e-\x1f]", text):
+        return None
+    if re.match(r"\s*<(!doctype html|html)", text, re.IGNORECASE):
+        return "a web page, such as servers send in place of a file"
+    if text.startswith("version https://git-lfs"):
+        return "a pointer of Git LFS, which `git lfs pull` replaces by the file"
+    return "a text file"
 
 
 def _unpickle(path: Path) -> Any:

@@ -1,0 +1,80 @@
+"""`-` in place of a file: one picture from standard input, or to standard output."""
+
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from esc_sr.errors import ImageError, UsageError
+from esc_sr.image import FORMATS, kind_of
+from esc_sr.upscaling import DEFAULT_NAME
+from esc_sr.upscaling.files import EXISTS, Existing, Job, Outcome, Todo
+from esc_sr.upscaling.folders import expand, find_inputs
+from esc_sr.upscaling.names import Names
+from esc_sr.upscaling.outputs import check_format, check_output, check_target, suffix_of_output
+
+STREAM = "-"
+"""What standard input and output are called."""
+
+_STDIN, _STDOUT = Path("<stdin>"), "<stdout>"
+
+
+def find_stream_job(
+    inputs: Sequence[str], output: str | None, names: Names, format: str | None, existing: Existing
+) -> Todo:
+    """Decide what becomes what where the input or the output is `STREAM`; reads standard input, if it is.
+
+    Args:
+        inputs: One name of a file, or `STREAM`.
+        output: Likewise.
+        names: Has to have the default template.
+        format: Of the output; by default by its name, or that of the input, or png.
+        existing: What happens where the output is a file that exists.
+
+    Raises:
+        UsageError: There are several inputs or no output, a folder is one of the two, a name has nothing to
+            apply to, no such format, or the stream is a terminal.
+        ImageError: The input or the output cannot be used.
+    """
+    if len(inputs) != 1 or output is None or Path(output).is_dir():
+        raise UsageError(f"{STREAM} stands for one picture: give one input, and -o FILE or -o {STREAM}")
+    if names.template != DEFAULT_NAME:
+        raise UsageError(f"{STREAM}: there is nothing for --name to name; leave it out")
+    check_format(format)
+    to_stdout = output == STREAM
+    if to_stdout and sys.stdout.isatty():
+        raise UsageError("-o -: standard output is a terminal; redirect it into a file or a program")
+    if not to_stdout:
+        check_output(Path(output), False, format)
+    source, data = _STDIN, None
+    if inputs[0] == STREAM:
+        data = _standard_input()
+        suffix = next((suffix for suffix, kind in FORMATS.items() if kind == kind_of(data)), ".png")
+    else:
+        source = _one_file(inputs[0])
+        suffix = suffix_of_output(source)
+    if to_stdout:
+        target = Path(f"{_STDOUT}.{format}" if format else f"{_STDOUT}{suffix}")
+        return Todo([Job(source, target, data, True)], [], [])
+    target = Path(output)
+    if existing == "skip" and target.is_file():
+        return Todo([], [Outcome(source, target, "skipped", EXISTS)], [])
+    check_target(target, set(), existing == "overwrite")
+    return Todo([Job(source, target, data)], [], [])
+
+
+def _standard_input() -> bytes:
+    """All of standard input."""
+    if sys.stdin.isatty():
+        raise UsageError("-: standard input is a terminal; send a picture into it")
+    return sys.stdin.buffer.read()
+
+
+def _one_file(name: str) -> Path:
+    """The one picture file that a name stands for."""
+    paths, problems = expand([name])
+    found, more, _ = find_inputs(paths, None)
+    for problem in (*problems, *more):
+        raise ImageError(problem.reason)
+    if len(found) != 1 or not found[0].named:
+        raise UsageError(f"{name}: a folder, or several files; {STREAM} stands for one picture")
+    return found[0].path
