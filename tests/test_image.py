@@ -2,6 +2,7 @@
 
 import io
 import struct
+import zlib
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -261,6 +262,17 @@ def test_harmless_warnings_are_no_errors(capfd: pytest.CaptureFixture[str]) -> N
     np.testing.assert_array_equal(filled.pixels, trailing.pixels)
     unknown_tag = pillow(Image.fromarray(noise(6, 7, 3)), "TIFF", tiffinfo={65000: "mine"})
     np.testing.assert_array_equal(decode_image(unknown_tag, "a").pixels, noise(6, 7, 3))
+    assert capfd.readouterr() == ("", "")
+
+
+def test_a_warning_that_is_no_text_is_not_shown(
+    capfd: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
+) -> None:
+    data = INTACT["png"]()
+    profile = b"iCCP" + b"\xffCC\0\0" + zlib.compress(noise(200).tobytes())  # no profile, of a strange name
+    chunk = struct.pack(">I", len(profile) - 4) + profile + struct.pack(">I", zlib.crc32(profile))
+    np.testing.assert_array_equal(decode_image(data[:33] + chunk + data[33:], "a").pixels, noise(60, 70, 3))
+    assert "profile '\\xffCC'" in caplog.text  # for whoever wants to know
     assert capfd.readouterr() == ("", "")
 
 

@@ -4,8 +4,17 @@ import signal
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import pyvips
+
+
+def _readable(text: Any) -> str:
+    """What libvips logs, as text: it quotes damaged files, whose bytes may be none."""
+    return bytes(pyvips.ffi.string(text)).decode(errors="backslashreplace")
+
+
+pyvips._to_string = _readable  # pyvips's own raises inside of its log callback, and a traceback is shown
 
 
 @contextmanager
