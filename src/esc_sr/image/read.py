@@ -11,7 +11,8 @@ import numpy as np
 import pyvips
 
 from esc_sr.errors import ImageError
-from esc_sr.image.containers import colour_code, fault_of, has_jpeg_inside, hidden_frames, kind_of
+from esc_sr.image.containers import colour_code, hidden_frames, kind_of, warns_of_damage
+from esc_sr.image.damage import fault_of, is_too_large
 from esc_sr.image.metadata import field, has_lost_exif, metadata_of
 from esc_sr.image.native import libvips, reason
 from esc_sr.image.picture import ANIMATED, Animation, Picture
@@ -182,9 +183,7 @@ def _decode(
     with _one_line(name):
         if not data:
             raise ImageError(f"cannot read {name}: the file is empty")
-        kind = kind_of(data)
-        if kind is None or (fault := fault_of(data, kind)):
-            raise pyvips.Error(fault if kind else "another kind of file", "")
+        kind = _known_kind(data)
         image = _open(data, kind)
         count = field(image, "n-pages") or 1
         shown = count if every and kind in ANIMATED else 1
@@ -193,6 +192,8 @@ def _decode(
                 f"cannot read {name}: {shown} x {image.width} x {image.height} pixels, and at most "
                 f"{MAX_PIXELS} are decoded; allow large pictures (--allow-large) if you trust the file"
             )
+        if fault := fault_of(data, kind):
+            raise pyvips.Error(fault, "")
         if shown > 1:
             image = _open(data, kind, n=-1)
         elif kind == "jpeg":
@@ -226,18 +227,24 @@ def _one_line(name: str) -> Iterator[None]:
         ) from error
 
 
+def _known_kind(start: bytes) -> str:
+    """The format of a file that begins so."""
+    kind = kind_of(start)
+    if kind is None or is_too_large(start, kind):
+        raise pyvips.Error(f"larger than {kind.upper()} can be" if kind else "another kind of file", "")
+    return kind
+
+
 def _open_source(source: Any, start: bytes) -> tuple[Any, str]:
     """A libvips image of a file that is read as far as needed, and its kind; `start` is how it begins."""
-    kind = kind_of(start)
-    if kind is None or (fault := fault_of(start, kind) if kind == "avif" else None):
-        raise pyvips.Error(fault if kind else "another kind of file", "")
+    kind = _known_kind(start)
     loader = _LOADERS[kind].replace("_buffer", "_source")
     return pyvips.Operation.call(loader, source, access="sequential", fail_on="error"), kind
 
 
 def _open(data: bytes, kind: str, fail_on: str | None = None, **options: int) -> Any:
     """A libvips image, not yet decoded; damage shows later, on decoding."""
-    fail_on = fail_on or ("warning" if kind == "tiff" and has_jpeg_inside(data) else "error")
+    fail_on = fail_on or ("warning" if kind == "tiff" and warns_of_damage(data) else "error")
     return pyvips.Operation.call(_LOADERS[kind], data, access="sequential", fail_on=fail_on, **options)
 
 
