@@ -1,6 +1,7 @@
 """Picture files read: values, kinds of files, damage."""
 
 import io
+import os
 import struct
 import zlib
 from collections.abc import Callable
@@ -308,3 +309,14 @@ def test_what_cannot_be_opened_is_named(tmp_path: Path) -> None:
         read_image(tmp_path / "no.png")
     with pytest.raises(ImageError, match="Is a directory"):
         read_image(tmp_path)
+
+
+@pytest.mark.parametrize("start", [b"", b"\x89PNG\r\n\x1a\n"])
+def test_what_is_not_a_picture_is_not_read_whole(tmp_path: Path, start: bytes) -> None:
+    (tmp_path / "a.png").write_bytes(start)
+    try:
+        os.truncate(tmp_path / "a.png", 2**40)  # zeros that take no room
+    except OSError:
+        pytest.skip("this disk has no files of a terabyte")
+    with pytest.raises(ImageError, match=r"a\.png: not a complete"):
+        read_image(tmp_path / "a.png")

@@ -5,7 +5,7 @@ import warnings
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 import pyvips
@@ -70,17 +70,10 @@ def read_shape(path: str | Path) -> tuple[int, int, int]:
     Raises:
         ImageError: The file cannot be opened, or is no picture.
     """
-    try:
-        with _one_line(str(path)), open(path, "rb") as file:
-            start = file.read(2**16)
-            file.seek(0)
-            source = pyvips.Source.new_from_descriptor(file.fileno())  # names that are not UTF-8 work, too
-            image, kind = _open_source(source, start)
-            turned = (field(image, "orientation") or 1) >= 5
-            frames = (field(image, "n-pages") or 1) if kind in ANIMATED else 1
-            return (frames, *((image.width, image.height) if turned else (image.height, image.width)))
-    except OSError as error:
-        raise ImageError(f"cannot read {path}: {error.strerror}") from error
+    with _opened(path) as (_, image, kind):
+        turned = (field(image, "orientation") or 1) >= 5
+        frames = (field(image, "n-pages") or 1) if kind in ANIMATED else 1
+        return (frames, *((image.width, image.height) if turned else (image.height, image.width)))
 
 
 def decode_size(data: memoryview, name: str) -> tuple[int, int]:
@@ -168,12 +161,24 @@ def decode_animation(
     return _decode(data, name, allow_large, notify, every=True)
 
 
-def _bytes_of(path: str | Path) -> bytes:
-    """A whole file."""
+@contextlib.contextmanager
+def _opened(path: str | Path) -> Iterator[tuple[BinaryIO, Any, str]]:
+    """A picture file, the libvips image of it, of which only the header is read, and its kind."""
     try:
-        return Path(path).read_bytes()
+        with _one_line(str(path)), open(path, "rb") as file:
+            start = file.read(2**16)
+            file.seek(0)
+            source = pyvips.Source.new_from_descriptor(file.fileno())  # names that are not UTF-8 work, too
+            yield file, *_open_source(source, start)
     except OSError as error:
         raise ImageError(f"cannot read {path}: {error.strerror}") from error
+
+
+def _bytes_of(path: str | Path) -> bytes:
+    """A whole file, if it begins as a picture; others may be huge."""
+    with _opened(path) as (file, _, _):
+        file.seek(0)
+        return file.read()
 
 
 def _decode(
@@ -181,8 +186,6 @@ def _decode(
 ) -> Animation:
     """The first frame of a file, or every one."""
     with _one_line(name):
-        if not data:
-            raise ImageError(f"cannot read {name}: the file is empty")
         kind = _known_kind(data)
         image = _open(data, kind)
         count = field(image, "n-pages") or 1
@@ -229,6 +232,8 @@ def _one_line(name: str) -> Iterator[None]:
 
 def _known_kind(start: bytes) -> str:
     """The format of a file that begins so."""
+    if not start:
+        raise pyvips.Error("the file is empty", "")
     kind = kind_of(start)
     if kind is None or is_too_large(start, kind):
         raise pyvips.Error(f"larger than {kind.upper()} can be" if kind else "another kind of file", "")

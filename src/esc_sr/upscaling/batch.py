@@ -63,7 +63,7 @@ class Choices(NamedTuple):
     Attributes:
         existing: What happens where an output exists.
         encoding: How the outputs are encoded.
-        allow_large: Decode even more than `esc_sr.image.MAX_PIXELS`.
+        allow_large: As in `upscale_file`.
     """
 
     existing: Existing = "refuse"

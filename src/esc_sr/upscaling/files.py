@@ -24,6 +24,7 @@ from esc_sr.image import (
     interrupt_later,
     read_animation,
     read_image,
+    read_shape,
     write_image,
 )
 from esc_sr.machine.claim import Claim
@@ -66,6 +67,11 @@ class Outcome(NamedTuple):
     seconds: float = 0.0
     notes: tuple[str, ...] = ()
 
+
+MAX_WORK = 2**27
+"""The most pixels of a file, all frames together, that the network is given without being allowed to."""
+
+_LEAST_WORK = 64 * 64  # pixels that a frame counts for, however small
 
 EXISTS = "the output exists already"
 CLAIMED = "another run is making the output"
@@ -168,7 +174,7 @@ def upscale_file(
         upscaler: The network.
         overwrite: The output may exist.
         encoding: How it is encoded.
-        allow_large: Decode even more than `esc_sr.image.MAX_PIXELS`.
+        allow_large: Take even more than `MAX_WORK`, and decode more than `esc_sr.image.MAX_PIXELS`.
         notify: Is told, in one line, what of the picture is converted or left out.
 
     Returns:
@@ -191,10 +197,24 @@ def upscale_file(
 
 def read_source(job: Job, allow_large: bool, notify: Callable[[str], object]) -> Animation:
     """Read all that the output can hold of an input; arguments and errors as in `upscale_file`."""
+    every = format_of(job.target) in ANIMATED
     with enough_memory(str(job.source)):
-        if format_of(job.target) in ANIMATED:
+        if not allow_large:
+            _limit_work(job.source, every)
+        if every:
             return read_animation(job.source, allow_large=allow_large, notify=notify)
         return Animation([read_image(job.source, allow_large=allow_large, notify=notify)], [], 0)
+
+
+def _limit_work(source: Path, every: bool) -> None:
+    """Refuse what would keep the network busy for hours, by the header of its file."""
+    frames, height, width = read_shape(source)
+    frames = frames if every else 1
+    if frames * max(height * width, _LEAST_WORK) > MAX_WORK:
+        raise ImageError(
+            f"{source}: {frames} x {width} x {height} pixels are hours of work, and at most {MAX_WORK} are "
+            f"taken, {_LEAST_WORK} for each frame or more; --allow-large takes any"
+        )
 
 
 def claim_target(job: Job) -> Claim:
