@@ -5,6 +5,7 @@ import os
 import signal
 import subprocess
 import sys
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ from typer.testing import CliRunner
 from esc_sr.cli.main import app
 from esc_sr.cli.report import Reporter, time_left
 from esc_sr.image import Picture, read_image, write_image
+from esc_sr.machine.claim import Claim
 from esc_sr.network import ESC, ESCConfig
 from esc_sr.upscaling.files import Outcome
 from esc_sr.weights import save
@@ -138,6 +140,19 @@ def test_a_broken_run_goes_on(here: Path, tiny: Path) -> None:
     assert (code, out, err) == (0, "", "")
     assert upscale(".", "-n", tiny, "--overwrite")[0] == 0
     assert read_image("a_2x.png").pixels.shape == (40, 48, 3)
+
+
+@pytest.mark.parametrize("again", [(), ("--skip-existing",)])
+def test_what_a_killed_run_left_beside_its_output_goes(
+    here: Path, tiny: Path, again: tuple[str, ...]
+) -> None:
+    picture("a.png")
+    with closing(Claim("a_2x.png")):
+        (part,) = here.glob(".*.part")
+    assert upscale("a.png", "-n", tiny)[0] == 0
+    os.link("a_2x.png", part)  # it was killed between the two names
+    upscale("a.png", "-n", tiny, *again)
+    assert sorted(os.listdir()) == ["a.png", "a_2x.png"]
 
 
 def test_what_may_not_be_read_stops_no_other(here: Path, tiny: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -27,7 +27,7 @@ from esc_sr.image import (
     read_shape,
     write_image,
 )
-from esc_sr.machine.claim import Claim
+from esc_sr.machine.claim import Claim, clear_remains
 from esc_sr.machine.memory import enough_memory
 from esc_sr.upscaling import DEFAULT_NAME, FractionDone
 from esc_sr.upscaling.folders import Found, find_inputs
@@ -103,7 +103,7 @@ def find_jobs(
     format: str | None = None,
     existing: Existing = "refuse",
 ) -> Todo:
-    """Decide which file becomes which, before any work; nothing is written.
+    """Decide which file becomes which, before any work; nothing is written, but remains of killed runs go.
 
     Outputs lie beside their input, or in the output folder, in the same subfolder as their input. A picture
     found in a folder that has the place and name of another input's output is taken for just that, and left
@@ -145,6 +145,7 @@ def find_jobs(
     feasible = []
     for job in wanted:
         try:
+            clear_remains(job.target)
             if existing == "skip" and job.target.is_file() and not _is_same(job):
                 settled.append(Outcome(*job, "skipped", EXISTS))
             else:
