@@ -142,6 +142,21 @@ def test_a_broken_run_goes_on(here: Path, tiny: Path) -> None:
     assert read_image("a_2x.png").pixels.shape == (40, 48, 3)
 
 
+def test_names_of_several_lines(here: Path, tiny: Path) -> None:
+    picture("two\nlines\x1b[31m.png")
+    Path("no\npicture.png").write_bytes(b"text")
+    code, out, err = upscale(".", "no\nsuch.png", "-n", tiny)
+    assert code == 1 and Path("two\nlines\x1b[31m_2x.png").exists()
+    assert (
+        out.startswith(r"two\nlines\x1b[31m.png 24x20 -> two\nlines\x1b[31m_2x.png") and out.count("\n") == 1
+    )
+    said = [line.split(": ", 2)[1:] for line in err.splitlines()]
+    assert [words[0] for words in said if words[0] == "error"] == ["error"] * 2
+    assert r"no\npicture.png" in err and r"no\nsuch.png: no such file" in err
+    assert err.splitlines()[-1] == r"esc-sr: 2 of 3 failed: no\nsuch.png, no\npicture.png"
+    assert all(line.startswith("esc-sr: ") for line in err.splitlines())
+
+
 @pytest.mark.parametrize("again", [(), ("--skip-existing",)])
 def test_what_a_killed_run_left_beside_its_output_goes(
     here: Path, tiny: Path, again: tuple[str, ...]

@@ -11,6 +11,7 @@ from typing import Any
 import typer
 
 from esc_sr.cli.output import print_json
+from esc_sr.errors import one_line
 from esc_sr.upscaling.batch import BatchStatus
 from esc_sr.upscaling.files import Outcome, show_size
 from esc_sr.upscaling.sizes import Size, plain
@@ -21,7 +22,7 @@ NAMED = 20
 
 def note(text: str) -> None:
     """Say something on stderr."""
-    typer.echo(f"esc-sr: {text}", err=True)
+    typer.echo(f"esc-sr: {one_line(text)}", err=True)
 
 
 def counter(what: str) -> Callable[[int, int], None]:
@@ -76,7 +77,7 @@ class Reporter:
             before, after = (show_size(size) for size in (outcome.size, outcome.target_size) if size)
             how = f"{self.model} {self.size}, {self.device}, {self.precision}"
             line = f"{outcome.source} {before} -> {outcome.target} {after}, {how}, {outcome.seconds:.1f} s"
-            typer.echo(line, err=self.as_json)
+            typer.echo(one_line(line), err=self.as_json)
 
     def finish(self) -> None:
         """Count, and turn failures into the exit code."""
