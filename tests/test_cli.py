@@ -3,7 +3,6 @@
 import contextlib
 import os
 import re
-import signal
 import subprocess
 import sys
 import tomllib
@@ -325,27 +324,6 @@ def test_version_as_a_process() -> None:
     process = start("-m", "esc_sr", "--version")
     assert process.communicate(timeout=60) == (f"esc-sr {esc_sr.__version__}\n", "")
     assert process.returncode == 0
-
-
-@pytest.mark.skipif(os.name == "nt", reason="SIGINT ends no process there")
-@pytest.mark.parametrize(("module", "code"), [("typer", -signal.SIGINT), ("torch", 130)])
-def test_ctrl_c_during_the_imports_is_quiet(here: Path, module: str, code: int) -> None:
-    picture("a.png")
-    script = f"""
-import runpy, signal, sys
-
-class Interrupt:
-    def find_spec(self, name, path=None, target=None):
-        if name == {module!r}:
-            signal.raise_signal(signal.SIGINT)
-
-sys.meta_path.insert(0, Interrupt())
-sys.argv[:] = ["esc-sr", "upscale", "a.png"]
-runpy.run_module("esc_sr", run_name="__main__")
-"""
-    process = start("-c", script)
-    assert process.communicate(timeout=60) == ("", "esc-sr: interrupted\n" if code > 0 else "")
-    assert process.returncode == code and files(here) == ["a.png"]
 
 
 def test_a_reader_that_has_gone_away_is_no_error() -> None:

@@ -10,6 +10,7 @@ from typing import Any
 
 import typer
 
+from esc_sr.cli.output import note as note
 from esc_sr.cli.output import print_json
 from esc_sr.errors import one_line
 from esc_sr.upscaling.batch import BatchStatus
@@ -18,11 +19,6 @@ from esc_sr.upscaling.sizes import Size, plain
 
 NAMED = 20
 """Pictures that the last line names, at most."""
-
-
-def note(text: str) -> None:
-    """Say something on stderr."""
-    typer.echo(f"esc-sr: {one_line(text)}", err=True)
 
 
 def counter(what: str) -> Callable[[int, int], None]:
