@@ -28,6 +28,7 @@ from esc_sr.image import (
     write_image,
 )
 from esc_sr.machine.claim import Claim, clear_remains
+from esc_sr.machine.disk import name_on_disk
 from esc_sr.machine.memory import enough_memory
 from esc_sr.upscaling import DEFAULT_NAME, FractionDone
 from esc_sr.upscaling.folders import Found, find_inputs
@@ -283,11 +284,11 @@ def _distinct(jobs: list[tuple[Found, Job]]) -> tuple[list[Job], list[Path]]:
     """Part the jobs from the pictures that are outputs of others; no two may have one target."""
     true_folder = cache(os.path.realpath)
 
-    def place(path: Path) -> Path:
-        return Path(true_folder(path.parent), path.name)
+    def place(path: Path) -> str:
+        return name_on_disk(Path(true_folder(path.parent), path.name))
 
     outputs = {place(job.target) for _, job in jobs if place(job.target) != place(job.source)}
-    wanted: dict[Path, Job] = {}
+    wanted: dict[str, Job] = {}
     left_out = []
     for picture, job in jobs:
         if not picture.named and place(job.source) in outputs:
