@@ -93,6 +93,11 @@ def test_a_tiff_that_claims_more_strips_than_it_has(tag: int, value: int) -> Non
     refused(bytes(data), "1 of its 60 strips" if tag == 278 else "not a complete")
 
 
+def test_a_tiff_that_points_far_outside() -> None:
+    for place in (2**33, 2**64 - 1):
+        refused(struct.pack("<2sHHHQ", b"II", 43, 8, 0, place) + bytes(99), "not a complete")
+
+
 def test_tiles_that_are_missing() -> None:
     data = tiff("lzw", tile=True, tile_width=64, tile_height=64)
     second = data.index(struct.pack("<12I", *tiff_numbers(data, 325))) + 4

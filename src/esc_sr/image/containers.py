@@ -82,6 +82,6 @@ def _tiff_entry(data: bytes, tag: int) -> tuple[str, bytes | None]:
                 offset = offset if count * one > inside else place + step - inside
                 value = data[offset : offset + count * one]
                 return order + _TIFF_NUMBERS.get(kind, "x"), value[: len(value) // max(one, 1) * one]
-    except struct.error:
+    except (struct.error, OverflowError):
         pass  # points outside the file
     return order, None
