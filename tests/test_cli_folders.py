@@ -5,6 +5,7 @@ import os
 import signal
 import subprocess
 import sys
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ from typer.testing import CliRunner
 from esc_sr.cli.main import app
 from esc_sr.cli.report import Bar, Reporter, time_left
 from esc_sr.image import Picture, read_image, write_image
+from esc_sr.machine.claim import Claim
 from esc_sr.network import ESC, ESCConfig
 from esc_sr.upscaling.files import Outcome
 from esc_sr.weights import save
@@ -141,17 +143,45 @@ def test_a_broken_run_goes_on(here: Path, tiny: Path) -> None:
     assert read_image("a_2x.png").pixels.shape == (40, 48, 3)
 
 
+def test_names_of_several_lines(here: Path, tiny: Path) -> None:
+    picture("two\nlines\x1b[31m.png")
+    Path("no\npicture.png").write_bytes(b"text")
+    code, out, err = upscale(".", "no\nsuch.png", "-n", tiny)
+    assert code == 1 and Path("two\nlines\x1b[31m_2x.png").exists()
+    assert (
+        out.startswith(r"two\nlines\x1b[31m.png 24x20 -> two\nlines\x1b[31m_2x.png") and out.count("\n") == 1
+    )
+    said = [line.split(": ", 2)[1:] for line in err.splitlines()]
+    assert [words[0] for words in said if words[0] == "error"] == ["error"] * 2
+    assert r"no\npicture.png" in err and r"no\nsuch.png: no such file" in err
+    assert err.splitlines()[-1] == r"esc-sr: 2 of 3 failed: no\nsuch.png, no\npicture.png"
+    assert all(line.startswith("esc-sr: ") for line in err.splitlines())
+
+
+@pytest.mark.parametrize("again", [(), ("--skip-existing",)])
+def test_what_a_killed_run_left_beside_its_output_goes(
+    here: Path, tiny: Path, again: tuple[str, ...]
+) -> None:
+    picture("a.png")
+    with closing(Claim("a_2x.png")):
+        (part,) = here.glob(".*.part")
+    assert upscale("a.png", "-n", tiny)[0] == 0
+    os.link("a_2x.png", part)  # it was killed between the two names
+    upscale("a.png", "-n", tiny, *again)
+    assert sorted(os.listdir()) == ["a.png", "a_2x.png"]
+
+
 def test_what_may_not_be_read_stops_no_other(here: Path, tiny: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     picture("a.png")
     picture("b.png")
-    read, access = Path.read_bytes, os.access
+    read, access = open, os.access
 
-    def refuse(path: Path) -> bytes:
-        if path.name == "a.png":
+    def refuse(path: Any, *options: Any, **more: Any) -> Any:
+        if path == Path("a.png"):
             raise PermissionError(13, "Permission denied")
-        return read(path)
+        return read(path, *options, **more)
 
-    monkeypatch.setattr(Path, "read_bytes", refuse)  # root may read anything
+    monkeypatch.setattr("builtins.open", refuse)  # root may read anything
     monkeypatch.setattr(os, "access", lambda path, mode: not mode & os.R_OK and access(path, mode))
     code, out, err = upscale("a.png", "b.png", "-n", tiny)
     assert code == 1 and "b_2x.png 48x40" in out

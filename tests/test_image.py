@@ -1,7 +1,9 @@
 """Picture files read: values, kinds of files, damage."""
 
 import io
+import os
 import struct
+import zlib
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -264,6 +266,17 @@ def test_harmless_warnings_are_no_errors(capfd: pytest.CaptureFixture[str]) -> N
     assert capfd.readouterr() == ("", "")
 
 
+def test_a_warning_that_is_no_text_is_not_shown(
+    capfd: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
+) -> None:
+    data = INTACT["png"]()
+    profile = b"iCCP" + b"\xffCC\0\0" + zlib.compress(noise(200).tobytes())  # no profile, of a strange name
+    chunk = struct.pack(">I", len(profile) - 4) + profile + struct.pack(">I", zlib.crc32(profile))
+    np.testing.assert_array_equal(decode_image(data[:33] + chunk + data[33:], "a").pixels, noise(60, 70, 3))
+    assert "profile '\\xffCC'" in caplog.text  # for whoever wants to know
+    assert capfd.readouterr() == ("", "")
+
+
 @pytest.mark.parametrize(
     ("content", "message"),
     [
@@ -296,3 +309,14 @@ def test_what_cannot_be_opened_is_named(tmp_path: Path) -> None:
         read_image(tmp_path / "no.png")
     with pytest.raises(ImageError, match="Is a directory"):
         read_image(tmp_path)
+
+
+@pytest.mark.parametrize("start", [b"", b"\x89PNG\r\n\x1a\n"])
+def test_what_is_not_a_picture_is_not_read_whole(tmp_path: Path, start: bytes) -> None:
+    (tmp_path / "a.png").write_bytes(start)
+    try:
+        os.truncate(tmp_path / "a.png", 2**40)  # zeros that take no room
+    except OSError:
+        pytest.skip("this disk has no files of a terabyte")
+    with pytest.raises(ImageError, match=r"a\.png: not a complete"):
+        read_image(tmp_path / "a.png")

@@ -3,13 +3,15 @@
 import os
 import subprocess
 import sys
+from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 import esc_sr
-from esc_sr.machine.claim import Claim, whole_file
+from esc_sr.machine.claim import Claim, clear_remains, whole_file
 
 OWNER = """
 import sys
@@ -70,6 +72,69 @@ def test_one_that_was_killed_between_its_two_names_is_not_written_over(tmp_path:
         assert (tmp_path / "a.png").read_bytes() == b"published"
         claim.part.write(b"new")
     assert os.listdir(tmp_path) == ["a.png"]
+
+
+def part_of(path: Path) -> Path:
+    """The hidden file of a claim."""
+    with closing(Claim(path)):
+        (part,) = path.parent.glob(".esc-sr-*.part")
+    return part
+
+
+def test_what_was_left_beside_a_finished_file_is_cleared(tmp_path: Path) -> None:
+    path, part = tmp_path / "a.png", part_of(tmp_path / "a.png")
+    put(path, b"published")
+    os.link(path, part)  # killed between the two names
+    clear_remains(path)
+    clear_remains(tmp_path / "b.png")
+    assert os.listdir(tmp_path) == ["a.png"] and path.read_bytes() == b"published"
+    with closing(Claim(path)):
+        clear_remains(path)
+        assert part.exists()  # somebody is writing it
+    part.mkdir()
+    clear_remains(path)
+    with pytest.raises(OSError, match="directory|not permitted"):
+        Claim(path)
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="pipes with names")
+def test_pipes_and_links_in_its_place_are_removed(tmp_path: Path) -> None:
+    path, part = tmp_path / "a.png", part_of(tmp_path / "a.png")
+    os.mkfifo(part)
+    put(path, b"first")
+    part.symlink_to(path)
+    put(path, b"second", overwrite=True)
+    assert os.listdir(tmp_path) == ["a.png"] and path.read_bytes() == b"second"
+
+
+def test_where_open_files_keep_their_names(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As on Windows, which knows no removal and no new name of a file that is open."""
+    opened = Path("/proc/self/fd")
+    if not opened.is_dir():
+        pytest.skip("this system does not tell which files are open")
+    unlink, replace, os_unlink = Path.unlink, os.replace, os.unlink
+
+    def require_closed(path: Path) -> None:
+        for number in os.listdir(opened):
+            if os.path.exists(path) and os.path.exists(opened / number):
+                assert not os.path.samefile(path, opened / number), path
+
+    def checked(call: Callable[..., None]) -> Callable[..., None]:
+        def then(path: Path, *more: Any, **options: Any) -> None:
+            require_closed(path)
+            call(path, *more, **options)
+
+        return then
+
+    for name, call in (("pathlib.Path.unlink", unlink), ("os.replace", replace), ("os.unlink", os_unlink)):
+        monkeypatch.setattr(name, checked(call))
+    monkeypatch.setattr("esc_sr.machine.claim._KEEPS_OPEN_FILES", True)
+    test_a_name_is_taken_once(tmp_path)
+    (tmp_path / "a.png").unlink()
+    test_a_claim_given_up_leaves_nothing(tmp_path)
+    part_of(tmp_path / "a.png").write_bytes(b"half")  # killed
+    put(tmp_path / "a.png", b"whole")
+    assert os.listdir(tmp_path) == ["a.png"] and (tmp_path / "a.png").read_bytes() == b"whole"
 
 
 def test_a_name_is_taken_once(tmp_path: Path) -> None:

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import pyvips
 import torch
 from torch import Tensor, nn
 
@@ -179,3 +180,28 @@ def test_upscale_file_asks_the_format_before_the_work(tmp_path: Path) -> None:
     with pytest.raises(ImageError, match="webp holds no side of 18000 pixels"):
         upscale_file(Job(tmp_path / "wide.png", tmp_path / "wide.webp"), Upscaler(network, scale=2))
     assert network.calls == 0
+
+
+def gif(frames: int) -> bytes:
+    """Of one pixel."""
+    frame = b",\0\0\0\0\1\0\1\0\0\2\2\x44\1\0"
+    return b"GIF89a\1\0\1\0\x80\0\0\0\0\0\xff\xff\xff" + frame * frames + b";"
+
+
+def test_work_for_hours_is_refused_by_the_header(
+    tmp_path: Path, upscaler: Upscaler, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "a.gif").write_bytes(gif(500_000))
+    image = pyvips.Image.black(16384, 16384)
+    image.write_to_file(str(tmp_path / "a.png"), compression=1)
+    for name, said in (("a.gif", "500000 x 1 x 1 pixels are hours"), ("a.png", "1 x 16384 x 16384 pixels")):
+        with pytest.raises(ImageError, match=rf"{said}.*at most 134217728.*--allow-large"):
+            upscale_file(Job(tmp_path / name, tmp_path / f"b_{name}"), upscaler)
+    assert sorted(os.listdir(tmp_path)) == ["a.gif", "a.png"]
+    upscale_file(Job(tmp_path / "a.gif", tmp_path / "b.png"), upscaler, notify=str)  # of one frame
+    (tmp_path / "a.gif").write_bytes(gif(3))
+    monkeypatch.setattr(files, "MAX_WORK", 2 * 64 * 64)
+    job = Job(tmp_path / "a.gif", tmp_path / "b.gif")
+    with pytest.raises(ImageError, match="3 x 1 x 1 pixels"):
+        upscale_file(job, upscaler)
+    upscale_file(job, upscaler, allow_large=True, notify=str)

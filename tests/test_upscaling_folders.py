@@ -144,6 +144,8 @@ def test_names_of_wished_sides(tmp_path: Path) -> None:
         ("large/{stem}", "no file name"),
         ("{stem:/>9}", "no file name"),
         ("{stem}\0", "no file name"),
+        ("{stem:>999999999}", "a field of more than 255 characters"),
+        ("{width:.999999999f}", "a field of more than 255 characters"),
     ],
 )
 def test_a_bad_template_is_one_error(template: str, said: str) -> None:

@@ -8,11 +8,20 @@ EscError                     whatever a user can cause; the command line prints 
 └── DeviceError              a device that is missing, or too small for the work
 """
 
+import re
 from collections.abc import Mapping
+
+
+def one_line(text: str) -> str:
+    """A text with its control characters written out, such as line ends in the names of files."""
+    return re.sub(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]", lambda found: repr(found[0])[1:-1], text)
 
 
 class EscError(Exception):
     """Base of all errors a user can cause; its message is one line that says what to do."""
+
+    def __str__(self) -> str:
+        return one_line(super().__str__())
 
 
 class UsageError(EscError, ValueError):

@@ -5,7 +5,8 @@ from typing import Annotated
 
 import typer
 
-from esc_sr.cli.report import counter, note
+from esc_sr.cli.output import note
+from esc_sr.cli.report import counter
 from esc_sr.data.extract import extract as cut
 
 

@@ -1,5 +1,6 @@
 """`esc-sr`: the verbs, and what an error looks like."""
 
+import errno
 import os
 import sys
 from importlib import import_module
@@ -11,6 +12,7 @@ from typer.core import TyperGroup
 from typer.main import get_command, get_group
 
 from esc_sr import __version__
+from esc_sr.cli.output import note
 from esc_sr.cli.upscale import upscale
 from esc_sr.errors import EscError
 
@@ -29,6 +31,10 @@ _LATER = {
 """Verbs whose modules need torch: imported when called, so that `--help` is there at once."""
 
 
+_FULL = (errno.ENOSPC, errno.EFBIG, errno.EIO, getattr(errno, "EDQUOT", errno.ENOSPC))
+"""What standard output says of a full disk; of other files an `EscError` does."""
+
+
 class _Verbs(TyperGroup):
     """Finds verbs late, and shows what a user can cause as one line."""
 
@@ -42,10 +48,10 @@ class _Verbs(TyperGroup):
         try:
             return super().invoke(ctx)
         except EscError as error:
-            typer.echo(f"esc-sr: error: {error}", err=True)
+            note(f"error: {error}")
             raise typer.Exit(2) from None
         except KeyboardInterrupt:
-            typer.echo("esc-sr: interrupted", err=True)
+            note("interrupted")
             raise typer.Exit(130) from None
 
 
@@ -80,7 +86,14 @@ def main() -> None:
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # read when torch is imported
     if isinstance(sys.stdout, TextIOWrapper):
         sys.stdout.reconfigure(errors="backslashreplace")  # file names may hold anything
-    app(prog_name="esc-sr")
+    try:
+        app(prog_name="esc-sr")
+    except OSError as error:
+        if error.errno not in _FULL:
+            raise
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # for what Python still holds
+        note(f"error: standard output: {error.strerror}")
+        sys.exit(2)
 
 
 def _import_verb(name: str) -> Any:

@@ -1,16 +1,24 @@
-"""What goes where with `--json`: JSON to stdout and nothing else, everything for people to stderr."""
+"""What goes where: with `--json` JSON to stdout and nothing else, everything for people to stderr."""
 
 import json
 import math
 import sys
-from contextlib import AbstractContextManager, redirect_stdout
+from contextlib import AbstractContextManager, redirect_stdout, suppress
 from typing import Annotated, Any
 
 import typer
 
+from esc_sr.errors import one_line
+
 AsJson = Annotated[
     bool, typer.Option("--json", help="Print one JSON document on stdout; all else goes to stderr.")
 ]
+
+
+def note(text: str) -> None:
+    """Say something on stderr, if that can be written."""
+    with suppress(OSError):
+        typer.echo(f"esc-sr: {one_line(text)}", err=True)
 
 
 def print_json(value: Any, indent: int | None = 2) -> None:

@@ -4,6 +4,7 @@ import sys
 import time
 from collections import Counter
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from functools import cache
 from itertools import starmap
 from typing import Any
@@ -11,6 +12,7 @@ from typing import Any
 import typer
 
 from esc_sr.cli.output import to_json
+from esc_sr.errors import one_line
 from esc_sr.image import what_first
 from esc_sr.upscaling.batch import BatchStatus
 from esc_sr.upscaling.files import Outcome, show_size
@@ -18,11 +20,6 @@ from esc_sr.upscaling.sizes import Size, plain
 
 NAMED = 20
 """Pictures that the last line names, at most."""
-
-
-def note(text: str) -> None:
-    """Say something on stderr."""
-    typer.echo(f"esc-sr: {text}", err=True)
 
 
 def counter(what: str) -> Callable[[int, int], None]:
@@ -79,7 +76,7 @@ class Reporter:
             before, after = (show_size(size) for size in (outcome.size, outcome.target_size) if size)
             how = f"{self.model} {self.size}, {self.device}, {self.precision}"
             line = f"{outcome.source} {before} -> {outcome.target} {after}, {how}, {outcome.seconds:.1f} s"
-            self._bar.line(line, err=self.as_json or self._to_stdout)
+            self._bar.line(one_line(line), err=self.as_json or self._to_stdout)
 
     def finish(self, others: Mapping[str, int]) -> None:
         """Count, and turn failures into the exit code.
@@ -195,5 +192,6 @@ class Bar:
         self._bar.console.print(Text(text), soft_wrap=True)
 
     def note(self, text: str) -> None:
-        """Say something on stderr."""
-        self.line(f"esc-sr: {text}", err=True)
+        """Say something on stderr, if that can be written."""
+        with suppress(OSError):
+            self.line(f"esc-sr: {one_line(text)}", err=True)

@@ -77,7 +77,7 @@ def upscale(
         bool, typer.Option("--strip-metadata", help="Leave out EXIF, XMP and IPTC; ICC profiles stay.")
     ] = False,
     allow_large: Annotated[
-        bool, typer.Option("--allow-large", help="Read pictures of more than 512 megapixels, too.")
+        bool, typer.Option("--allow-large", help="Take more than 128 megapixels, all frames together.")
     ] = False,
     overwrite: Annotated[
         bool, typer.Option("--overwrite", help="Replace existing outputs; never an input.")

@@ -1,12 +1,13 @@
-"""What the bytes of a picture file say that libvips does not: its kind, its end, and what else is in it."""
+"""What the bytes of a picture file say that libvips does not: its kind, and what else is in it."""
 
 import re
 import struct
-from math import prod
+from collections.abc import Sequence
 
-_AV1_SIDE = 65_536
-_COMPRESSION_TAG = 259  # of TIFF
-_TIFF_SIZES = {1: 1, 2: 1, 3: 2, 4: 4, 5: 8, 6: 1, 7: 1, 8: 2, 9: 4, 10: 8, 11: 4, 12: 8, 13: 4}
+COMPRESSION, TILE_OFFSETS = 259, 324  # tags of TIFF
+_TIFF_SIZES = {1: 1, 2: 1, 3: 2, 4: 4, 5: 8, 6: 1, 7: 1, 8: 2, 9: 4, 10: 8, 11: 4, 12: 8, 13: 4, 16: 8}
+_TIFF_ENTRIES = 4096  # libtiff reads no more
+_TIFF_NUMBERS = {1: "B", 3: "H", 4: "I", 16: "Q"}
 _SIGNATURES = {
     b"\x89PNG\r\n\x1a\n": "png",
     b"\xff\xd8\xff": "jpeg",
@@ -51,19 +52,6 @@ def _is_tga(header: bytes) -> bool:
     return palette == (kind & ~8 == 1) and depth in depths and min(width, height) > 0 and flags < 64
 
 
-def fault_of(data: bytes, kind: str) -> str | None:
-    """What is wrong with a file that libvips would take, or stumble over; None is nothing."""
-    if kind == "png":
-        return None if b"IEND\xaeB`\x82" in data else "no end mark"
-    if kind == "gif":
-        return _gif_fault(data)
-    if kind == "avif":
-        sizes = (data[found.end() : found.end() + 8] for found in re.finditer(b"ispe\\0{4}", data))
-        if any(max(struct.unpack(">II", size)) > _AV1_SIDE for size in sizes if len(size) == 8):
-            return "larger than AVIF can be"
-    return None
-
-
 def hidden_frames(data: bytes, kind: str) -> bool:
     """Whether there is an animation that libvips does not see: an APNG's, or an AVIF image sequence."""
     if kind == "png":
@@ -84,83 +72,40 @@ def colour_code(data: bytes, kind: str) -> tuple[int, int] | None:
 
 
 def tiff_tag(data: bytes, tag: int) -> bytes | None:
-    """The value of a tag of the first page, as stored; None if it is missing, and in a BigTIFF."""
+    """The value of a tag of the first page, as stored; None if it is missing."""
+    return _tiff_entry(data, tag)[1]
+
+
+def tiff_numbers(data: bytes, tag: int) -> Sequence[int]:
+    """The whole numbers of a tag of the first page; none if it is missing or holds something else."""
+    code, value = _tiff_entry(data, tag)
+    if value is None or code[1:] not in _TIFF_NUMBERS.values():
+        return ()
+    return struct.unpack(f"{code[0]}{len(value) // struct.calcsize(code)}{code[1]}", value)
+
+
+def warns_of_damage(data: bytes) -> bool:
+    """Whether libvips only warns where data of a TIFF end early: in a JPEG inside, and in tiles."""
+    return tiff_numbers(data, COMPRESSION) in ((6,), (7,)) or bool(tiff_numbers(data, TILE_OFFSETS))
+
+
+def _tiff_entry(data: bytes, tag: int) -> tuple[str, bytes | None]:
+    """Byte order and `struct` code of a tag's values, and these, as stored: whole ones only."""
     order = "<" if data[:2] == b"II" else ">"
     try:
-        if struct.unpack_from(f"{order}H", data, 2)[0] != 42:
-            return None
-        (start,) = struct.unpack_from(f"{order}I", data, 4)
-        (entries,) = struct.unpack_from(f"{order}H", data, start)
-        for place in range(start + 2, start + 2 + 12 * entries, 12):
-            found, kind, count, offset = struct.unpack_from(f"{order}HHII", data, place)
+        large = struct.unpack_from(f"{order}H", data, 2)[0] == 43
+        pointer, counter, entry = ("Q", "Q", "HHQQ") if large else ("I", "H", "HHII")
+        (start,) = struct.unpack_from(order + pointer, data, 8 if large else 4)
+        (entries,) = struct.unpack_from(order + counter, data, start)
+        start += struct.calcsize(counter)
+        step, inside = struct.calcsize("=" + entry), struct.calcsize(pointer)
+        for place in range(start, start + step * min(entries, _TIFF_ENTRIES), step):
+            found, kind, count, offset = struct.unpack_from(order + entry, data, place)
             if found == tag:
-                size = count * _TIFF_SIZES.get(kind, 0)
-                return data[offset : offset + size] if size > 4 else data[place + 8 : place + 8 + size]
-    except struct.error:
+                one = _TIFF_SIZES.get(kind, 0)
+                offset = offset if count * one > inside else place + step - inside
+                value = data[offset : offset + count * one]
+                return order + _TIFF_NUMBERS.get(kind, "x"), value[: len(value) // max(one, 1) * one]
+    except (struct.error, OverflowError):
         pass  # points outside the file
-    return None
-
-
-def has_jpeg_inside(data: bytes) -> bool:
-    """Whether a TIFF is compressed as a JPEG, whose decoder only warns where data end early."""
-    return tiff_tag(data, _COMPRESSION_TAG) in (b"\6\0", b"\7\0", b"\0\6", b"\0\7")
-
-
-def _gif_fault(data: bytes) -> str | None:
-    """Follow the blocks of a GIF up to its trailer, and count the pixels of its frames."""
-    place = 13 + _palette(data[10:11])
-    while place < len(data):
-        expected, code_size = 0, b""
-        match data[place]:
-            case 0x3B:
-                return None
-            case 0x21:  # extension: a label, then sub-blocks
-                place += 2
-            case 0x2C:  # frame: its place and size, its palette, the code size, then sub-blocks
-                expected = prod(struct.unpack_from("<HH", data[place + 5 : place + 9].ljust(4, b"\0")))
-                place += 11 + _palette(data[place + 9 : place + 10])
-                code_size = data[place - 1 : place]
-            case _:
-                break
-        blocks = []
-        while place < len(data) and data[place]:
-            blocks.append(data[place + 1 : place + 1 + data[place]])
-            place += 1 + data[place]
-        place += 1
-        if code_size and _lzw_pixels(b"".join(blocks), code_size[0]) < expected:
-            return "a frame ends early"
-    return "no end mark"
-
-
-def _lzw_pixels(data: bytes, code_size: int) -> int:
-    """How many pixels the codes of a GIF's frame stand for, up to the end code or one without a meaning."""
-    if code_size > 11:
-        return 0  # codes have 12 bits at most
-    clear, width = 1 << code_size, code_size + 1
-    lengths = [1] * clear + [0, 0]  # of the strings that the codes stand for; those two are no strings
-    total = last = bits = held = 0
-    for byte in data:
-        bits |= byte << held
-        held += 8
-        while held >= width:
-            code = bits & ((1 << width) - 1)
-            bits >>= width
-            held -= width
-            if code == clear:
-                del lengths[clear + 2 :]
-                width, last = code_size + 1, 0
-                continue
-            if last and len(lengths) < 4096:
-                lengths.append(last + 1)
-            if code == clear + 1 or code >= len(lengths):
-                return total
-            last = lengths[code]
-            total += last
-            if len(lengths) == 1 << width and width < 12:
-                width += 1
-    return total
-
-
-def _palette(flags: bytes) -> int:
-    """How many bytes the palette has that such flags announce."""
-    return 3 << ((flags[0] & 7) + 1) if flags and flags[0] & 0x80 else 0
+    return order, None

@@ -83,7 +83,8 @@ def field(image: Any, name: str) -> Any:
 
 def _corrected(xmp: bytes, width: int, height: int) -> bytes:
     """An XMP packet that says 1 for the orientation and these sizes, wherever it speaks of them."""
-    xmp = re.sub(rb"(?s)<xmp:Thumbnails>.*?</xmp:Thumbnails>", b"", xmp)
+    *with_thumbnails, rest = xmp.split(b"</xmp:Thumbnails>")
+    xmp = b"".join(part.partition(b"<xmp:Thumbnails>")[0] for part in with_thumbnails) + rest
     facts = {
         rb"tiff:Orientation": 1,
         rb"tiff:ImageWidth|exif:PixelXDimension": width,

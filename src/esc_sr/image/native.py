@@ -10,6 +10,14 @@ import numpy as np
 import pyvips
 
 
+def _readable(text: Any) -> str:
+    """What libvips logs, as text: it quotes damaged files, whose bytes may be none."""
+    return bytes(pyvips.ffi.string(text)).decode(errors="backslashreplace")
+
+
+pyvips._to_string = _readable  # pyvips's own raises inside of its log callback, and a traceback is shown
+
+
 @contextmanager
 def interrupt_later() -> Iterator[None]:
     """Let Ctrl-C take effect when the block is done."""

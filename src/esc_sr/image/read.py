@@ -6,13 +6,14 @@ from collections.abc import Callable, Iterator
 from dataclasses import replace
 from io import BytesIO
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 import pyvips
 
 from esc_sr.errors import ImageError
-from esc_sr.image.containers import colour_code, fault_of, has_jpeg_inside, hidden_frames, kind_of
+from esc_sr.image.containers import colour_code, hidden_frames, kind_of, warns_of_damage
+from esc_sr.image.damage import fault_of, is_too_large
 from esc_sr.image.metadata import field, has_lost_exif, metadata_of
 from esc_sr.image.native import cmyk_to_srgb, libvips, reason
 from esc_sr.image.picture import ANIMATED, Animation, Picture
@@ -71,19 +72,10 @@ def read_shape(path: str | Path) -> tuple[int, int, int]:
     Raises:
         ImageError: The file cannot be opened, or is no picture.
     """
-    try:
-        with _one_line(str(path)), open(path, "rb") as file:
-            start = file.read(2**16)
-            file.seek(0)
-            if (kind := kind_of(start)) in PLUGIN_KINDS:
-                return (1, *plugin_size(file, kind, str(path)))
-            source = pyvips.Source.new_from_descriptor(file.fileno())  # names that are not UTF-8 work, too
-            image, kind = _open_source(source, start)
-            turned = (field(image, "orientation") or 1) >= 5
-            frames = (field(image, "n-pages") or 1) if kind in ANIMATED else 1
-            return (frames, *((image.width, image.height) if turned else (image.height, image.width)))
-    except OSError as error:
-        raise ImageError(f"cannot read {path}: {error.strerror}") from error
+    with _opened(path) as (_, image, kind):
+        turned = (field(image, "orientation") or 1) >= 5
+        frames = (field(image, "n-pages") or 1) if kind in ANIMATED else 1
+        return (frames, *((image.width, image.height) if turned else (image.height, image.width)))
 
 
 def decode_size(data: memoryview, name: str) -> tuple[int, int]:
@@ -182,13 +174,28 @@ def decode_animation(
 
 
 def read_bytes(path: str | Path) -> bytes:
-    """Read a whole file.
+    """Read a whole file, if it begins as a picture; others may be huge.
 
     Raises:
-        ImageError: It cannot be opened.
+        ImageError: It cannot be opened, or is no picture.
     """
+    with _opened(path) as (file, _, _):
+        file.seek(0)
+        return file.read()
+
+
+@contextlib.contextmanager
+def _opened(path: str | Path) -> Iterator[tuple[BinaryIO, Any, str]]:
+    """A picture file, a libvips image of which size and pages are right, if nothing else, and its kind."""
     try:
-        return Path(path).read_bytes()
+        with _one_line(str(path)), open(path, "rb") as file:
+            start = file.read(2**16)
+            file.seek(0)
+            if (kind := _known_kind(start)) in PLUGIN_KINDS:
+                yield file, _plugin_header(file, kind, str(path)), kind
+                return
+            source = pyvips.Source.new_from_descriptor(file.fileno())  # names that are not UTF-8 work, too
+            yield file, *_open_source(source, start)
     except OSError as error:
         raise ImageError(f"cannot read {path}: {error.strerror}") from error
 
@@ -198,12 +205,8 @@ def _decode(
 ) -> Animation:
     """The first frame of a file, or every one."""
     with _one_line(name):
-        if not data:
-            raise ImageError(f"cannot read {name}: the file is empty")
-        kind = kind_of(data)
-        if kind is None or (fault := fault_of(data, kind)):
-            raise pyvips.Error(fault if kind else "another kind of file", "")
-        image = _header(data, kind, name)
+        kind = _known_kind(data)
+        image = _plugin_header(BytesIO(data), kind, name) if kind in PLUGIN_KINDS else _open(data, kind)
         count = field(image, "n-pages") or 1
         shown = count if every and kind in ANIMATED else 1
         if image.width * image.height * shown > MAX_PIXELS and not allow_large:
@@ -211,6 +214,8 @@ def _decode(
                 f"cannot read {name}: {shown} x {image.width} x {image.height} pixels, and at most "
                 f"{MAX_PIXELS} are decoded; allow large pictures (--allow-large) if you trust the file"
             )
+        if fault := fault_of(data, kind):
+            raise pyvips.Error(fault, "")
         if shown > 1:
             image = _open(data, kind, n=-1)
         elif kind == "jpeg":
@@ -246,26 +251,32 @@ def _one_line(name: str) -> Iterator[None]:
         ) from error
 
 
-def _header(data: bytes, kind: str, name: str) -> Any:
-    """A libvips image of which size and pages are right, if nothing else."""
-    if kind not in PLUGIN_KINDS:
-        return _open(data, kind)
-    height, width = plugin_size(BytesIO(data), kind, name)
+def _plugin_header(file: BinaryIO, kind: str, name: str) -> Any:
+    """A libvips image of the size of a file of `PLUGIN_KINDS`."""
+    height, width = plugin_size(file, kind, name)
     return pyvips.Image.black(width, height)
+
+
+def _known_kind(start: bytes) -> str:
+    """The format of a file that begins so."""
+    if not start:
+        raise pyvips.Error("the file is empty", "")
+    kind = kind_of(start)
+    if kind is None or is_too_large(start, kind):
+        raise pyvips.Error(f"larger than {kind.upper()} can be" if kind else "another kind of file", "")
+    return kind
 
 
 def _open_source(source: Any, start: bytes) -> tuple[Any, str]:
     """A libvips image of a file that is read as far as needed, and its kind; `start` is how it begins."""
-    kind = kind_of(start)
-    if kind is None or (fault := fault_of(start, kind) if kind == "avif" else None):
-        raise pyvips.Error(fault if kind else "another kind of file", "")
+    kind = _known_kind(start)
     loader = _LOADERS[kind].replace("_buffer", "_source")
     return pyvips.Operation.call(loader, source, access="sequential", fail_on="error"), kind
 
 
 def _open(data: bytes, kind: str, fail_on: str | None = None, **options: int) -> Any:
     """A libvips image, not yet decoded; damage shows later, on decoding."""
-    fail_on = fail_on or ("warning" if kind == "tiff" and has_jpeg_inside(data) else "error")
+    fail_on = fail_on or ("warning" if kind == "tiff" and warns_of_damage(data) else "error")
     return pyvips.Operation.call(_LOADERS[kind], data, access="sequential", fail_on=fail_on, **options)
 
 

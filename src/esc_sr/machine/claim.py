@@ -4,10 +4,15 @@ import contextlib
 import errno
 import os
 import secrets
+import stat
 from collections.abc import Iterator
 from hashlib import sha256
 from pathlib import Path
 from typing import BinaryIO
+
+_FLAGS = os.O_RDWR | os.O_CREAT | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_BINARY", 0)
+_KEEPS_OPEN_FILES = os.name == "nt"
+"""Whether a file that is open can neither be renamed nor removed."""
 
 
 @contextlib.contextmanager
@@ -55,8 +60,7 @@ class Claim:
             OSError: The folder is missing, or the disk refuses.
         """
         self.path = Path(path)
-        name = sha256(os.fsencode(self.path.name)).hexdigest()[:16]
-        self._place: Path | None = self.path.with_name(f".esc-sr-{name}.part")
+        self._place: Path | None = _place_of(self.path)
         part = None
         try:
             part = _locked(self._place)
@@ -77,8 +81,8 @@ class Claim:
             OSError: The disk refuses.
         """
         assert self._place is not None, "once only"
-        if os.name == "nt":
-            self.part.close()  # there, an open file keeps its name
+        if _KEEPS_OPEN_FILES:
+            self.part.close()
         if overwrite or not _linked(self._place, self.path):
             os.replace(self._place, self.path)
         else:
@@ -87,11 +91,25 @@ class Claim:
 
     def close(self) -> None:
         """Give up the claim, and what is not published; it may be given up already."""
+        if _KEEPS_OPEN_FILES:
+            self.part.close()
         if self._place is not None:
             with contextlib.suppress(OSError):
                 self._place.unlink()
             self._place = None
         self.part.close()
+
+
+def clear_remains(path: Path) -> None:
+    """Remove what a process that was killed has left beside a file, unless somebody is writing it."""
+    if os.path.lexists(_place_of(path)):
+        with contextlib.suppress(OSError), contextlib.closing(Claim(path)):
+            pass
+
+
+def _place_of(path: Path) -> Path:
+    """The hidden file of a claim."""
+    return path.with_name(f".esc-sr-{sha256(os.fsencode(path.name)).hexdigest()[:16]}.part")
 
 
 def _locked(place: Path) -> BinaryIO | None:
@@ -101,26 +119,30 @@ def _locked(place: Path) -> BinaryIO | None:
         BlockingIOError: It is there, and somebody has locked it.
         OSError: It cannot be made.
     """
-    try:
-        import fcntl
-    except ImportError:
-        return None
+    from filelock import lock_descriptor
+
     while True:
+        with contextlib.suppress(FileNotFoundError):
+            if not stat.S_ISREG(place.lstat().st_mode):
+                place.unlink()  # a link or a pipe, which nobody has locked
         with contextlib.ExitStack() as unless_returned:
-            descriptor = os.open(place, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o666)
+            descriptor = os.open(place, _FLAGS, 0o666)
             file = unless_returned.enter_context(os.fdopen(descriptor, "r+b"))
             try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                raise
+                free = lock_descriptor(descriptor, blocking=False)
             except OSError:
+                file.close()
                 place.unlink(missing_ok=True)
                 return None
+            if not free:
+                raise BlockingIOError(errno.EWOULDBLOCK, "locked")
             if not _is_at(file, place):  # its owner was done with it, meanwhile
                 continue
             if os.fstat(descriptor).st_size == 0:
                 unless_returned.pop_all()
                 return file
+            if _KEEPS_OPEN_FILES:
+                file.close()
             place.unlink()  # its owner was killed; to be made anew, since it may be published already
 
 

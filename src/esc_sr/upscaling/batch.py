@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 from esc_sr.errors import EscError
-from esc_sr.image import Animation, Encoding, decode_size, interrupt_later, read_shape
+from esc_sr.image import Animation, Encoding, interrupt_later
 from esc_sr.machine.claim import Claim
 from esc_sr.upscaling import FractionDone
 from esc_sr.upscaling.files import (
@@ -24,6 +24,7 @@ from esc_sr.upscaling.files import (
     claim_target,
     enlarge,
     read_source,
+    shape_of,
     size_of,
     write_result,
 )
@@ -63,7 +64,7 @@ class Choices(NamedTuple):
     Attributes:
         existing: What happens where an output exists.
         encoding: How the outputs are encoded.
-        allow_large: Decode even more than `esc_sr.image.MAX_PIXELS`.
+        allow_large: As in `upscale_file`.
     """
 
     existing: Existing = "refuse"
@@ -169,11 +170,7 @@ def _drop(tasks: Iterable[_Task]) -> None:
 def _pixels(job: Job, upscaler: "Upscaler") -> tuple[int, int]:
     """Pixels of an input and of what the network makes of it, all frames together; 0 if it cannot be done."""
     try:
-        frames, height, width = (
-            read_shape(job.source)
-            if job.data is None
-            else (1, *decode_size(memoryview(job.data), str(job.source)))
-        )
+        frames, height, width = shape_of(job)
         return frames * height * width, frames * prod(upscaler.gives(height, width))
     except EscError:
         return 0, 0

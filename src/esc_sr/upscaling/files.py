@@ -23,14 +23,17 @@ from esc_sr.image import (
     Encoding,
     decode_animation,
     decode_image,
+    decode_size,
     encode_image,
     format_of,
     identity,
     interrupt_later,
     read_bytes,
+    read_shape,
     write_image,
 )
-from esc_sr.machine.claim import Claim
+from esc_sr.machine.claim import Claim, clear_remains
+from esc_sr.machine.disk import name_on_disk
 from esc_sr.machine.memory import enough_memory
 from esc_sr.upscaling import DEFAULT_NAME, FractionDone
 from esc_sr.upscaling.folders import Found, expand, find_inputs
@@ -81,6 +84,11 @@ class Outcome(NamedTuple):
     notes: tuple[str, ...] = ()
 
 
+MAX_WORK = 2**27
+"""The most pixels of a file, all frames together, that the network is given without being allowed to."""
+
+_LEAST_WORK = 64 * 64  # pixels that a frame counts for, however small
+
 EXISTS = "the output exists already"
 CLAIMED = "another run is making the output"
 """Why a picture is skipped."""
@@ -113,7 +121,7 @@ def find_jobs(
     format: str | None = None,
     existing: Existing = "refuse",
 ) -> Todo:
-    """Decide which file becomes which, before any work; nothing is written.
+    """Decide which file becomes which, before any work; nothing is written, but remains of killed runs go.
 
     Outputs lie beside their input, or in the output folder, in the same subfolder as their input. A picture
     found in a folder that has the place and name of another input's output is taken for just that, and left
@@ -157,6 +165,7 @@ def find_jobs(
     feasible = []
     for job in wanted:
         try:
+            clear_remains(job.target)
             if existing == "skip" and job.target.is_file() and not _is_same(job):
                 settled.append(Outcome(job.source, job.target, "skipped", EXISTS))
             else:
@@ -190,7 +199,7 @@ def upscale_file(
         upscaler: The network.
         overwrite: The output may exist.
         encoding: How it is encoded.
-        allow_large: Decode even more than `esc_sr.image.MAX_PIXELS`.
+        allow_large: Take even more than `MAX_WORK`, and decode more than `esc_sr.image.MAX_PIXELS`.
         notify: Is told, in one line, what of the picture is converted or left out.
 
     Returns:
@@ -213,12 +222,33 @@ def upscale_file(
 
 def read_source(job: Job, allow_large: bool, notify: Callable[[str], object]) -> Animation:
     """Read all that the output can hold of an input; arguments and errors as in `upscale_file`."""
-    data = read_bytes(job.source) if job.data is None else job.data
+    every = format_of(job.target) in ANIMATED
     with enough_memory(str(job.source)):
-        if format_of(job.target) in ANIMATED:
+        if not allow_large:
+            _limit_work(job, every)
+        data = read_bytes(job.source) if job.data is None else job.data
+        if every:
             return decode_animation(data, str(job.source), allow_large=allow_large, notify=notify)
         picture = decode_image(data, str(job.source), allow_large=allow_large, notify=notify)
         return Animation([picture], [], 0)
+
+
+def shape_of(job: Job) -> tuple[int, int, int]:
+    """Frames, height and width of an input, from its header; errors as of `image.read_shape`."""
+    if job.data is None:
+        return read_shape(job.source)
+    return 1, *decode_size(memoryview(job.data), str(job.source))
+
+
+def _limit_work(job: Job, every: bool) -> None:
+    """Refuse what would keep the network busy for hours, by the header of its file."""
+    frames, height, width = shape_of(job)
+    frames = frames if every else 1
+    if frames * max(height * width, _LEAST_WORK) > MAX_WORK:
+        raise ImageError(
+            f"{job.source}: {frames} x {width} x {height} pixels are hours of work, and at most {MAX_WORK} "
+            f"are taken, {_LEAST_WORK} for each frame or more; --allow-large takes any"
+        )
 
 
 def claim_target(job: Job) -> Claim:
@@ -312,11 +342,11 @@ def _distinct(jobs: list[tuple[Found, Job]]) -> tuple[list[Job], list[Path]]:
     """Part the jobs from the pictures that are outputs of others; no two may have one target."""
     true_folder = cache(os.path.realpath)
 
-    def place(path: Path) -> Path:
-        return Path(true_folder(path.parent), path.name)
+    def place(path: Path) -> str:
+        return name_on_disk(Path(true_folder(path.parent), path.name))
 
     outputs = {place(job.target) for _, job in jobs if place(job.target) != place(job.source)}
-    wanted: dict[Path, Job] = {}
+    wanted: dict[str, Job] = {}
     left_out = []
     for picture, job in jobs:
         if not picture.named and place(job.source) in outputs:

@@ -1,6 +1,7 @@
 """What outputs are called."""
 
 import os
+import re
 import string
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,6 +11,7 @@ from esc_sr.image import read_size
 from esc_sr.upscaling import DEFAULT_NAME, DEFAULT_SCALE
 from esc_sr.upscaling.sizes import Size, plain
 
+_LONGEST = 255  # of a name, on most disks
 FIELDS = ("stem", "size", "scale", "model", "width", "height")
 
 
@@ -54,11 +56,15 @@ class Names:
         """The fields of the template.
 
         Raises:
-            ValueError: Braces that do not match, or inside a field's format.
+            ValueError: Braces that do not match, or inside a field's format, which may be too wide.
         """
         parts = list(string.Formatter().parse(self.template))
         if any("{" in (form or "") for _, _, form, _ in parts):
             raise ValueError("braces inside a field")
+        if any(
+            int(number) > _LONGEST for _, _, form, _ in parts for number in re.findall(r"\d+", form or "")
+        ):
+            raise ValueError(f"a field of more than {_LONGEST} characters")
         return [field for _, field, _, _ in parts if field is not None]
 
     def _fill(self, stem: str, scale: float, target: tuple[int, int]) -> str:
