@@ -6,7 +6,9 @@ from pathlib import Path
 import pytest
 import torch
 
-from esc_sr.peers import BSRN, BSRNConfig, Peer, SRVGGConfig, SRVGGNetCompact
+from esc_sr.families import Peer
+from esc_sr.families.bsrn import BSRN, BSRNConfig
+from esc_sr.families.srvgg import SRVGGConfig, SRVGGNetCompact
 
 
 def bsrn(scale: int = 2, dim: int = 16, blocks: int = 2) -> BSRN:

@@ -6,7 +6,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from esc_sr.benchmark.complexity import Count, ablations, complexity
 from esc_sr.benchmark.networks import OUTPUT, build, input_for, kernels_of, set_backend
-from esc_sr.network import ESCLTE
+from esc_sr.families.lte import ESCLTE
 
 PARAMETERS = {
     "esc": (946728, 955383, 967500),

@@ -16,8 +16,8 @@ from esc_sr.data.degraded import sharpened_hr
 from esc_sr.data.pairs import Pair
 from esc_sr.data.sets import find_set
 from esc_sr.evaluate import Protocol, predict, score
+from esc_sr.families.esc import ESC
 from esc_sr.image import read_image
-from esc_sr.network import ESC
 from esc_sr.train.publish import degraded_set
 from esc_sr.train.recipes import REAL
 from peer_files import published

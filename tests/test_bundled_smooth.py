@@ -10,7 +10,8 @@ from numpy.typing import NDArray
 
 from esc_sr import Upscaler, upscale, weights
 from esc_sr.bicubic import resize
-from esc_sr.network import ESC, ESCLTE, encoder_config
+from esc_sr.families.esc import ESC
+from esc_sr.families.lte import ESCLTE, encoder_config
 from esc_sr.upscaling.frame import FRAME
 
 NAMES = [name for name, _, _ in weights.bundled()]

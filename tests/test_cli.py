@@ -18,8 +18,8 @@ from typer.testing import CliRunner
 
 import esc_sr
 from esc_sr.cli.main import app, main
+from esc_sr.families.esc import ESC, ESCConfig
 from esc_sr.image import Encoding, Picture, read_image, write_image
-from esc_sr.network import ESC, ESCConfig
 from esc_sr.upscaling import models
 from esc_sr.weights import save
 

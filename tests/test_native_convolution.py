@@ -9,9 +9,9 @@ from torch import Tensor
 
 from esc_sr import native
 from esc_sr.errors import DeviceError
+from esc_sr.families.esc.blocks import depthwise
+from esc_sr.families.esc.network import symmetrize
 from esc_sr.native import library
-from esc_sr.network.blocks import depthwise
-from esc_sr.network.esc import symmetrize
 
 needs_library = pytest.mark.skipif(library.load()[0] is None, reason=f"native kernels: {library.load()[1]}")
 LEVELS = [

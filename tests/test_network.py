@@ -9,11 +9,12 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from esc_sr.network import ESC, ESCLTE, ESCConfig, LTEConfig
+from esc_sr.families.esc import ESC, ESCConfig
+from esc_sr.families.esc.blocks import ConvAttn
+from esc_sr.families.esc.network import LargeKernel, symmetrize
+from esc_sr.families.esc.presets import PRESETS, preset
+from esc_sr.families.lte import ESCLTE, LTEConfig
 from esc_sr.network import rows as rows_module
-from esc_sr.network.blocks import ConvAttn
-from esc_sr.network.esc import LargeKernel, symmetrize
-from esc_sr.presets import PRESETS, preset
 
 TINY: dict[str, Any] = {"dim": 16, "pdim": 8, "n_blocks": 2, "n_convattn": 2, "window": 8, "heads": 2}
 VARIANTS = {
@@ -220,7 +221,7 @@ def test_lte_any_target_in_chunks(monkeypatch: pytest.MonkeyPatch) -> None:
     x = picture(11, 9, batch=2)
     whole = model(x, (25, 40))
     assert whole.shape == (2, 3, 25, 40)
-    monkeypatch.setattr("esc_sr.network.arbitrary.QUERIES", 7)
+    monkeypatch.setattr("esc_sr.families.lte.network.QUERIES", 7)
     assert_equal(model(x, (25, 40)), whole)
     for size in ((1, 1), (11, 9), (5, 90)):
         assert model(x, size).shape == (2, 3, *size)

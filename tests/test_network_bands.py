@@ -10,7 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from esc_sr.network import ESCLTE, ESCConfig, LTEConfig
+from esc_sr.families.esc import ESCConfig
+from esc_sr.families.lte import ESCLTE, LTEConfig
 from esc_sr.network.rows import Bands, join, walk
 from test_network import TINY, VARIANTS, make, picture, roughen
 

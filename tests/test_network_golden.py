@@ -5,8 +5,8 @@ import shutil
 import pytest
 import torch
 
-from esc_sr.network import ESC, ESCLTE, ESCConfig, LTEConfig
-from esc_sr.weights import keys
+from esc_sr.families.esc import ESC, ESCConfig, keys
+from esc_sr.families.lte import ESCLTE, LTEConfig
 from weights_files import GOLDEN, Golden, golden
 
 ONE_OF_EACH = (

@@ -7,10 +7,10 @@ import pytest
 import torch
 
 from esc_sr import resize
+from esc_sr.families.esc import ESC
+from esc_sr.families.esc.blocks import ConvAttn
+from esc_sr.families.esc.presets import preset
 from esc_sr.image import read_image
-from esc_sr.network import ESC
-from esc_sr.network.blocks import ConvAttn
-from esc_sr.presets import preset
 
 EXAMPLE = Path(__file__).parents[1] / "examples" / "harbour.png"
 

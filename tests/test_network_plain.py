@@ -8,8 +8,9 @@ import torch
 from torch import Tensor, nn
 
 from esc_sr import native
+from esc_sr.families.esc import ESC, banded
+from esc_sr.families.lte import ESCLTE, LTEConfig
 from esc_sr.native import library
-from esc_sr.network import ESC, ESCLTE, LTEConfig, banded
 from esc_sr.network import rows as rows_module
 from esc_sr.network.rows import Bands, join
 from test_network import VARIANTS, assert_equal, make, picture, roughen

@@ -3,7 +3,7 @@
 import pytest
 
 from esc_sr import paper
-from esc_sr.presets import PRESETS
+from esc_sr.families.esc.presets import PRESETS
 
 
 def test_a_row_of_table_2() -> None:

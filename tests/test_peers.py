@@ -11,7 +11,9 @@ from torch import Tensor
 from esc_sr import weights
 from esc_sr.data.sets import find_set
 from esc_sr.evaluate import predict, score
-from esc_sr.peers import BSRN, BSRNConfig, Peer, SRVGGConfig, SRVGGNetCompact
+from esc_sr.families import Peer
+from esc_sr.families.bsrn import BSRN, BSRNConfig
+from esc_sr.families.srvgg import SRVGGConfig, SRVGGNetCompact
 from peer_files import TINY, bsrn, published, srvgg
 
 State = dict[str, Tensor]

@@ -15,8 +15,10 @@ from typer.testing import CliRunner
 from esc_sr import weights
 from esc_sr.cli.main import app
 from esc_sr.errors import WeightsError
-from esc_sr.peers import BSRNConfig, Peer, SRVGGConfig
-from esc_sr.presets import preset
+from esc_sr.families import Peer
+from esc_sr.families.bsrn import BSRNConfig
+from esc_sr.families.esc.presets import preset
+from esc_sr.families.srvgg import SRVGGConfig
 from esc_sr.train.publish import publish
 from esc_sr.weights.checkpoint import describe, read, variant
 from peer_files import TINY, bsrn, srvgg

@@ -10,8 +10,8 @@ import torch
 from torch import Tensor
 
 from esc_sr.errors import DeviceError, UsageError
+from esc_sr.families import Peer
 from esc_sr.machine.memory import parse_memory
-from esc_sr.peers import Peer
 from esc_sr.upscaling.engine import Upscaler, upscale
 from esc_sr.upscaling.tiles import Tiling, in_pieces
 from peer_files import TINY, bsrn, srvgg
@@ -60,7 +60,7 @@ def test_a_reach_too_short_would_show() -> None:
 MEASURE = """
 import sys, numpy as np, torch
 from pathlib import Path
-from esc_sr.peers import *
+from esc_sr.families import *
 from esc_sr.upscaling.engine import Upscaler
 def resident(key):
     lines = Path("/proc/self/status").read_text().splitlines()

@@ -14,7 +14,7 @@ from typer.testing import CliRunner, Result
 from esc_sr import weights
 from esc_sr.cli.train import app
 from esc_sr.errors import DataError, EscError, UsageError, WeightsError
-from esc_sr.network import ESCLTE
+from esc_sr.families.lte import ESCLTE
 
 
 @pytest.fixture

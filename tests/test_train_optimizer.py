@@ -8,8 +8,8 @@ import torch
 from torch import nn
 
 from esc_sr.errors import UsageError
-from esc_sr.network import ESC
-from esc_sr.presets import preset
+from esc_sr.families.esc import ESC
+from esc_sr.families.esc.presets import preset
 from esc_sr.train import recipes
 from esc_sr.train.losses import Distance
 from esc_sr.train.optimizer import MuonAdamW, build_optimizer, inner_matrices, orthogonal

@@ -14,8 +14,9 @@ from esc_sr.data.degraded import sharpened_hr
 from esc_sr.data.sets import find_set
 from esc_sr.errors import DataError, WeightsError
 from esc_sr.evaluate import evaluate
+from esc_sr.families.esc import ESC, ESCConfig
+from esc_sr.families.lte import ESCLTE, LTEConfig
 from esc_sr.image import Picture, write_image
-from esc_sr.network import ESC, ESCLTE, ESCConfig, LTEConfig
 from esc_sr.train.publish import degraded_set, publish
 
 TINY: dict[str, Any] = {"dim": 16, "pdim": 8, "n_blocks": 1, "n_convattn": 1, "window": 8, "heads": 2}

@@ -16,8 +16,8 @@ from typer.testing import CliRunner, Result
 from esc_sr import weights
 from esc_sr.cli.train import app
 from esc_sr.errors import DataError, UsageError, WeightsError
+from esc_sr.families.esc.presets import PRESETS
 from esc_sr.network.discriminator import UNetDiscriminator
-from esc_sr.presets import PRESETS
 from esc_sr.train.monitor import RunOptions
 from esc_sr.train.recipes import real_gan
 from esc_sr.train.run import run

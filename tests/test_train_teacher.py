@@ -19,7 +19,8 @@ from esc_sr.data.degrade import sharpen
 from esc_sr.data.pictures import Source, find_pictures, no_progress
 from esc_sr.data.sources import Held, hold, measure
 from esc_sr.errors import DataError, EscError, UsageError, WeightsError
-from esc_sr.network import ESC, ESCLTE, ESCConfig, LTEConfig
+from esc_sr.families.esc import ESC, ESCConfig
+from esc_sr.families.lte import ESCLTE, LTEConfig
 from esc_sr.train import teacher as module
 from esc_sr.train.recipes import Recipe, arbitrary, classic, real_mse
 from esc_sr.train.teacher import Teacher

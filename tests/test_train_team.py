@@ -20,7 +20,8 @@ from esc_sr.data.crops import Batch, Crops, batches
 from esc_sr.data.pairs import cut_pair
 from esc_sr.data.pictures import Decoded
 from esc_sr.errors import DeviceError, UsageError
-from esc_sr.network import ESCLTE, ESCConfig, LTEConfig
+from esc_sr.families.esc import ESCConfig
+from esc_sr.families.lte import ESCLTE, LTEConfig
 from esc_sr.train import checkpoint
 from esc_sr.train.loop import train
 from esc_sr.train.losses import Distance

@@ -11,10 +11,11 @@ import torch
 from torch import Tensor, nn
 
 from esc_sr.errors import DeviceError, UsageError, WeightsError
+from esc_sr.families.esc import ESC, ESCConfig
+from esc_sr.families.lte import ESCLTE, LTEConfig
 from esc_sr.image import Picture, write_image
 from esc_sr.machine.device import pick_device
 from esc_sr.machine.memory import enough_memory
-from esc_sr.network import ESC, ESCLTE, ESCConfig, LTEConfig
 from esc_sr.upscaling.engine import Upscaler, upscale
 from esc_sr.upscaling.frame import FRAME, framed
 from esc_sr.upscaling.sizes import Size

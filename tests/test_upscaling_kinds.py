@@ -16,9 +16,9 @@ from torch import Tensor, nn
 
 import esc_sr
 from esc_sr.errors import UsageError
+from esc_sr.families.esc import ESC, ESCConfig
 from esc_sr.image import Picture, read_image, write_image
 from esc_sr.machine.precision import PRECISIONS
-from esc_sr.network import ESC, ESCConfig
 from esc_sr.upscaling import models
 from esc_sr.upscaling.engine import Upscaler
 from esc_sr.upscaling.files import Job, upscale_file

@@ -13,10 +13,11 @@ import torch
 from torch import Tensor
 
 from esc_sr.errors import DeviceError, UsageError, WeightsError
+from esc_sr.families.esc import ESC, ESCConfig
+from esc_sr.families.esc.presets import PRESETS, preset
+from esc_sr.families.lte import ESCLTE, LTEConfig
 from esc_sr.machine import memory
 from esc_sr.machine.memory import file_map, free_memory, parse_memory, show_memory
-from esc_sr.network import ESC, ESCLTE, ESCConfig, LTEConfig
-from esc_sr.presets import PRESETS, preset
 from esc_sr.upscaling import plan as plan_module
 from esc_sr.upscaling.engine import Upscaler, upscale
 from esc_sr.upscaling.frame import FRAME

@@ -17,8 +17,9 @@ from esc_sr.bicubic import resize
 from esc_sr.cli.main import app
 from esc_sr.errors import UsageError
 from esc_sr.evaluate.scores import predict
+from esc_sr.families.esc import ESC, ESCConfig
+from esc_sr.families.lte import ESCLTE, LTEConfig
 from esc_sr.image import Picture, read_image, write_image
-from esc_sr.network import ESC, ESCLTE, ESCConfig, LTEConfig
 from esc_sr.upscaling import models
 from esc_sr.upscaling.engine import Upscaler, upscale
 from esc_sr.upscaling.frame import FRAME, framed

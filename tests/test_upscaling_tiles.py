@@ -8,8 +8,9 @@ import torch
 from torch import Tensor, nn
 
 from esc_sr.errors import DeviceError
-from esc_sr.network import ESC, ESCLTE, ESCConfig, LTEConfig
-from esc_sr.network.blocks import ConvAttn
+from esc_sr.families.esc import ESC, ESCConfig
+from esc_sr.families.esc.blocks import ConvAttn
+from esc_sr.families.lte import ESCLTE, LTEConfig
 from esc_sr.network.rows import Bands, join
 from esc_sr.upscaling import plan as plan_module
 from esc_sr.upscaling.engine import Upscaler, upscale

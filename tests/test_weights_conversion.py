@@ -14,7 +14,8 @@ from typer.testing import CliRunner, Result
 from esc_sr import native, weights
 from esc_sr.cli.main import app
 from esc_sr.errors import UsageError, WeightsError
-from esc_sr.network import ESC, ESCLTE, ESCConfig, LTEConfig
+from esc_sr.families.esc import ESC, ESCConfig
+from esc_sr.families.lte import ESCLTE, LTEConfig
 from esc_sr.weights import bundle
 from esc_sr.weights.conversion import authors_class, resize_subpixels
 from weights_files import GOLDEN, golden

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from esc_sr import weights
 from esc_sr.errors import WeightsError
-from esc_sr.network import ESC, ESCConfig
+from esc_sr.families.esc import ESC, ESCConfig
 from esc_sr.weights.container import write_atomically
 from weights_files import golden
 

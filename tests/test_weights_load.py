@@ -10,8 +10,9 @@ from torch import Tensor
 
 from esc_sr import weights
 from esc_sr.errors import WeightsError
-from esc_sr.network import ESC, ESCLTE, ESCConfig, LTEConfig
-from esc_sr.presets import preset
+from esc_sr.families.esc import ESC, ESCConfig
+from esc_sr.families.esc.presets import preset
+from esc_sr.families.lte import ESCLTE, LTEConfig
 from esc_sr.weights import bundle
 from weights_files import GOLDEN, Golden, golden
 

@@ -2,9 +2,9 @@
 
 import pytest
 
-from esc_sr.network import ESC, ESCLTE, ESCConfig, LTEConfig
-from esc_sr.presets import PRESETS, preset
-from esc_sr.weights import detect, keys
+from esc_sr.families.esc import ESC, ESCConfig, detect, keys
+from esc_sr.families.esc.presets import PRESETS, preset
+from esc_sr.families.lte import ESCLTE, LTEConfig
 from esc_sr.weights.checkpoint import variant
 from weights_files import VARIANTS, published_shapes
 

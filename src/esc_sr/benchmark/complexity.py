@@ -15,11 +15,12 @@ import torch
 from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from esc_sr import paper, presets
+from esc_sr import paper
 from esc_sr.benchmark.networks import ABLATIONS, OUTPUT, build, input_for, set_backend
-from esc_sr.network import ESC, ESCLTE
-from esc_sr.network.blocks import ConvAttn, ConvFFN, LayerNorm2d, WindowAttention, depthwise
-from esc_sr.network.esc import LargeKernel
+from esc_sr.families.esc import ESC, presets
+from esc_sr.families.esc.blocks import ConvAttn, ConvFFN, LayerNorm2d, WindowAttention, depthwise
+from esc_sr.families.esc.network import LargeKernel
+from esc_sr.families.lte import ESCLTE
 from esc_sr.upscaling.runner import Sides
 
 PARTS = ("conv", "attention", "linear", "norm", "pooling", "resampling")

@@ -9,8 +9,8 @@ import torch
 from esc_sr.benchmark.measure import Rule, measure, tuned
 from esc_sr.benchmark.networks import build, kernels_of, set_backend
 from esc_sr.errors import UsageError
+from esc_sr.families.lte import ESCLTE
 from esc_sr.machine.precision import autocast, check_precision
-from esc_sr.network import ESCLTE
 from esc_sr.network.attention import BACKENDS, best_backend
 from esc_sr.record import document, environment
 from esc_sr.upscaling.runner import Sides

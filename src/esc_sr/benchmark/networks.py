@@ -5,10 +5,11 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 
-from esc_sr import native, presets
+from esc_sr import native
 from esc_sr.errors import UsageError
-from esc_sr.network import ESC, ESCLTE, ESCConfig, LTEConfig
-from esc_sr.presets import PRESETS
+from esc_sr.families.esc import ESC, ESCConfig, presets
+from esc_sr.families.esc.presets import PRESETS
+from esc_sr.families.lte import ESCLTE, LTEConfig
 from esc_sr.upscaling.runner import Sides
 
 OUTPUT: Sides = (720, 1280)

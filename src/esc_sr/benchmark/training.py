@@ -10,7 +10,7 @@ from torch import Tensor
 
 from esc_sr.benchmark.measure import Record, Rule, measure, tuned
 from esc_sr.benchmark.networks import build, kernels_of, set_backend
-from esc_sr.network import ESCLTE
+from esc_sr.families.lte import ESCLTE
 from esc_sr.record import document, environment
 from esc_sr.train.checkpoint import State
 from esc_sr.train.losses import Distance

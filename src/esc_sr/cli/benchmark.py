@@ -20,8 +20,8 @@ from esc_sr.benchmark import training as trainings
 from esc_sr.benchmark.measure import Rule
 from esc_sr.cli.output import AsJson, for_people, print_json
 from esc_sr.errors import UsageError
+from esc_sr.families.esc.presets import PRESETS
 from esc_sr.machine.device import pick_device
-from esc_sr.presets import PRESETS
 
 app = typer.Typer(no_args_is_help=True)
 

@@ -22,8 +22,8 @@ from esc_sr.errors import DataError, UsageError
 from esc_sr.evaluate.gallery import Gallery
 from esc_sr.evaluate.run import ScoreRow, find_methods, run
 from esc_sr.evaluate.scores import Protocol
+from esc_sr.families.lte import ESCLTE
 from esc_sr.machine.device import pick_device
-from esc_sr.network import ESCLTE
 
 
 def evaluate(

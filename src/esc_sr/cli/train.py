@@ -8,9 +8,9 @@ import torch
 import typer
 
 from esc_sr.errors import UsageError
+from esc_sr.families.esc.presets import preset
+from esc_sr.families.lte import encoder_config
 from esc_sr.machine.precision import check_precision
-from esc_sr.network import encoder_config
-from esc_sr.presets import preset
 from esc_sr.train import recipes
 from esc_sr.train.monitor import RunOptions
 from esc_sr.train.run import run

@@ -16,8 +16,8 @@ from rich.text import Text
 from esc_sr import weights
 from esc_sr.cli.output import AsJson, print_json
 from esc_sr.errors import UsageError
+from esc_sr.families.lte import LTEConfig
 from esc_sr.machine.device import describe as describe_device
-from esc_sr.network import LTEConfig
 from esc_sr.record import environment
 from esc_sr.weights.checkpoint import build, describe, read, variant
 

@@ -7,7 +7,7 @@ from torch import Tensor
 from esc_sr.bicubic import resize
 from esc_sr.data.pairs import turn
 from esc_sr.data.pictures import Source
-from esc_sr.network.arbitrary import pixel_centres
+from esc_sr.families.lte.network import pixel_centres
 
 
 def cut_queries(

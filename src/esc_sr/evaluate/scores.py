@@ -12,9 +12,9 @@ from torch import nn
 from esc_sr.bicubic import enlarged, resize
 from esc_sr.data.pairs import Pair
 from esc_sr.errors import DataError, UsageError, require
+from esc_sr.families import Peer
+from esc_sr.families.lte import ESCLTE
 from esc_sr.metrics import luma, psnr, rgb_psnr, ssim
-from esc_sr.network import ESCLTE
-from esc_sr.peers import Peer
 from esc_sr.upscaling.engine import Upscaler
 
 _PAD = 32

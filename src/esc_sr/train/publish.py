@@ -17,8 +17,9 @@ from esc_sr.data.pictures import Decoded
 from esc_sr.data.sets import find_set
 from esc_sr.errors import WeightsError
 from esc_sr.evaluate import Protocol, Scores, evaluate
-from esc_sr.network import ESC, ESCLTE
-from esc_sr.peers import Peer
+from esc_sr.families import Peer
+from esc_sr.families.esc import ESC
+from esc_sr.families.lte import ESCLTE
 from esc_sr.train.recipes import REAL
 from esc_sr.weights.checkpoint import describe
 

@@ -16,10 +16,11 @@ from esc_sr.data.pairs import Pair, make_pairs
 from esc_sr.data.pictures import Decoded, Progress, find_pictures, load_pictures
 from esc_sr.data.pool import PairPool
 from esc_sr.errors import DataError, UsageError
+from esc_sr.families.esc import ESC, ESCConfig
+from esc_sr.families.esc.presets import preset
+from esc_sr.families.lte import ESCLTE, LTEConfig, encoder_config
 from esc_sr.machine.device import describe
 from esc_sr.machine.memory import keep_freed_memory
-from esc_sr.network import ESC, ESCLTE, ESCConfig, LTEConfig, encoder_config
-from esc_sr.presets import preset
 from esc_sr.train import checkpoint, feed, loop
 from esc_sr.train.anneal import annealed
 from esc_sr.train.losses import Adversarial, Distance

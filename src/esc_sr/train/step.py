@@ -7,8 +7,8 @@ from contextlib import AbstractContextManager, nullcontext
 import torch
 from torch import Tensor, nn
 
+from esc_sr.families.lte import ESCLTE
 from esc_sr.machine.precision import autocast
-from esc_sr.network import ESCLTE
 from esc_sr.train.checkpoint import State
 from esc_sr.train.recipes import Recipe
 from esc_sr.train.schedule import ema_decay

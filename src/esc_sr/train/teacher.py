@@ -16,8 +16,8 @@ from esc_sr.bicubic import resize
 from esc_sr.data.crops import Batch
 from esc_sr.data.pictures import Progress, Source
 from esc_sr.errors import DataError, UsageError
+from esc_sr.families.lte import ESCLTE
 from esc_sr.machine.claim import whole_file
-from esc_sr.network import ESCLTE
 from esc_sr.train.recipes import REAL, Recipe
 from esc_sr.upscaling.engine import Upscaler
 from esc_sr.weights.checkpoint import describe

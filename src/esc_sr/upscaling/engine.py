@@ -9,9 +9,10 @@ from typing import Any, overload
 import torch
 from torch import nn
 
+from esc_sr.families.esc import ESC
+from esc_sr.families.lte import ESCLTE
 from esc_sr.machine.memory import parse_memory
 from esc_sr.machine.precision import check_precision
-from esc_sr.network import ESC, ESCLTE
 from esc_sr.upscaling import DEFAULT_MODEL, DEFAULT_SCALE, FractionDone
 from esc_sr.upscaling.frame import FRAME
 from esc_sr.upscaling.kinds import Image, Levels, upscale_any

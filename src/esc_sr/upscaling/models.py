@@ -8,9 +8,9 @@ from typing import NamedTuple
 from torch import nn
 
 from esc_sr.errors import UsageError
+from esc_sr.families.lte import ESCLTE
 from esc_sr.machine.device import pick_device
 from esc_sr.machine.memory import enough_memory
-from esc_sr.network import ESCLTE
 from esc_sr.upscaling.runner import Runner, Sides
 from esc_sr.upscaling.sizes import Size
 from esc_sr.weights import bundled_scales, load

@@ -7,6 +7,10 @@ from typing import NamedTuple
 import torch
 
 from esc_sr.errors import DeviceError
+from esc_sr.families import Peer
+from esc_sr.families.esc import ESC, ESCConfig
+from esc_sr.families.lte import ESCLTE
+from esc_sr.families.lte.network import QUERIES
 from esc_sr.machine.memory import (
     SAFE_PART,
     file_map,
@@ -15,10 +19,7 @@ from esc_sr.machine.memory import (
     scratch_folder,
     show_memory,
 )
-from esc_sr.network import ESC, ESCLTE, ESCConfig
-from esc_sr.network.arbitrary import QUERIES
 from esc_sr.network.rows import BAND_PIXELS, Bands
-from esc_sr.peers import Peer
 from esc_sr.upscaling.tiles import OVERLAP, PEER_ROWS, Tiling
 
 GPU_PIXELS = 2**20

@@ -9,10 +9,11 @@ import torch
 from torch import Tensor, nn
 
 from esc_sr.errors import WeightsError
+from esc_sr.families import Peer
+from esc_sr.families.esc import ESC
+from esc_sr.families.lte import ESCLTE
 from esc_sr.machine.memory import DiskFullError, keep_no_freed_memory
 from esc_sr.machine.precision import PRECISIONS, autocast
-from esc_sr.network import ESC, ESCLTE
-from esc_sr.peers import Peer
 from esc_sr.upscaling import FractionDone
 from esc_sr.upscaling.frame import framed, unframed
 from esc_sr.upscaling.plan import MemoryPlan, Workload, plan_memory

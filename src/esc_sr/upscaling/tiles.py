@@ -8,9 +8,9 @@ import torch
 from torch import Tensor
 
 from esc_sr.bicubic import resize
-from esc_sr.network import ESC
+from esc_sr.families import Peer
+from esc_sr.families.esc import ESC
 from esc_sr.network.rows import Bands, join
-from esc_sr.peers import Peer
 
 OVERLAP = 2
 """Windows that two tiles of ESC have in common: each reaches one beyond the middle of the blend."""

@@ -5,7 +5,7 @@ from pathlib import Path
 import torch
 
 from esc_sr.errors import WeightsError
-from esc_sr.network import LTEConfig
+from esc_sr.families.lte import LTEConfig
 from esc_sr.weights.bundle import bundled, bundled_scales, card, find
 from esc_sr.weights.checkpoint import Network, build, describe, read, save
 from esc_sr.weights.conversion import convert, export_official, starting_weights

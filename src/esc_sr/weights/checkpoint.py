@@ -11,11 +11,12 @@ import torch
 from torch import Tensor
 
 from esc_sr.errors import UsageError, WeightsError
-from esc_sr.network import ESC, ESCLTE, ESCConfig, LTEConfig
-from esc_sr.peers import FAMILIES, Peer, PeerConfig
-from esc_sr.peers.family import Shapes
-from esc_sr.presets import PRESETS, preset
-from esc_sr.weights import detect, families, keys
+from esc_sr.families import FAMILIES, Peer, PeerConfig
+from esc_sr.families.contract import Shapes
+from esc_sr.families.esc import ESC, ESCConfig, detect, keys
+from esc_sr.families.esc.presets import PRESETS, preset
+from esc_sr.families.lte import ESCLTE, LTEConfig
+from esc_sr.weights import families
 from esc_sr.weights.container import first_line, read_header, read_tensors, write_atomically
 
 FORMAT = "esc-sr 1"

@@ -12,9 +12,9 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from esc_sr.errors import UsageError, WeightsError
-from esc_sr.network import ESCConfig, LTEConfig, encoder_config
-from esc_sr.peers import PeerConfig
-from esc_sr.weights import detect, keys
+from esc_sr.families import PeerConfig
+from esc_sr.families.esc import ESCConfig, detect, keys
+from esc_sr.families.lte import LTEConfig, encoder_config
 from esc_sr.weights.bundle import find
 from esc_sr.weights.checkpoint import Checkpoint, Config, Network, describe, read, write
 from esc_sr.weights.container import write_atomically

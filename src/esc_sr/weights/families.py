@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from esc_sr.errors import WeightsError
-from esc_sr.peers import FAMILIES, Family, Peer, PeerConfig
+from esc_sr.families import FAMILIES, Family, Peer, PeerConfig
 from esc_sr.weights.container import first_line
 
 

@@ -7,12 +7,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from esc_sr.network import banded
+from esc_sr.families.esc import banded
+from esc_sr.families.esc.blocks import ESCBlock, LargeKernels, LayerNorm2d, WindowAttention
+from esc_sr.families.esc.upsamplers import SKIPS, UPSAMPLERS, ConvSkip, build_upsampler
 from esc_sr.network.attention import BACKENDS
-from esc_sr.network.blocks import ESCBlock, LargeKernels, LayerNorm2d, WindowAttention
 from esc_sr.network.padding import pad_to_multiple
 from esc_sr.network.rows import Bands, default_bands, join
-from esc_sr.network.upsamplers import SKIPS, UPSAMPLERS, ConvSkip, build_upsampler
 
 
 @dataclass(frozen=True)

@@ -7,8 +7,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from esc_sr.network import banded
-from esc_sr.network.esc import ESCConfig, ESCEncoder
+from esc_sr.families.esc import banded
+from esc_sr.families.esc.network import ESCConfig, ESCEncoder
 from esc_sr.network.rows import Bands, default_bands, join
 
 QUERIES = 2**15  # output pixels decoded at a time when no gradient is recorded

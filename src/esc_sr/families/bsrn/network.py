@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from esc_sr.peers.family import Family, Peer, PeerConfig, Shapes, enlargement
+from esc_sr.families.contract import Family, Peer, PeerConfig, Shapes, enlargement
 
 
 @dataclass(frozen=True)

@@ -3,7 +3,8 @@
 import re
 from collections.abc import Iterable
 
-from esc_sr.network import ESCConfig, LTEConfig, encoder_config
+from esc_sr.families.esc import ESCConfig
+from esc_sr.families.lte import LTEConfig, encoder_config
 
 # Authors' name, our name, and the networks whose names these are (empty: all). A star is one part of a name.
 # flat or folded: without or with a PixelUnshuffle in front, which counts as a layer.

@@ -12,13 +12,13 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from esc_sr import native
+from esc_sr.families.esc.blocks import ConvAttn, ConvFFN, ESCBlock, LargeKernels, WindowAttention
 from esc_sr.network.attention import attend_windows
-from esc_sr.network.blocks import ConvAttn, ConvFFN, ESCBlock, LargeKernels, WindowAttention
 from esc_sr.network.padding import pad_to_multiple
 from esc_sr.network.rows import Bands, default_bands, rowwise, rowwise_each, walk
 
 if TYPE_CHECKING:
-    from esc_sr.network.esc import ESC, ESCEncoder
+    from esc_sr.families.esc.network import ESC, ESCEncoder
 
 
 def applies(network: nn.Module, x: Tensor) -> bool:

@@ -6,9 +6,10 @@ from collections.abc import Iterable
 
 import torch
 
-from esc_sr.network import ESCConfig, LTEConfig
-from esc_sr.network.upsamplers import UPSAMPLERS, build_upsampler
-from esc_sr.peers.family import Shapes
+from esc_sr.families.contract import Shapes
+from esc_sr.families.esc import ESCConfig
+from esc_sr.families.esc.upsamplers import UPSAMPLERS, build_upsampler
+from esc_sr.families.lte import LTEConfig
 
 # Networks that are not ours to load, by a name that only they have; the first that fits is told.
 FOREIGN = (

@@ -3,7 +3,7 @@
 from dataclasses import replace
 
 from esc_sr.errors import UsageError
-from esc_sr.network import ESCConfig
+from esc_sr.families.esc import ESCConfig
 
 _ESC = ESCConfig()
 _REAL = replace(_ESC, n_blocks=10, expansion=2.0, ffn_norm=True, skip="conv", upsampler="realesrgan")
