@@ -15,7 +15,7 @@ from esc_sr.cli.main import app
 from esc_sr.data.sets import BenchmarkSet, Item, Sample
 from esc_sr.evaluate.run import ScoreRow
 from esc_sr.families.esc import ESC, ESCConfig
-from esc_sr.families.lte import ESCLTE, LTEConfig
+from esc_sr.families.lte import EncoderLTE, LTEConfig
 from esc_sr.image import Picture, read_image, write_image
 from esc_sr.image.sheet import CROP, Panel, most_different, strip
 
@@ -115,7 +115,7 @@ def test_paths_that_clean_up_to_one_name_keep_their_own_pictures(
 
 
 def test_any_scale_of_an_lte_network(here: Path) -> None:
-    weights.save(ESCLTE(LTEConfig(ESCConfig(**TINY), 16, (16,))), "lte.safetensors")
+    weights.save(EncoderLTE(LTEConfig(ESCConfig(**TINY), 16, (16,))), "lte.safetensors")
     options = ("-n", "lte.safetensors", "-s", "2", "-s", "6", "--data", "Set5", "--channels", "rgb")
     result = evaluate(*options, "--json")
     assert result.exit_code == 0

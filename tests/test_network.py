@@ -12,8 +12,8 @@ from torch import Tensor, nn
 from esc_sr.families.esc import ESC, ESCConfig
 from esc_sr.families.esc.blocks import ConvAttn
 from esc_sr.families.esc.network import LargeKernel, symmetrize
-from esc_sr.families.esc.presets import PRESETS, preset
-from esc_sr.families.lte import ESCLTE, LTEConfig
+from esc_sr.families.esc.presets import PRESETS
+from esc_sr.families.lte import EncoderLTE, LTEConfig
 from esc_sr.network import rows as rows_module
 
 TINY: dict[str, Any] = {"dim": 16, "pdim": 8, "n_blocks": 2, "n_convattn": 2, "window": 8, "heads": 2}
@@ -88,13 +88,13 @@ PARAMETERS = {
 @pytest.mark.parametrize(("name", "scale"), PARAMETERS)
 def test_parameters_are_those_of_table_2(name: str, scale: int) -> None:
     with torch.device("meta"):
-        model = ESC(preset(name, scale))
+        model = ESC(PRESETS[name][scale])
     assert sum(p.numel() for p in model.parameters()) == PARAMETERS[name, scale]
 
 
 def test_esc_lte_parameters() -> None:
     with torch.device("meta"):
-        model = ESCLTE(LTEConfig(PRESETS["esc-lte"]))
+        model = EncoderLTE(LTEConfig(PRESETS["esc"][2]))
     assert sum(p.numel() for p in model.parameters()) == 1_433_631
 
 
@@ -161,18 +161,6 @@ def test_copies_are_independent_and_equal(net: ESC) -> None:
             assert_equal(model(x), y)
 
 
-def test_folding_changes_nothing(net: ESC) -> None:
-    x = picture(14, 21)
-    with torch.no_grad():
-        y = net(x)
-        net.fold()
-        assert_equal(net(x), y)
-    if isinstance(net.large_kernel, LargeKernel):
-        weight = net.large_kernel.weight
-        assert torch.allclose(weight, weight.flip(-1), atol=1e-7)
-        assert torch.allclose(weight, weight.transpose(-1, -2), atol=1e-7)
-
-
 def test_symmetrize_twice_is_once() -> None:
     kernel = torch.randn(2, 2, 5, 5, dtype=torch.float64)
     once = symmetrize(kernel)
@@ -217,7 +205,7 @@ def test_sizes_that_do_not_fit_are_refused() -> None:
 @torch.no_grad()
 def test_lte_any_target_in_chunks(monkeypatch: pytest.MonkeyPatch) -> None:
     torch.manual_seed(0)
-    model = ESCLTE(LTEConfig(ESCConfig(**TINY), 16, (16,))).eval()
+    model = EncoderLTE(LTEConfig(ESCConfig(**TINY), 16, (16,))).eval()
     x = picture(11, 9, batch=2)
     whole = model(x, (25, 40))
     assert whole.shape == (2, 3, 25, 40)
@@ -229,7 +217,7 @@ def test_lte_any_target_in_chunks(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @torch.no_grad()
 def test_lte_without_decoder_is_bilinear() -> None:
-    model = ESCLTE(LTEConfig(ESCConfig(**TINY), 16, (16,))).eval()
+    model = EncoderLTE(LTEConfig(ESCConfig(**TINY), 16, (16,))).eval()
     for parameter in model.decoder.mlp[-1].parameters():
         parameter.zero_()
     x = picture(7, 10)

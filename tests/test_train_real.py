@@ -28,8 +28,8 @@ SMALL = replace(real_gan(), batch=2, accumulate=2, patch=8, context=10, pool=4)
 
 @pytest.fixture(autouse=True)
 def small_networks(monkeypatch: pytest.MonkeyPatch) -> None:
-    tiny = replace(PRESETS["esc-real"], dim=8, pdim=4, n_blocks=1, n_convattn=1, window=8, heads=1)
-    monkeypatch.setitem(PRESETS, "esc-real", tiny)
+    tiny = replace(PRESETS["esc-real"][4], dim=8, pdim=4, n_blocks=1, n_convattn=1, window=8, heads=1)
+    monkeypatch.setitem(PRESETS, "esc-real", {4: tiny})
     monkeypatch.setattr("esc_sr.train.losses.UNetDiscriminator", lambda: UNetDiscriminator(4))
 
 

@@ -7,9 +7,8 @@ from typing import Annotated, Any
 import torch
 import typer
 
+from esc_sr import families
 from esc_sr.errors import UsageError
-from esc_sr.families.esc.presets import preset
-from esc_sr.families.lte import encoder_config
 from esc_sr.machine.precision import check_precision
 from esc_sr.train import recipes
 from esc_sr.train.monitor import RunOptions
@@ -129,7 +128,8 @@ def _add_recipe(recipe: recipes.Recipe, network: str, scales: str, scale_default
         given += settings or []
         if anneal and (small or config):
             raise UsageError("--anneal: the recipe is that of the run; change it with --set")
-        base = recipes.small(recipe, encoder_config(preset(model, scale)).window) if small else recipe
+        window = families.blank(families.preset(model, scale)).window
+        base = recipes.small(recipe, window) if small else recipe
         resolved = base if anneal else recipes.override(base, given, config)
         if print_config:
             print(recipes.to_toml(resolved), end="")

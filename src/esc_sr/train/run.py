@@ -3,22 +3,20 @@
 from collections import Counter
 from collections.abc import Sequence
 from copy import deepcopy
-from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from esc_sr import weights
+from esc_sr import families, weights
 from esc_sr.data.degrade import Degradation
 from esc_sr.data.degraded import degraded_pairs
 from esc_sr.data.pairs import Pair, make_pairs
 from esc_sr.data.pictures import Decoded, Progress, find_pictures, load_pictures
 from esc_sr.data.pool import PairPool
 from esc_sr.errors import DataError, UsageError
-from esc_sr.families.esc import ESC, ESCConfig
-from esc_sr.families.esc.presets import preset
-from esc_sr.families.lte import ESCLTE, LTEConfig, encoder_config
+from esc_sr.families.contract import Config, Network
+from esc_sr.families.lte import any_size
 from esc_sr.machine.device import describe
 from esc_sr.machine.memory import keep_freed_memory
 from esc_sr.train import checkpoint, feed, loop
@@ -67,7 +65,7 @@ def run(
 
     Args:
         recipe: for example `recipes.classic()`.
-        model: a name that `presets.preset` knows; for the arbitrary recipe, that of the encoder.
+        model: a name that `families.preset` knows; for the arbitrary recipe, that of the encoder.
         scale: 2, 3 or 4; for the arbitrary recipe, that of the validation.
         data: folders and .tar shards of HR pictures.
         out: folder of the run, made if missing.
@@ -123,7 +121,7 @@ def run(
     state = _new_state(recipe, config, start, perceptual, master, place)
     state.scaler = torch.amp.GradScaler(place.type, enabled=options.precision == "fp16")
     if content is not None:
-        checkpoint.restore(state, content, recipe, asdict(config))
+        checkpoint.restore(state, content, recipe, config.sizes())
         follow(state.optimizer, recipe)
         budget = budget or Budget(**content["budget"])
     budget = budget or Budget(iterations=recipe.iterations)
@@ -136,7 +134,7 @@ def run(
     shared = set(everything) & set(held_out)
     if shared:
         raise DataError(f"{val}: {len(shared)} held-out pictures are training data too; keep them apart")
-    _warn_of_small_crops(recipe, config, report)
+    _warn_of_small_crops(recipe, families.blank(config).window, report)
     crops = feed.open_crops(
         recipe,
         roots,
@@ -178,7 +176,7 @@ def run(
             "perceptual_layers": list(perceptual.layers) if perceptual else None,
             "model": model,
             "scale": list(recipe.scales) or scale,
-            "blocks": encoder_config(config).n_blocks,
+            "blocks": config.depth,
             "data": dict(zip(_labels(data), map(len, roots), strict=True)),
             "mix": list(mix) if mix else None,
             "lr": _labels(lr) or None,
@@ -191,7 +189,7 @@ def run(
             "precision": options.precision,
             "held_out": state.scores or None,
         }
-        assert isinstance(state.ema, ESC | ESCLTE)
+        assert isinstance(state.ema, Network)
         weights.save(state.ema, out / f"{name}.safetensors", card)
 
     with team.connected(place):
@@ -201,7 +199,7 @@ def run(
             recipe,
             budget,
             out,
-            config=asdict(config),
+            config=config.sizes(),
             held_out=pairs,
             scale=scale,
             options=options,
@@ -211,10 +209,10 @@ def run(
         )
 
 
-def _warn_of_small_crops(recipe: Recipe, config: ESCConfig | LTEConfig, report: Report) -> None:
+def _warn_of_small_crops(recipe: Recipe, window: int, report: Report) -> None:
     """Say what crops of less than two windows' width lead to."""
-    least = 2 * encoder_config(config).window
-    if recipe.patch < least:
+    least = 2 * window
+    if recipe.patch < least and window > 1:
         text = f"patch={recipe.patch}: in crops below two windows ({least} px) nothing is learnt across the"
         report({"event": "note", "text": f"{text} edges of windows, which then show in pictures"})
 
@@ -225,17 +223,19 @@ def _labels(roots: Sequence[Path]) -> list[str]:
     return [root.name if names[root.name] == 1 else f"{root.parent.name}/{root.name}" for root in roots]
 
 
-def _config(recipe: Recipe, model: str, scale: int, blocks: int | None) -> ESCConfig | LTEConfig:
+def _config(recipe: Recipe, model: str, scale: int, blocks: int | None) -> Config:
     """The network that a recipe makes of a name."""
-    config = preset(model, 2 if recipe.name == "arbitrary" else scale)
+    config = families.preset(model, 2 if recipe.name == "arbitrary" else scale)
     if blocks is not None:
-        if not 1 <= blocks <= config.n_blocks:
-            raise UsageError(f"--blocks {blocks}: {model} has {config.n_blocks}; give 1 to that many")
-        config = replace(config, n_blocks=blocks)
+        if config.depth is None:
+            raise UsageError(f"--blocks {blocks}: {model} is trained with all of its blocks; leave it out")
+        if not 1 <= blocks <= config.depth:
+            raise UsageError(f"--blocks {blocks}: {model} has {config.depth}; give 1 to that many")
+        config = config.at_depth(blocks)
     if recipe.name == "arbitrary":
-        return LTEConfig(config)
-    if model == "esc-lte":
-        raise UsageError("esc-lte needs training at all scales at once, by the recipe arbitrary")
+        return any_size(config)
+    if config.scale is None:
+        raise UsageError(f"{model} needs training at all scales at once, by the recipe arbitrary")
     if recipe.name == "real-gan" and scale * recipe.patch < SMALLEST:
         raise UsageError(
             f"patch={recipe.patch}: real-gan compares crops of at least {SMALLEST} px; at scale {scale} the "
@@ -292,7 +292,7 @@ def _perceptual(recipe: Recipe, started: bool, vgg: Path | None, report: Report)
 
 def _new_state(
     recipe: Recipe,
-    config: ESCConfig | LTEConfig,
+    config: Config,
     start: Path | None,
     perceptual: PerceptualLoss | None,
     teacher: Teacher | None,
@@ -302,7 +302,7 @@ def _new_state(
     objective: Adversarial | Distance
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(recipe.seed)
-        model = ESCLTE(config) if isinstance(config, LTEConfig) else ESC(config)
+        model = families.build(config)
         if perceptual:
             objective = Adversarial(
                 perceptual.to(device), weights=recipe.weights, loss=recipe.loss, sharpened=teacher is None

@@ -16,11 +16,10 @@ from esc_sr.bicubic import resize
 from esc_sr.data.crops import Batch
 from esc_sr.data.pictures import Progress, Source
 from esc_sr.errors import DataError, UsageError
-from esc_sr.families.lte import ESCLTE
+from esc_sr.families import describe
 from esc_sr.machine.claim import whole_file
 from esc_sr.train.recipes import REAL, Recipe
 from esc_sr.upscaling.engine import Upscaler
-from esc_sr.weights.checkpoint import describe
 
 
 @dataclass(frozen=True)
@@ -84,9 +83,11 @@ class Teacher:
         wanted = scale if weights.bundled_scales(name) and recipe.name != "arbitrary" else None
         self._network = weights.load(name, device, scale=wanted).requires_grad_(False)
         self.network = describe(self._network.config)
-        self._own = None if isinstance(self._network, ESCLTE) else self._network.config.scale
+        self._own = self._network.config.scale
         if recipe.name == "arbitrary" and self._own is not None:
-            raise UsageError(f"--teacher {name}: is {self.network}; the recipe arbitrary learns from ESC+LTE")
+            raise UsageError(
+                f"--teacher {name}: is {self.network}; the recipe arbitrary learns from a network with LTE"
+            )
         times = 1 if self._own is None or recipe.name == "arbitrary" else self._own / scale
         if times != 1 and (recipe.name not in REAL or times != int(times)):
             more = " or of a multiple of it" if recipe.name in REAL else ""
@@ -163,13 +164,12 @@ class Teacher:
             (B, 3, s h, s w), 0..1, in whole levels of 255.
         """
         size = hr.shape[2], hr.shape[3]
-        sr = self._network(lr, size) if isinstance(self._network, ESCLTE) else self._network(lr)
+        sr = self._network.enlarge(lr, self._scale)
         sr = (sr if sr.shape == hr.shape else resize(sr, size)).clamp(0, 1)
         return torch.round(torch.lerp(hr, sr, self._share) * 255) / 255
 
     def colours(self, batches: Iterator[Batch]) -> Iterator[Batch]:
         """Batches of `cut_queries` with its colours, mixed with those of HR, in the place of the latter."""
-        assert isinstance(self._network, ESCLTE)
         for lr, coord, cell, colours in batches:
             with torch.no_grad():
                 given = (part.to(next(self._network.parameters()).device) for part in (lr, coord, cell))

@@ -1,5 +1,5 @@
 """BSRN (Li et al., CVPRW 2022)."""
 
-from esc_sr.families.bsrn.network import BSRN, FAMILY, BSRNConfig
+from esc_sr.families.bsrn.network import BSRN, BSRNConfig
 
-__all__ = ["BSRN", "FAMILY", "BSRNConfig"]
+__all__ = ["BSRN", "BSRNConfig"]

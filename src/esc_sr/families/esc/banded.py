@@ -15,28 +15,10 @@ from esc_sr import native
 from esc_sr.families.esc.blocks import ConvAttn, ConvFFN, ESCBlock, LargeKernels, WindowAttention
 from esc_sr.network.attention import attend_windows
 from esc_sr.network.padding import pad_to_multiple
-from esc_sr.network.rows import Bands, default_bands, rowwise, rowwise_each, walk
+from esc_sr.network.rows import Bands, rowwise, rowwise_each, walk
 
 if TYPE_CHECKING:
     from esc_sr.families.esc.network import ESC, ESCEncoder
-
-
-def applies(network: nn.Module, x: Tensor) -> bool:
-    """Tell whether a network's forward on an input (B, C, H, W) is executed here, not layer after layer.
-
-    It is not where nothing would be gained, which is in one piece without kernels: where gradients are
-    recorded on a GPU, on the device "meta", and when torch compiles or exports. Nor is it where any layer has
-    a hook, which is to see what the layer takes and gives, of the whole picture.
-    """
-    if default_bands(x) is None and not native.takes(x):
-        return False
-    return not any(_has_hook(layer) for layer in network.modules() if layer is not network)
-
-
-def _has_hook(layer: nn.Module) -> bool:
-    return any(
-        (layer._forward_pre_hooks, layer._forward_hooks, layer._backward_pre_hooks, layer._backward_hooks)
-    )
 
 
 def enlarge(network: "ESC", lr: Tensor, bands: Bands | None) -> Iterator[tuple[int, Tensor]]:
