@@ -22,6 +22,7 @@ VARIANTS = {
     "esc-x3": ESCConfig(**TINY, scale=3),
     "fp": ESCConfig(**TINY, first_expansion=1.5, ffn_norm=True, decomposed=True, skip="bicubic"),
     "xl": ESCConfig(**TINY, ffn_norm=True),
+    "all-channels": ESCConfig(**{**TINY, "pdim": 16}),
     "real": ESCConfig(**TINY, scale=4, expansion=2.0, ffn_norm=True, skip="conv", upsampler="realesrgan"),
     "real-m-x1": ESCConfig(**TINY, scale=1, skip="conv", upsampler="nearest+conv", unshuffle=4),
     "real-m-x2": ESCConfig(**TINY, scale=2, skip="conv", upsampler="pixelshuffle", unshuffle=2),
@@ -229,7 +230,7 @@ def test_dynamic_kernel_starts_at_zero_except_in_fp() -> None:
     for name, config in VARIANTS.items():
         model = ESC(config)
         first = next(layer for layer in model.modules() if isinstance(layer, ConvAttn))
-        start = first.dynamic_kernel(torch.randn(1, 8, 5, 5))
+        start = first.dynamic_kernel(torch.randn(1, config.pdim, 5, 5))
         assert bool(start.any()) == (name == "fp")
 
 

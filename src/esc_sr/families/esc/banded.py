@@ -125,6 +125,9 @@ def _split(ffn: ConvFFN, convattn: ConvAttn, x: Tensor) -> tuple[Tensor, Tensor]
     cut = convattn.pdim
     fuse, fuse_bias = _parameters(convattn.fuse)
     fuse = fuse[:, cut:]
+    if cut == len(fuse):  # nothing passes ConvAttn
+        y = _feed_forward(ffn, x)
+        return fuse_bias.view(-1, 1, 1).expand_as(y), y
     if not native.takes(x):
         y = ffn(x)
         return F.conv2d(y[:, cut:], fuse, fuse_bias), y[:, :cut]
