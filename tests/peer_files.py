@@ -6,7 +6,9 @@ from pathlib import Path
 import pytest
 import torch
 
-from esc_sr.peers import BSRN, BSRNConfig, Peer, SRVGGConfig, SRVGGNetCompact
+from esc_sr.families.bsrn import BSRN, BSRNConfig
+from esc_sr.families.contract import Network
+from esc_sr.families.srvgg import SRVGGConfig, SRVGGNetCompact
 
 
 def bsrn(scale: int = 2, dim: int = 16, blocks: int = 2) -> BSRN:
@@ -19,7 +21,7 @@ def srvgg(scale: int = 2, dim: int = 8, convs: int = 3) -> SRVGGNetCompact:
     return SRVGGNetCompact(SRVGGConfig(scale, dim, convs)).eval()
 
 
-TINY: dict[str, Peer] = {"bsrn": bsrn(), "srvgg": srvgg()}
+TINY: dict[str, Network] = {"bsrn": bsrn(), "srvgg": srvgg()}
 
 
 def published(name: str) -> Path:

@@ -16,8 +16,9 @@ from esc_sr.data.degraded import sharpened_hr
 from esc_sr.data.pairs import Pair
 from esc_sr.data.sets import find_set
 from esc_sr.evaluate import Protocol, predict, score
+from esc_sr.families.contract import Network
+from esc_sr.families.esc import ESC
 from esc_sr.image import read_image
-from esc_sr.network import ESC
 from esc_sr.train.publish import degraded_set
 from esc_sr.train.recipes import learnt_degraded
 from peer_files import published
@@ -144,7 +145,7 @@ def least_on_set5(name: str, scale: int) -> float:
     return LEAST_ON_SET5.get(name, BICUBIC_ON_SET5[scale] + GAIN[scale])
 
 
-def compare(model: weights.Network, pairs: Iterable[Pair], scale: int) -> tuple[float, dict[str, float]]:
+def compare(model: Network, pairs: Iterable[Pair], scale: int) -> tuple[float, dict[str, float]]:
     """Mean PSNR, and how much each picture has more than bicubic, dB."""
     protocol, found, gains = Protocol.of(model), [], {}
     for pair in pairs:

@@ -10,7 +10,8 @@ from numpy.typing import NDArray
 
 from esc_sr import Upscaler, upscale, weights
 from esc_sr.bicubic import resize
-from esc_sr.network import ESC, ESCLTE, encoder_config
+from esc_sr.families.esc import ESC
+from esc_sr.families.lte import EncoderLTE
 from esc_sr.upscaling.frame import FRAME
 
 NAMES = [name for name, _, _ in weights.bundled()]
@@ -52,8 +53,8 @@ def sky(side: int) -> NDArray[np.float64]:
 @cache
 def enlarged_sky(name: str) -> Sky:
     network = weights.load(name)
-    assert isinstance(network, ESC | ESCLTE)
-    window = encoder_config(network.config).window
+    assert isinstance(network, ESC | EncoderLTE)
+    window = network.window
     picture = sky(SIDE).astype(np.float32)
     result = upscale(picture, network, scale=network.config.scale if isinstance(network, ESC) else 2)
     scale = len(result) // SIDE

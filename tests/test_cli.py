@@ -18,8 +18,9 @@ from typer.testing import CliRunner
 
 import esc_sr
 from esc_sr.cli.main import app, main
+from esc_sr.families.contract import Network
+from esc_sr.families.esc import ESC, ESCConfig
 from esc_sr.image import Encoding, Picture, read_image, write_image
-from esc_sr.network import ESC, ESCConfig
 from esc_sr.upscaling import models
 from esc_sr.weights import save
 
@@ -232,7 +233,7 @@ def test_usage_errors_are_exit_code_2(here: Path, options: tuple[str, ...]) -> N
     assert result.code == 2 and "Traceback" not in result.err
 
 
-class Failing(nn.Module):
+class Failing(Network):
     """Raises what it is given in the second call."""
 
     def __init__(self, error: BaseException) -> None:

@@ -18,9 +18,9 @@ from typer.testing import CliRunner
 
 from esc_sr.cli.main import app
 from esc_sr.cli.report import Bar, Reporter, time_left
+from esc_sr.families.esc import ESC, ESCConfig
 from esc_sr.image import Picture, read_image, write_image
 from esc_sr.machine.claim import Claim
-from esc_sr.network import ESC, ESCConfig
 from esc_sr.upscaling.files import Outcome
 from esc_sr.weights import save
 from pictures import noise

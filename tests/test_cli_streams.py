@@ -13,8 +13,8 @@ from typer.testing import CliRunner
 
 from esc_sr.cli.main import app
 from esc_sr.errors import ImageError
+from esc_sr.families.esc import ESC, ESCConfig
 from esc_sr.image import Picture, decode_animation, decode_image, read_image, write_image
-from esc_sr.network import ESC, ESCConfig
 from esc_sr.upscaling.files import _write_stdout
 from esc_sr.weights import save
 from pictures import SRGB, noise, pillow

@@ -12,8 +12,8 @@ import pytest
 import torch
 
 from esc_sr.cli.train import show
+from esc_sr.families.esc import ESC, ESCConfig
 from esc_sr.image import Picture, write_image
-from esc_sr.network import ESC, ESCConfig
 from esc_sr.weights import save
 
 pty = pytest.importorskip("pty", reason="this system has no pseudo-terminals")

@@ -14,9 +14,10 @@ from esc_sr.bicubic import downscale
 from esc_sr.cli.main import app
 from esc_sr.data.sets import BenchmarkSet, Item, Sample
 from esc_sr.evaluate.run import ScoreRow
+from esc_sr.families.esc import ESC, ESCConfig
+from esc_sr.families.lte import EncoderLTE, LTEConfig
 from esc_sr.image import Picture, read_image, write_image
 from esc_sr.image.sheet import CROP, Panel, most_different, strip
-from esc_sr.network import ESC, ESCLTE, ESCConfig, LTEConfig
 
 TINY: dict[str, Any] = {"dim": 16, "pdim": 8, "n_blocks": 1, "n_convattn": 1, "window": 8, "heads": 2}
 
@@ -114,7 +115,7 @@ def test_paths_that_clean_up_to_one_name_keep_their_own_pictures(
 
 
 def test_any_scale_of_an_lte_network(here: Path) -> None:
-    weights.save(ESCLTE(LTEConfig(ESCConfig(**TINY), 16, (16,))), "lte.safetensors")
+    weights.save(EncoderLTE(LTEConfig(ESCConfig(**TINY), 16, (16,))), "lte.safetensors")
     options = ("-n", "lte.safetensors", "-s", "2", "-s", "6", "--data", "Set5", "--channels", "rgb")
     result = evaluate(*options, "--json")
     assert result.exit_code == 0

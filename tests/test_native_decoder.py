@@ -7,8 +7,9 @@ import torch
 from torch import Tensor
 
 from esc_sr import native
-from esc_sr.network import ESCLTE, ESCConfig, LTEConfig
-from esc_sr.network.arbitrary import LTE, pixel_centres
+from esc_sr.families.esc import ESCConfig
+from esc_sr.families.lte import EncoderLTE, LTEConfig
+from esc_sr.families.lte.network import LTE, pixel_centres
 from native_levels import needs_library
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -58,7 +59,7 @@ def test_half_precision_is_computed_in_float(level: str, dtype: torch.dtype) -> 
 @needs_library
 def test_rows_of_a_picture_are_the_same_in_bands() -> None:
     torch.manual_seed(0)
-    network = ESCLTE(LTEConfig(TINY, 16, (16,))).eval()
+    network = EncoderLTE(LTEConfig(TINY, 16, (16,))).eval()
     lr = torch.rand(1, 3, 20, 11)
     with torch.no_grad():
         whole = network(lr, (47, 30))

@@ -9,11 +9,12 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from esc_sr.network import ESC, ESCLTE, ESCConfig, LTEConfig
+from esc_sr.families.esc import ESC, ESCConfig
+from esc_sr.families.esc.blocks import ConvAttn
+from esc_sr.families.esc.network import LargeKernel, symmetrize
+from esc_sr.families.esc.presets import PRESETS
+from esc_sr.families.lte import EncoderLTE, LTEConfig
 from esc_sr.network import rows as rows_module
-from esc_sr.network.blocks import ConvAttn
-from esc_sr.network.esc import LargeKernel, symmetrize
-from esc_sr.presets import PRESETS, preset
 
 TINY: dict[str, Any] = {"dim": 16, "pdim": 8, "n_blocks": 2, "n_convattn": 2, "window": 8, "heads": 2}
 VARIANTS = {
@@ -21,6 +22,7 @@ VARIANTS = {
     "esc-x3": ESCConfig(**TINY, scale=3),
     "fp": ESCConfig(**TINY, first_expansion=1.5, ffn_norm=True, decomposed=True, skip="bicubic"),
     "xl": ESCConfig(**TINY, ffn_norm=True),
+    "all-channels": ESCConfig(**{**TINY, "pdim": 16}),
     "real": ESCConfig(**TINY, scale=4, expansion=2.0, ffn_norm=True, skip="conv", upsampler="realesrgan"),
     "real-m-x1": ESCConfig(**TINY, scale=1, skip="conv", upsampler="nearest+conv", unshuffle=4),
     "real-m-x2": ESCConfig(**TINY, scale=2, skip="conv", upsampler="pixelshuffle", unshuffle=2),
@@ -87,13 +89,13 @@ PARAMETERS = {
 @pytest.mark.parametrize(("name", "scale"), PARAMETERS)
 def test_parameters_are_those_of_table_2(name: str, scale: int) -> None:
     with torch.device("meta"):
-        model = ESC(preset(name, scale))
+        model = ESC(PRESETS[name][scale])
     assert sum(p.numel() for p in model.parameters()) == PARAMETERS[name, scale]
 
 
 def test_esc_lte_parameters() -> None:
     with torch.device("meta"):
-        model = ESCLTE(LTEConfig(PRESETS["esc-lte"]))
+        model = EncoderLTE(LTEConfig(PRESETS["esc"][2]))
     assert sum(p.numel() for p in model.parameters()) == 1_433_631
 
 
@@ -160,18 +162,6 @@ def test_copies_are_independent_and_equal(net: ESC) -> None:
             assert_equal(model(x), y)
 
 
-def test_folding_changes_nothing(net: ESC) -> None:
-    x = picture(14, 21)
-    with torch.no_grad():
-        y = net(x)
-        net.fold()
-        assert_equal(net(x), y)
-    if isinstance(net.large_kernel, LargeKernel):
-        weight = net.large_kernel.weight
-        assert torch.allclose(weight, weight.flip(-1), atol=1e-7)
-        assert torch.allclose(weight, weight.transpose(-1, -2), atol=1e-7)
-
-
 def test_symmetrize_twice_is_once() -> None:
     kernel = torch.randn(2, 2, 5, 5, dtype=torch.float64)
     once = symmetrize(kernel)
@@ -216,11 +206,11 @@ def test_sizes_that_do_not_fit_are_refused() -> None:
 @torch.no_grad()
 def test_lte_any_target_in_chunks(monkeypatch: pytest.MonkeyPatch) -> None:
     torch.manual_seed(0)
-    model = ESCLTE(LTEConfig(ESCConfig(**TINY), 16, (16,))).eval()
+    model = EncoderLTE(LTEConfig(ESCConfig(**TINY), 16, (16,))).eval()
     x = picture(11, 9, batch=2)
     whole = model(x, (25, 40))
     assert whole.shape == (2, 3, 25, 40)
-    monkeypatch.setattr("esc_sr.network.arbitrary.QUERIES", 7)
+    monkeypatch.setattr("esc_sr.families.lte.network.QUERIES", 7)
     assert_equal(model(x, (25, 40)), whole)
     for size in ((1, 1), (11, 9), (5, 90)):
         assert model(x, size).shape == (2, 3, *size)
@@ -228,7 +218,7 @@ def test_lte_any_target_in_chunks(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @torch.no_grad()
 def test_lte_without_decoder_is_bilinear() -> None:
-    model = ESCLTE(LTEConfig(ESCConfig(**TINY), 16, (16,))).eval()
+    model = EncoderLTE(LTEConfig(ESCConfig(**TINY), 16, (16,))).eval()
     for parameter in model.decoder.mlp[-1].parameters():
         parameter.zero_()
     x = picture(7, 10)
@@ -240,7 +230,7 @@ def test_dynamic_kernel_starts_at_zero_except_in_fp() -> None:
     for name, config in VARIANTS.items():
         model = ESC(config)
         first = next(layer for layer in model.modules() if isinstance(layer, ConvAttn))
-        start = first.dynamic_kernel(torch.randn(1, 8, 5, 5))
+        start = first.dynamic_kernel(torch.randn(1, config.pdim, 5, 5))
         assert bool(start.any()) == (name == "fp")
 
 

@@ -10,7 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from esc_sr.network import ESCLTE, ESCConfig, LTEConfig
+from esc_sr.families.esc import ESCConfig
+from esc_sr.families.lte import EncoderLTE, LTEConfig
 from esc_sr.network.rows import Bands, join, walk
 from test_network import TINY, VARIANTS, make, picture, roughen
 
@@ -23,9 +24,9 @@ batches = st.integers(1, 2)
 rows = st.integers(1, 45)
 
 
-def lte() -> ESCLTE:
+def lte() -> EncoderLTE:
     torch.manual_seed(0)
-    model = ESCLTE(LTEConfig(ONE_BLOCK["esc"], 16, (16,)))
+    model = EncoderLTE(LTEConfig(ONE_BLOCK["esc"], 16, (16,)))
     roughen(model)
     return model.double().eval()
 
@@ -48,8 +49,8 @@ def test_bands_of_any_height(variant: str, height: int, width: int, batch: int, 
 @torch.no_grad()
 def test_lte_in_bands(height: int, width: int, batch: int, rows: int, size: tuple[int, int]) -> None:
     net, x = lte(), picture(height, width, batch, torch.float64)
-    whole = join(net.bands(x, size, None), size[0])
-    banded = join(net.bands(x, size, Bands(rows, CPU)), size[0])
+    whole = join(net.bands(x, None, size), size[0])
+    banded = join(net.bands(x, Bands(rows, CPU), size), size[0])
     assert banded.shape == (batch, 3, *size)
     assert (banded - whole).abs().max() <= 1e-10 * max(1.0, whole.abs().max().item())
 
@@ -61,8 +62,8 @@ def test_bands_tell_what_is_done(variant: str) -> None:
     bands = Bands(8, CPU, done=told.append)
     net = lte() if variant == "lte" else make(VARIANTS[variant], torch.float64)
     x = picture(24, 12, 1, torch.float64)
-    list(net.bands(x, (30, 30), bands) if isinstance(net, ESCLTE) else net.bands(x, bands))
-    fold = 1 if isinstance(net, ESCLTE) else net.config.unshuffle
+    list(net.bands(x, bands, (30, 30)) if isinstance(net, EncoderLTE) else net.bands(x, bands))
+    fold = 1 if isinstance(net, EncoderLTE) else net.config.unshuffle
     assert sum(told) == pytest.approx(net.passes * 24 / fold)
 
 
@@ -72,9 +73,9 @@ def test_lte_at_odd_scales_in_bands(factor: int) -> None:
     """At odd scales some points lie just between two pixels, and in the last row on the picture's edge."""
     net, x = lte(), picture(13, 7, dtype=torch.float64)
     size = (13 * factor, 7 * factor)
-    whole = join(net.bands(x, size, None), size[0])
+    whole = join(net.bands(x, None, size), size[0])
     for height in (1, 4, 5, 12):
-        assert (join(net.bands(x, size, Bands(height, CPU)), size[0]) - whole).abs().max() <= 1e-10
+        assert (join(net.bands(x, Bands(height, CPU), size), size[0]) - whole).abs().max() <= 1e-10
 
 
 @torch.no_grad()

@@ -5,8 +5,9 @@ import shutil
 import pytest
 import torch
 
-from esc_sr.network import ESC, ESCLTE, ESCConfig, LTEConfig
-from esc_sr.weights import keys
+from esc_sr import families
+from esc_sr.families.esc import ESC, ESCConfig
+from esc_sr.families.lte import EncoderLTE, LTEConfig
 from weights_files import GOLDEN, Golden, golden
 
 ONE_OF_EACH = (
@@ -43,7 +44,7 @@ def config_of(sample: Golden) -> ESCConfig:
     )
 
 
-def network_of(name: str) -> ESC | ESCLTE:
+def network_of(name: str) -> ESC | EncoderLTE:
     sample = golden(name)
     if name.startswith("lte"):
         words = sample.config["args"]
@@ -51,23 +52,22 @@ def network_of(name: str) -> ESC | ESCLTE:
         sizes = LTEConfig(
             config_of(encoder), words["hidden_dim"], tuple(words["imnet_spec"]["args"]["hidden_list"])
         )
-        model: ESC | ESCLTE = ESCLTE(sizes)
+        model: ESC | EncoderLTE = EncoderLTE(sizes)
     else:
         model = ESC(config_of(sample))
-    state = {k: v for k, v in sample.state.items() if not k.endswith("MetaUpsample")}
-    names = keys.to_ours(state, keys.traits_of_names(state))
-    model.load_state_dict({names[k]: v for k, v in state.items()})
+    found = families.family_of(model.config).detect(sample.state)
+    assert found
+    model.load_state_dict({ours: sample.state[name] for name, ours in found.names.items()})
     return model.eval()
 
 
 def difference(name: str, backend: str) -> float:
     tensors, model = golden(name).tensors, network_of(name)
     with torch.no_grad():
-        if isinstance(model, ESCLTE):
-            model.encoder.attention = backend
+        model.attention = backend
+        if isinstance(model, EncoderLTE):
             output = model.query(tensors["input"], tensors["coord"], tensors["cell"])
         else:
-            model.attention = backend
             output = model(tensors["input"])
     return float((output - tensors["output"]).abs().max())
 
@@ -88,7 +88,7 @@ def test_published_output_with_flex(name: str) -> None:
 @pytest.mark.parametrize("name", ["lte_esc_tiny_s2.0", "lte_esc_tiny_s3.7"])
 def test_public_lte_takes_and_gives_0_to_1(name: str) -> None:
     sample, model = golden(name), network_of(name)
-    assert isinstance(model, ESCLTE)
+    assert isinstance(model, EncoderLTE)
     height, width = sample.config["target_hw"]
     with torch.no_grad():
         sr = model(sample.tensors["input"] * 0.5 + 0.5, (height, width))

@@ -7,10 +7,10 @@ import pytest
 import torch
 
 from esc_sr import resize
+from esc_sr.families.esc import ESC
+from esc_sr.families.esc.blocks import ConvAttn
+from esc_sr.families.esc.presets import PRESETS
 from esc_sr.image import read_image
-from esc_sr.network import ESC
-from esc_sr.network.blocks import ConvAttn
-from esc_sr.presets import preset
 
 EXAMPLE = Path(__file__).parents[1] / "examples" / "harbour.png"
 
@@ -18,7 +18,7 @@ EXAMPLE = Path(__file__).parents[1] / "examples" / "harbour.png"
 @pytest.mark.parametrize("name", ["esc-light", "esc-fp"])
 def test_bf16_gives_every_parameter_its_gradient(name: str) -> None:
     torch.manual_seed(0)
-    network = ESC(replace(preset(name, 2), n_blocks=2))
+    network = ESC(replace(PRESETS[name][2], n_blocks=2))
     for layer in network.modules():
         if type(layer) is ConvAttn:  # starts with zeros, which would hide what is before it
             torch.nn.init.normal_(next(layer.estimator[-1].parameters()), std=0.02)

@@ -8,8 +8,9 @@ import torch
 from torch import Tensor, nn
 
 from esc_sr import native
+from esc_sr.families.esc import ESC, banded
+from esc_sr.families.lte import EncoderLTE, LTEConfig
 from esc_sr.native import library
-from esc_sr.network import ESC, ESCLTE, LTEConfig, banded
 from esc_sr.network import rows as rows_module
 from esc_sr.network.rows import Bands, join
 from test_network import VARIANTS, assert_equal, make, picture, roughen
@@ -28,29 +29,29 @@ def kernels(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> 
     return str(request.param)
 
 
-def network(name: str) -> ESC | ESCLTE:
+def network(name: str) -> ESC | EncoderLTE:
     if name != "lte":
         return make(VARIANTS[name])
     torch.manual_seed(0)
-    model = ESCLTE(LTEConfig(VARIANTS["esc"], 16, (16,)))
+    model = EncoderLTE(LTEConfig(VARIANTS["esc"], 16, (16,)))
     roughen(model)
     return model.eval()
 
 
-def enlarge(net: ESC | ESCLTE, x: Tensor) -> Tensor:
-    return net(x, (2 * x.shape[2] + 1, 3 * x.shape[3])) if isinstance(net, ESCLTE) else net(x)
+def enlarge(net: ESC | EncoderLTE, x: Tensor) -> Tensor:
+    return net(x, (2 * x.shape[2] + 1, 3 * x.shape[3])) if isinstance(net, EncoderLTE) else net(x)
 
 
-def in_bands(net: ESC | ESCLTE, x: Tensor, bands: Bands | None) -> Tensor:
-    if isinstance(net, ESCLTE):
+def in_bands(net: ESC | EncoderLTE, x: Tensor, bands: Bands | None) -> Tensor:
+    if isinstance(net, EncoderLTE):
         size = 2 * x.shape[2] + 1, 3 * x.shape[3]
-        return join(net.bands(x, size, bands), size[0])
+        return join(net.bands(x, bands, size), size[0])
     return join(net.bands(x, bands), net.config.scale * x.shape[2])
 
 
-def plainly(net: ESC | ESCLTE, x: Tensor) -> Tensor:
+def plainly(net: ESC | EncoderLTE, x: Tensor) -> Tensor:
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(banded, "applies", lambda *_: False)
+        patch.setattr(rows_module, "applies", lambda *_: False)
         return enlarge(net, x)
 
 
@@ -113,14 +114,14 @@ def test_a_hook_of_any_kind_is_called(kind: str) -> None:
 
 def test_what_is_executed_in_bands(kernels: str) -> None:
     net, x = make(VARIANTS["esc"]), picture(9, 9)
-    assert banded.applies(net, x) == (kernels == "auto")
+    assert rows_module.applies(net, x) == (kernels == "auto")
     with torch.no_grad():
-        assert banded.applies(net, x)
-        assert not banded.applies(net.to("meta"), x.to("meta"))
+        assert rows_module.applies(net, x)
+        assert not rows_module.applies(net.to("meta"), x.to("meta"))
         net.register_forward_hook(lambda *_: None)  # sees the network anyhow
-        assert banded.applies(net, x)
+        assert rows_module.applies(net, x)
         net.head.register_forward_hook(lambda *_: None)
-        assert not banded.applies(net, x)
+        assert not rows_module.applies(net, x)
 
 
 @torch.no_grad()

@@ -2,8 +2,7 @@
 
 import pytest
 
-from esc_sr import paper
-from esc_sr.presets import PRESETS
+from esc_sr import families, paper
 
 
 def test_a_row_of_table_2() -> None:
@@ -20,7 +19,7 @@ def test_a_row_of_table_2() -> None:
 
 
 def test_presets_find_their_rows() -> None:
-    assert set(paper.METHODS) <= set(PRESETS)
+    assert set(paper.METHODS) <= set(families.presets())
     for preset, method in paper.METHODS.items():
         table = 6 if preset == "esc-lte" else 2
         assert paper.scores(table, preset, 3) == paper.scores(table, method, 3) != {}

@@ -11,7 +11,9 @@ from torch import Tensor
 from esc_sr import weights
 from esc_sr.data.sets import find_set
 from esc_sr.evaluate import predict, score
-from esc_sr.peers import BSRN, BSRNConfig, Peer, SRVGGConfig, SRVGGNetCompact
+from esc_sr.families.bsrn import BSRN, BSRNConfig
+from esc_sr.families.contract import Network
+from esc_sr.families.srvgg import SRVGGConfig, SRVGGNetCompact
 from peer_files import TINY, bsrn, published, srvgg
 
 State = dict[str, Tensor]
@@ -87,7 +89,7 @@ def test_srvgg_does_what_was_published() -> None:
 
 
 @pytest.mark.parametrize("network", TINY.values(), ids=TINY)
-def test_several_pictures_are_each_by_itself(network: Peer) -> None:
+def test_several_pictures_are_each_by_itself(network: Network) -> None:
     lr = torch.rand(3, 3, 20, 33)
     with torch.no_grad():
         single = torch.cat([network(one) for one in lr.split(1)])
@@ -96,7 +98,7 @@ def test_several_pictures_are_each_by_itself(network: Peer) -> None:
 
 @pytest.mark.parametrize("network", TINY.values(), ids=TINY)
 @pytest.mark.parametrize("size", [(1, 1), (1, 40), (14, 15), (15, 15), (17, 3)])
-def test_any_size_goes_through(network: Peer, size: tuple[int, int]) -> None:
+def test_any_size_goes_through(network: Network, size: tuple[int, int]) -> None:
     sr = network(torch.rand(1, 3, *size))
     assert sr.shape == (1, 3, 2 * size[0], 2 * size[1])
     assert sr.isfinite().all()

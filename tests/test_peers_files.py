@@ -15,16 +15,18 @@ from typer.testing import CliRunner
 from esc_sr import weights
 from esc_sr.cli.main import app
 from esc_sr.errors import WeightsError
-from esc_sr.peers import BSRNConfig, Peer, SRVGGConfig
-from esc_sr.presets import preset
-from esc_sr.train.publish import publish
-from esc_sr.weights.checkpoint import describe, read, variant
+from esc_sr.families import describe, variant
+from esc_sr.families.bsrn import BSRNConfig
+from esc_sr.families.contract import Network
+from esc_sr.families.esc.presets import PRESETS
+from esc_sr.families.srvgg import SRVGGConfig
+from esc_sr.weights.checkpoint import read
 from peer_files import TINY, bsrn, srvgg
 
 State = dict[str, Tensor]
 
 
-def same(model: weights.Network, network: Peer) -> None:
+def same(model: Network, network: Network) -> None:
     assert type(model) is type(network) and model.config == network.config and not model.training
     state = network.state_dict()
     assert model.state_dict().keys() == state.keys()
@@ -33,7 +35,7 @@ def same(model: weights.Network, network: Peer) -> None:
 
 @pytest.mark.parametrize("network", TINY.values(), ids=TINY)
 @pytest.mark.parametrize("wrapper", ["params", "params_ema", "bare", "safetensors", "prefixed"])
-def test_containers(network: Peer, wrapper: str, tmp_path: Path) -> None:
+def test_containers(network: Network, wrapper: str, tmp_path: Path) -> None:
     path, state = tmp_path / "given.file", dict(network.state_dict())
     if wrapper == "safetensors":
         safetensors.torch.save_file(state, path)
@@ -49,7 +51,7 @@ def test_containers(network: Peer, wrapper: str, tmp_path: Path) -> None:
     [bsrn(4, 48, 5), bsrn(3, 64, 8), bsrn(1, 18, 1), srvgg(2, 64, 16), srvgg(1, 5, 0), srvgg(3, 48, 7)],
     ids=lambda network: describe(network.config),
 )
-def test_sizes_follow_from_the_file(network: Peer, tmp_path: Path) -> None:
+def test_sizes_follow_from_the_file(network: Network, tmp_path: Path) -> None:
     torch.save({"params": network.state_dict()}, tmp_path / "given.pth")
     same(weights.load(tmp_path / "given.pth"), network)
 
@@ -67,7 +69,7 @@ def test_float16_is_computed_in_float32(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(("kind", "network"), TINY.items(), ids=TINY)
-def test_our_own_files_and_back(kind: str, network: Peer, tmp_path: Path) -> None:
+def test_our_own_files_and_back(kind: str, network: Network, tmp_path: Path) -> None:
     ours, back = tmp_path / "ours.safetensors", tmp_path / "back.pth"
     weights.save(network, ours, {"note": "made here"}, torch.float16)
     with safetensors.safe_open(ours, "pt") as file:
@@ -81,7 +83,6 @@ def test_our_own_files_and_back(kind: str, network: Peer, tmp_path: Path) -> Non
     same(weights.load(ours), network)
     same(weights.load(back), network)
     assert torch.load(back, weights_only=True)["params"].keys() == network.state_dict().keys()
-    assert weights.export_official(network).keys() == network.state_dict().keys()
 
 
 def test_names() -> None:
@@ -189,7 +190,7 @@ def test_headers_that_lie(change: dict[str, Any], said: str, tmp_path: Path) -> 
 
 
 @pytest.mark.parametrize("network", TINY.values(), ids=TINY)
-def test_cut_off_anywhere(network: Peer, tmp_path: Path) -> None:
+def test_cut_off_anywhere(network: Network, tmp_path: Path) -> None:
     for path in (tmp_path / "cut.pth", tmp_path / "cut.safetensors"):
         if path.suffix == ".pth":
             torch.save({"params": network.state_dict()}, path)
@@ -201,17 +202,21 @@ def test_cut_off_anywhere(network: Peer, tmp_path: Path) -> None:
             assert "damaged" in refusal(path)
 
 
-def test_what_only_esc_can_is_refused_for_others(tmp_path: Path) -> None:
+def test_another_scale_or_family(tmp_path: Path) -> None:
     path = tmp_path / "b.pth"
     torch.save({"params": bsrn().state_dict()}, path)
     said = "is BSRN x2 of 16 channels, 2 blocks"
     assert refusal(path, scale=3) == f"{said}, not x3; give weights of that scale"
-    with pytest.raises(WeightsError, match=f"{said}; only ESC and its variants are trained"):
-        weights.starting_weights(path, preset("esc-light", 2))
-    with pytest.raises(WeightsError, match=f"{said}; only ESC with the upsampler"):
-        weights.convert(path, tmp_path / "out.safetensors", scale=3)
-    with pytest.raises(WeightsError, match=f"{said}; only ESC and its variants are published"):
-        publish(path, tmp_path / "out.safetensors", tmp_path)
+    with pytest.raises(WeightsError, match=f"{said}, which esc-light x2 cannot start from"):
+        weights.starting_weights(path, PRESETS["esc-light"][2])
+    weights.convert(path, tmp_path / "x3.safetensors", scale=3)
+    wider = weights.load(tmp_path / "x3.safetensors")
+    assert describe(wider.config) == "BSRN x3 of 16 channels, 2 blocks"
+    lr = torch.rand(1, 3, 20, 20)
+    with torch.no_grad():
+        assert wider(lr).shape == (1, 3, 60, 60)
+    start = weights.starting_weights(path, wider.config)
+    assert all(torch.equal(start[name], value) for name, value in wider.state_dict().items())
 
 
 def test_info_tells_what_it_is(tmp_path: Path) -> None:

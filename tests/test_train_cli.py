@@ -14,7 +14,7 @@ from typer.testing import CliRunner, Result
 from esc_sr import weights
 from esc_sr.cli.train import app
 from esc_sr.errors import DataError, EscError, UsageError, WeightsError
-from esc_sr.network import ESCLTE
+from esc_sr.families.lte import EncoderLTE
 
 
 @pytest.fixture
@@ -159,7 +159,7 @@ def test_arbitrary_scale_starts_from_an_encoder_and_resumes(
     first = CliRunner().invoke(app, [*map(str, common), "--from", str(start), "--iterations", "2"])
     assert first.exit_code == 0, first.output
     network = weights.load(tmp_path / "lte" / "ema.safetensors")
-    assert isinstance(network, ESCLTE)
+    assert isinstance(network, EncoderLTE)
     card = weights.card(tmp_path / "lte" / "ema.safetensors")
     assert card is not None
     assert (card["recipe"], card["scale"], card["started_from"]) == (

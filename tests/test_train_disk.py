@@ -8,7 +8,7 @@ import pytest
 
 from esc_sr import weights
 from esc_sr.errors import DataError, WeightsError
-from esc_sr.network import ESC, ESCConfig
+from esc_sr.families.esc import ESC, ESCConfig
 from esc_sr.train import checkpoint
 from esc_sr.train.monitor import RunOptions
 from esc_sr.train.recipes import Classic

@@ -8,8 +8,8 @@ import torch
 from torch import nn
 
 from esc_sr.errors import UsageError
-from esc_sr.network import ESC
-from esc_sr.presets import preset
+from esc_sr.families.esc import ESC
+from esc_sr.families.esc.presets import PRESETS
 from esc_sr.train import recipes
 from esc_sr.train.losses import Distance
 from esc_sr.train.optimizer import MuonAdamW, build_optimizer, inner_matrices, orthogonal
@@ -19,7 +19,7 @@ RECIPE = replace(recipes.Classic(), optimizer="muon", lr=1e-3, muon_lr=5e-3, wei
 
 def network() -> ESC:
     torch.manual_seed(1)
-    return ESC(replace(preset("esc-light", 2), n_blocks=1))
+    return ESC(replace(PRESETS["esc-light"][2], n_blocks=1))
 
 
 def give_gradients(model: nn.Module, seed: int) -> None:

@@ -14,8 +14,9 @@ from esc_sr.data.degraded import sharpened_hr
 from esc_sr.data.sets import find_set
 from esc_sr.errors import DataError, WeightsError
 from esc_sr.evaluate import evaluate
+from esc_sr.families.esc import ESC, ESCConfig
+from esc_sr.families.lte import EncoderLTE, LTEConfig
 from esc_sr.image import Picture, write_image
-from esc_sr.network import ESC, ESCLTE, ESCConfig, LTEConfig
 from esc_sr.train.publish import degraded_set, publish
 
 TINY: dict[str, Any] = {"dim": 16, "pdim": 8, "n_blocks": 1, "n_convattn": 1, "window": 8, "heads": 2}
@@ -35,7 +36,7 @@ def benchmarks(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def saved(model: ESC | ESCLTE, folder: Path) -> Path:
+def saved(model: ESC | EncoderLTE, folder: Path) -> Path:
     weights.save(model, folder / "ema.safetensors", {"iterations": 7})
     return folder / "ema.safetensors"
 
@@ -83,7 +84,7 @@ def test_float32_where_float16_would_hurt(benchmarks: Path, tmp_path: Path) -> N
 
 
 def test_lte_is_measured_at_three_scales(benchmarks: Path, tmp_path: Path) -> None:
-    lte = saved(ESCLTE(LTEConfig(ESCConfig(**TINY), 16, (16,))), tmp_path)
+    lte = saved(EncoderLTE(LTEConfig(ESCConfig(**TINY), 16, (16,))), tmp_path)
     card = publish(lte, tmp_path / "out.safetensors", benchmarks)
     assert list(card["benchmarks"]) == [
         f"{name} x{scale}" for name in ("Set5", "Set14") for scale in (2, 3, 4)

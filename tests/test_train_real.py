@@ -16,8 +16,8 @@ from typer.testing import CliRunner, Result
 from esc_sr import weights
 from esc_sr.cli.train import app
 from esc_sr.errors import DataError, UsageError, WeightsError
+from esc_sr.families.esc.presets import PRESETS
 from esc_sr.network.discriminator import UNetDiscriminator
-from esc_sr.presets import PRESETS
 from esc_sr.train.feed import Data
 from esc_sr.train.monitor import RunOptions
 from esc_sr.train.recipes import RealGAN
@@ -29,8 +29,8 @@ SMALL = replace(RealGAN(), batch=2, accumulate=2, patch=8, context=10, pool=4)
 
 @pytest.fixture(autouse=True)
 def small_networks(monkeypatch: pytest.MonkeyPatch) -> None:
-    tiny = replace(PRESETS["esc-real"], dim=8, pdim=4, n_blocks=1, n_convattn=1, window=8, heads=1)
-    monkeypatch.setitem(PRESETS, "esc-real", tiny)
+    tiny = replace(PRESETS["esc-real"][4], dim=8, pdim=4, n_blocks=1, n_convattn=1, window=8, heads=1)
+    monkeypatch.setitem(PRESETS, "esc-real", {4: tiny})
     monkeypatch.setattr("esc_sr.train.losses.UNetDiscriminator", lambda: UNetDiscriminator(4))
 
 

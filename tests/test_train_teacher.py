@@ -19,7 +19,8 @@ from esc_sr.data.degrade import sharpen
 from esc_sr.data.pictures import Source, find_pictures, no_progress
 from esc_sr.data.sources import Held, hold, measure
 from esc_sr.errors import DataError, EscError, UsageError, WeightsError
-from esc_sr.network import ESC, ESCLTE, ESCConfig, LTEConfig
+from esc_sr.families.esc import ESC, ESCConfig
+from esc_sr.families.lte import EncoderLTE, LTEConfig
 from esc_sr.train import teacher as module
 from esc_sr.train.recipes import Arbitrary, Classic, RealMSE, Recipe
 from esc_sr.train.teacher import Teacher
@@ -189,7 +190,7 @@ def test_every_recipe_learns_from_a_teacher(pictures: Path, tmp_path: Path) -> N
 
     torch.manual_seed(0)
     lte = tmp_path / "lte.safetensors"
-    weights.save(ESCLTE(LTEConfig(TINY)), lte)
+    weights.save(EncoderLTE(LTEConfig(TINY)), lte)
     arguments = ("--blocks", 1, "--scale", 2, "--set", "scales=1,2", "--set", "queries=9", "--teacher", lte)
     result = train("arbitrary", *run, "--out", tmp_path / "lte", *arguments)
     assert result.exit_code == 0, result.exception
@@ -202,14 +203,14 @@ def loss_of(out: Path) -> float:
 
 def test_colours_come_from_the_teacher_at_any_point(tmp_path: Path) -> None:
     torch.manual_seed(0)
-    weights.save(ESCLTE(LTEConfig(TINY)), tmp_path / "lte.safetensors")
+    weights.save(EncoderLTE(LTEConfig(TINY)), tmp_path / "lte.safetensors")
     teacher = teach(tmp_path / "lte.safetensors", replace(Arbitrary(), teacher_share=0.5))
     lr, coord = torch.rand(1, 3, 8, 8) * 2 - 1, torch.rand(1, 5, 2)
     cell, colours = torch.full((1, 5, 2), 0.1), torch.rand(1, 5, 3)
     (*given, mixed) = next(teacher.colours(iter([(lr, coord, cell, colours)])))
     with torch.no_grad():
         network = weights.load(tmp_path / "lte.safetensors")
-        assert isinstance(network, ESCLTE)
+        assert isinstance(network, EncoderLTE)
         own = network.query(lr, coord, cell).clamp(-1, 1)
     assert torch.allclose(mixed, (own + colours) / 2, atol=1e-6)
     assert all(torch.equal(a, b) for a, b in zip(given, (lr, coord, cell), strict=True))
@@ -229,7 +230,7 @@ def test_what_cannot_teach_is_one_line(file: Path, pictures: Path, tmp_path: Pat
     (tmp_path / "text.pth").write_text("no network")
     refused(WeightsError, *run, tmp_path / "text.pth")
     anyscale = ("arbitrary", "--blocks", 1, *run[1:])
-    assert "learns from ESC+LTE" in refused(UsageError, *anyscale, file, "--set", "queries=9")
+    assert "learns from a network with LTE" in refused(UsageError, *anyscale, file, "--set", "queries=9")
     assert not (tmp_path / "out" / "last.pt").exists()
 
 

@@ -20,7 +20,8 @@ from esc_sr.data.crops import Batch, Crops, batches
 from esc_sr.data.pairs import cut_pair
 from esc_sr.data.pictures import Decoded
 from esc_sr.errors import DeviceError, UsageError
-from esc_sr.network import ESCLTE, ESCConfig, LTEConfig
+from esc_sr.families.esc import ESCConfig
+from esc_sr.families.lte import EncoderLTE, LTEConfig
 from esc_sr.train import checkpoint
 from esc_sr.train.feed import Data
 from esc_sr.train.loop import train
@@ -75,7 +76,7 @@ def make_state(rank: int, case: str) -> checkpoint.State:
     model: nn.Module = nn.Sequential(nn.Conv2d(3, 12, 3, padding=1), nn.PixelShuffle(2))
     if case == "lte":
         encoder = ESCConfig(2, 8, pdim=4, n_blocks=1, n_convattn=1, window=8, heads=1)
-        model, objective = ESCLTE(LTEConfig(encoder, hidden=8, mlp=(8,))), Distance()  # type: ignore[assignment]
+        model, objective = EncoderLTE(LTEConfig(encoder, hidden=8, mlp=(8,))), Distance()  # type: ignore[assignment]
     first, *others = [*model.parameters(), *objective.parameters()]
     optimizer: torch.optim.Optimizer
     if case == "muon":

@@ -11,10 +11,11 @@ import torch
 from torch import Tensor, nn
 
 from esc_sr.errors import DeviceError, UsageError, WeightsError
+from esc_sr.families.esc import ESC, ESCConfig
+from esc_sr.families.lte import EncoderLTE, LTEConfig
 from esc_sr.image import Picture, write_image
 from esc_sr.machine.device import pick_device
 from esc_sr.machine.memory import enough_memory
-from esc_sr.network import ESC, ESCLTE, ESCConfig, LTEConfig
 from esc_sr.upscaling.engine import Upscaler, upscale
 from esc_sr.upscaling.frame import FRAME, framed
 from esc_sr.upscaling.sizes import Size
@@ -222,7 +223,7 @@ def test_a_network_in_half_precision_is_used_as_it_is() -> None:
 
 
 def test_arbitrary_scale_network_takes_any_whole_scale() -> None:
-    lte = ESCLTE(LTEConfig(TINY, hidden=8, mlp=(8,))).eval()
+    lte = EncoderLTE(LTEConfig(TINY, hidden=8, mlp=(8,))).eval()
     pixels = noise(5, 6, 3)
     assert upscale(pixels, lte).shape == (10, 12, 3)
     assert upscale(pixels, lte, scale=3, precision="bf16").shape == (15, 18, 3)

@@ -12,9 +12,9 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from esc_sr.families.esc import ESC, ESCConfig
 from esc_sr.image import Picture, read_image, write_image
 from esc_sr.machine.claim import Claim
-from esc_sr.network import ESC, ESCConfig
 from esc_sr.upscaling import batch
 from esc_sr.upscaling.batch import BatchStatus, Choices, run
 from esc_sr.upscaling.engine import Upscaler

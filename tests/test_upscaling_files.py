@@ -1,7 +1,6 @@
 """Picture files in and out of the engine: the jobs, and one file at a time."""
 
-import os
-import signal
+import re
 from pathlib import Path
 
 import numpy as np
@@ -10,14 +9,15 @@ import pyvips
 import torch
 from torch import Tensor, nn
 
-from esc_sr.errors import ImageError, UsageError, WeightsError
+from esc_sr.errors import ImageError, UsageError
 from esc_sr.image import Picture, read_image, write_image
-from esc_sr.machine.claim import Claim
 from esc_sr.upscaling import files
+from esc_sr.upscaling.batch import Choices
 from esc_sr.upscaling.engine import Upscaler
-from esc_sr.upscaling.files import Job, claim_target, find_jobs, upscale_file
+from esc_sr.upscaling.files import Job, find_jobs
 from esc_sr.upscaling.names import Names
 from esc_sr.upscaling.sizes import Size
+from pictures import upscale_file
 
 NAMES = Names()
 
@@ -135,50 +135,35 @@ def test_an_input_is_never_overwritten(tmp_path: Path) -> None:
         assert "never overwritten" in find_jobs(inputs, output, NAMES, existing="overwrite").settled[0].reason
 
 
-def test_upscale_file_makes_the_folder_and_the_picture(tmp_path: Path, upscaler: Upscaler) -> None:
+def test_the_folder_and_the_picture_are_made(tmp_path: Path, upscaler: Upscaler) -> None:
     (a,) = pictures(tmp_path, "a.png")
     target = tmp_path / "new" / "a.tiff"
-    assert upscale_file(Job(a, target), upscaler) == ("6x4", "12x8")
+    outcome = upscale_file(Job(a, target), upscaler)
+    assert (outcome.size, outcome.target_size) == ((4, 6), (8, 12))
     np.testing.assert_array_equal(read_image(target).pixels, np.kron(pixels(), np.ones((2, 2, 1), np.uint8)))
 
 
-def test_upscale_file_keeps_an_existing_output(tmp_path: Path, upscaler: Upscaler) -> None:
+def test_an_existing_output_is_kept(tmp_path: Path, upscaler: Upscaler) -> None:
     a, b = pictures(tmp_path, "a.png", "b.png")
     before = b.read_bytes()
-    with pytest.raises(ImageError, match="exists"):
-        upscale_file(Job(a, b), upscaler)
+    assert "exists" in upscale_file(Job(a, b), upscaler).reason
     assert b.read_bytes() == before
-    upscale_file(Job(a, b), upscaler, overwrite=True)
+    assert upscale_file(Job(a, b), upscaler, Choices("overwrite")).status == "done"
     assert read_image(b).pixels.shape == (8, 12, 3)
 
 
-def test_ctrl_c_leaves_no_claim_that_nobody_holds(
-    tmp_path: Path, upscaler: Upscaler, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def claiming(job: Job) -> Claim:
-        claim = claim_target(job)
-        signal.raise_signal(signal.SIGINT)
-        return claim
-
-    monkeypatch.setattr(files, "claim_target", claiming)
+def test_the_picture_that_the_network_cannot_do_is_named(tmp_path: Path) -> None:
     (a,) = pictures(tmp_path, "a.png")
-    with pytest.raises(KeyboardInterrupt):
-        upscale_file(Job(a, tmp_path / "b.png"), upscaler)
-    assert os.listdir(tmp_path) == ["a.png"]
-
-
-def test_upscale_file_names_the_picture_that_the_network_cannot_do(tmp_path: Path) -> None:
-    (a,) = pictures(tmp_path, "a.png")
-    with pytest.raises(WeightsError, match=r"a\.png: the network gives NaN"):
-        upscale_file(Job(a, tmp_path / "b.png"), Upscaler(Repeat(float("nan")), scale=2))
+    outcome = upscale_file(Job(a, tmp_path / "b.png"), Upscaler(Repeat(float("nan")), scale=2))
+    assert outcome.status == "failed" and f"{a}: the network gives NaN" in outcome.reason
     assert not (tmp_path / "b.png").exists()
 
 
-def test_upscale_file_asks_the_format_before_the_work(tmp_path: Path) -> None:
+def test_the_format_is_asked_before_the_work(tmp_path: Path) -> None:
     write_image(Picture(np.zeros((1, 9000, 3), np.uint8)), tmp_path / "wide.png")
     network = Repeat()
-    with pytest.raises(ImageError, match="webp holds no side of 18000 pixels"):
-        upscale_file(Job(tmp_path / "wide.png", tmp_path / "wide.webp"), Upscaler(network, scale=2))
+    outcome = upscale_file(Job(tmp_path / "wide.png", tmp_path / "wide.webp"), Upscaler(network, scale=2))
+    assert "webp holds no side of 18000 pixels" in outcome.reason
     assert network.calls == 0
 
 
@@ -195,13 +180,13 @@ def test_work_for_hours_is_refused_by_the_header(
     image = pyvips.Image.black(16384, 16384)
     image.write_to_file(str(tmp_path / "a.png"), compression=1)
     for name, said in (("a.gif", "500000 x 1 x 1 pixels are hours"), ("a.png", "1 x 16384 x 16384 pixels")):
-        with pytest.raises(ImageError, match=rf"{said}.*at most 134217728.*--allow-large"):
-            upscale_file(Job(tmp_path / name, tmp_path / f"b_{name}"), upscaler)
-    assert sorted(os.listdir(tmp_path)) == ["a.gif", "a.png"]
-    upscale_file(Job(tmp_path / "a.gif", tmp_path / "b.png"), upscaler, notify=str)  # of one frame
+        outcome = upscale_file(Job(tmp_path / name, tmp_path / f"b_{name}"), upscaler)
+        assert re.search(rf"{said}.*at most 134217728.*--allow-large", outcome.reason)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["a.gif", "a.png"]
+    job = Job(tmp_path / "a.gif", tmp_path / "b.png")  # of one frame
+    assert upscale_file(job, upscaler).status == "done"
     (tmp_path / "a.gif").write_bytes(gif(3))
     monkeypatch.setattr(files, "MAX_WORK", 2 * 64 * 64)
     job = Job(tmp_path / "a.gif", tmp_path / "b.gif")
-    with pytest.raises(ImageError, match="3 x 1 x 1 pixels"):
-        upscale_file(job, upscaler)
-    upscale_file(job, upscaler, allow_large=True, notify=str)
+    assert "3 x 1 x 1 pixels" in upscale_file(job, upscaler).reason
+    assert upscale_file(job, upscaler, Choices(allow_large=True)).status == "done"

@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from esc_sr.network import ESC, ESCConfig
+from esc_sr.families.esc import ESC, ESCConfig
 from esc_sr.upscaling.engine import Upscaler, upscale
 from esc_sr.upscaling.frame import FRAME, framed, unframed
 

@@ -18,14 +18,14 @@ from torch import Tensor, nn
 
 import esc_sr
 from esc_sr.errors import ImageError, UsageError
+from esc_sr.families.esc import ESC, ESCConfig
 from esc_sr.image import Picture, decode_image, read_image, write_image
 from esc_sr.machine.precision import PRECISIONS
-from esc_sr.network import ESC, ESCConfig
 from esc_sr.upscaling import models
 from esc_sr.upscaling.engine import Upscaler
-from esc_sr.upscaling.files import Job, upscale_file
+from esc_sr.upscaling.files import Job
 from esc_sr.upscaling.sizes import Size
-from pictures import SRGB, pillow, silent, smooth
+from pictures import SRGB, pillow, silent, smooth, upscale_file
 
 TINY = ESCConfig(dim=8, pdim=4, n_blocks=1, n_convattn=1, window=8, heads=2, kernel=5)
 
@@ -76,8 +76,8 @@ def test_a_file_becomes_what_its_pixels_become(
         suffix = "tif" if dtype == np.float32 else "png"
         source, target = (Path(folder, f"{name}.{suffix}") for name in ("source", "target"))
         write_image(Picture(pixels), source)
-        sizes = upscale_file(Job(source, target), upscaler)
-        assert sizes == (f"{width}x{height}", f"{sr.shape[1]}x{sr.shape[0]}")
+        outcome = upscale_file(Job(source, target), upscaler)
+        assert (outcome.size, outcome.target_size) == ((height, width), sr.shape[:2])
         np.testing.assert_array_equal(read_image(target).pixels, sr)
 
 

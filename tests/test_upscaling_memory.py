@@ -12,11 +12,13 @@ import pytest
 import torch
 from torch import Tensor
 
+from esc_sr import families
 from esc_sr.errors import DeviceError, UsageError, WeightsError
+from esc_sr.families.contract import Network
+from esc_sr.families.esc import ESC, ESCConfig
+from esc_sr.families.lte import EncoderLTE, LTEConfig
 from esc_sr.machine import memory
 from esc_sr.machine.memory import file_map, free_memory, parse_memory, show_memory
-from esc_sr.network import ESC, ESCLTE, ESCConfig, LTEConfig
-from esc_sr.presets import PRESETS, preset
 from esc_sr.upscaling import plan as plan_module
 from esc_sr.upscaling.engine import Upscaler, upscale
 from esc_sr.upscaling.frame import FRAME
@@ -33,9 +35,8 @@ def tiny() -> ESC:
 
 
 @functools.cache
-def published(name: str) -> ESC | ESCLTE:
-    with torch.device("meta"):
-        return ESCLTE(LTEConfig(PRESETS[name])) if name == "esc-lte" else ESC(preset(name, 4))
+def published(name: str) -> Network:
+    return families.blank(families.preset(name, 4))
 
 
 def plan_for(name: str, height: int, width: int, budget: int, map_bytes: int = 4) -> MemoryPlan:
@@ -74,7 +75,7 @@ def test_large_pictures_fit_the_memory_they_should() -> None:
     assert plan_for("esc-light", 4000, 6000, 15 * GIB).in_file == 0
 
 
-@pytest.mark.parametrize("name", PRESETS)
+@pytest.mark.parametrize("name", families.presets())
 @pytest.mark.parametrize("budget", [6 * GIB, 64 * GIB])
 @pytest.mark.parametrize(("height", "width"), [(1, 1), (20, 5000), (1080, 1920), (5000, 20)])
 def test_a_plan_stays_inside_the_budget(name: str, budget: int, height: int, width: int) -> None:
@@ -104,7 +105,7 @@ def test_the_line_that_tells_a_plan(monkeypatch: pytest.MonkeyPatch) -> None:
         upscaler.upscale(noise(20, 30))
     assert len(told) == 1  # the same plan is told once, whatever is free
     assert told[0].startswith("30 x 20 in one piece, about ") and told[0].endswith(" of 2.1 GiB")
-    monkeypatch.setattr(plan_module, "BAND_PIXELS", 2**12)
+    monkeypatch.setattr(plan_module, "BAND_BYTES", 2**12 * 6144)
     Upscaler(tiny(), max_memory="1GiB", report=told.append).upscale(noise(450, 40))
     assert told[1].startswith("40 x 450 in 2 bands of 336 rows, ") and told[1].endswith(" of 1.0 GiB")
 
@@ -118,7 +119,15 @@ def test_too_little_of_everything_is_one_line(monkeypatch: pytest.MonkeyPatch) -
         upscale(noise(300, 40), tiny(), max_memory="600KiB")
 
 
-def tight(network: ESC | ESCLTE, lr: np.ndarray) -> int:
+def test_a_module_that_tells_nothing_is_refused_with_a_limit() -> None:
+    module = torch.nn.Upsample(scale_factor=2)
+    assert upscale(noise(9, 7), module, scale=2).shape == (18, 14, 3)
+    with pytest.raises(UsageError, match="Upsample does not tell what memory it takes") as caught:
+        upscale(noise(9, 7), module, scale=2, max_memory="4GiB")
+    assert "\n" not in str(caught.value)
+
+
+def tight(network: ESC | EncoderLTE, lr: np.ndarray) -> int:
     """The least memory with which a picture goes through, its maps in a file."""
     with pytest.raises(DeviceError) as caught:
         upscale(lr, network, max_memory=1)
@@ -170,7 +179,7 @@ def test_a_disk_that_fills_up_means_tiles(monkeypatch: pytest.MonkeyPatch) -> No
     assert " MiB in " in told[0] and "blended tiles of" in told[1] and len(told) == 2
     assert len(notices) == 1 and "too little memory and disk for the exact result" in notices[0]
     assert np.abs(sr.astype(int) - upscale(lr, network)).mean() < 1
-    lte = ESCLTE(LTEConfig(TINY, hidden=8, mlp=(8,))).eval()  # has no tiles
+    lte = EncoderLTE(LTEConfig(TINY, hidden=8, mlp=(8,))).eval()  # has no tiles
     with pytest.raises(DeviceError, match="free in .* are 0 MiB.*TMPDIR"):
         upscale(lr, lte, max_memory=tight(lte, lr))
 
@@ -201,7 +210,7 @@ class Crowded(ESC):
         self.most = most
         self.tried: list[int] = []
 
-    def bands(self, lr: Tensor, bands: Any) -> Any:
+    def bands(self, lr: Tensor, bands: Any, size: Any = None, frame: int = 0) -> Any:
         self.tried.append(bands.rows)
         for band in super().bands(lr, bands):
             yield band
@@ -210,7 +219,7 @@ class Crowded(ESC):
 
 
 def test_out_of_memory_halves_the_bands(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(plan_module, "BAND_PIXELS", 2**12)
+    monkeypatch.setattr(plan_module, "BAND_BYTES", 2**12 * 6144)
     lr, network = noise(450, 40), Crowded(200).eval()
     told: list[str] = []
     sr = Upscaler(network, report=told.append).upscale(lr)

@@ -1,4 +1,4 @@
-"""Real files through `upscale_file`: what a picture is beside its pixels comes out as it went in."""
+"""Real files through the engine: what a picture is beside its pixels comes out as it went in."""
 
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -17,9 +17,10 @@ from esc_sr.image import (
     read_image,
     write_image,
 )
+from esc_sr.upscaling.batch import Choices
 from esc_sr.upscaling.engine import Upscaler, upscale
-from esc_sr.upscaling.files import Job, upscale_file
-from pictures import ADOBE_RGB, SRGB, noise, silent, smooth
+from esc_sr.upscaling.files import Job
+from pictures import ADOBE_RGB, SRGB, noise, silent, smooth, upscale_file
 
 LOSSLESS = Encoding(lossless=True)
 P3 = bytes(pyvips.Image.profile_load("p3"))
@@ -51,7 +52,8 @@ def through(picture: Picture | Animation, folder: Path, names: str, upscaler: Up
     """Write a picture, upscale the file, read the result; `names` are the two suffixes."""
     source, target = (folder / f"{part}{suffix}" for part, suffix in zip("ab", names.split(), strict=True))
     write_image(picture, source, encoding=LOSSLESS, notify=silent)
-    upscale_file(Job(source, target), upscaler, overwrite=True, encoding=LOSSLESS, notify=silent)
+    outcome = upscale_file(Job(source, target), upscaler, Choices("overwrite", LOSSLESS))
+    assert outcome.status == "done", outcome.reason
     return read_image(target, notify=silent)
 
 
@@ -211,9 +213,8 @@ def test_animations_are_done_frame_by_frame(tmp_path: Path, names: str, repeat: 
 
 def test_of_an_animation_a_still_format_gets_the_first_frame(tmp_path: Path, repeat: Upscaler) -> None:
     write_image(moving(), tmp_path / "a.gif", notify=silent)
-    heard: list[str] = []
-    upscale_file(Job(tmp_path / "a.gif", tmp_path / "a.png"), repeat, notify=heard.append)
-    assert heard == [f"{tmp_path / 'a.gif'}: the first of 3 pages is read"]
+    notes = upscale_file(Job(tmp_path / "a.gif", tmp_path / "a.png"), repeat).notes
+    assert notes == (f"{tmp_path / 'a.gif'}: the first of 3 pages is read",)
     expected = repeated(moving().frames[0].pixels)
     shown = expected[..., 3] > 0
     back = read_image(tmp_path / "a.png").pixels
@@ -233,9 +234,8 @@ def test_metadata_goes_along_or_not(tmp_path: Path, repeat: Upscaler) -> None:
     )
     for strip in (False, True):
         target = tmp_path / f"{strip}.jpg"
-        upscale_file(
-            Job(tmp_path / "a.jpg", target), repeat, encoding=Encoding(strip_metadata=strip), notify=silent
-        )
+        choices = Choices(encoding=Encoding(strip_metadata=strip))
+        upscale_file(Job(tmp_path / "a.jpg", target), repeat, choices)
         assert read_image(target).icc == P3
         assert (b"place" in target.read_bytes(), b"here" in target.read_bytes()) == (not strip, not strip)
 
@@ -259,8 +259,12 @@ def test_a_failed_or_interrupted_write_leaves_the_folder_as_it_was(
         for overwrite, before in ((False, None), (True, b"kept")):
             if before:
                 job.target.write_bytes(before)
-            with pytest.raises(BaseException, match="No space left|^$"):
-                upscale_file(job, repeat, overwrite, notify=silent)
+            choices = Choices("overwrite" if overwrite else "refuse")
+            if isinstance(error, OSError):
+                assert "No space left" in upscale_file(job, repeat, choices).reason
+            else:
+                with pytest.raises(KeyboardInterrupt):
+                    upscale_file(job, repeat, choices)
             assert (
                 sorted(path.name for path in tmp_path.iterdir()) == ["a.png", f"b{suffix}"][: 1 + overwrite]
             )

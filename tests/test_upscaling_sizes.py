@@ -17,8 +17,10 @@ from esc_sr.bicubic import resize
 from esc_sr.cli.main import app
 from esc_sr.errors import UsageError
 from esc_sr.evaluate.scores import predict
+from esc_sr.families.contract import Network
+from esc_sr.families.esc import ESC, ESCConfig
+from esc_sr.families.lte import EncoderLTE, LTEConfig
 from esc_sr.image import Picture, read_image, write_image
-from esc_sr.network import ESC, ESCLTE, ESCConfig, LTEConfig
 from esc_sr.upscaling import models
 from esc_sr.upscaling.engine import Upscaler, upscale
 from esc_sr.upscaling.frame import FRAME, framed
@@ -33,9 +35,9 @@ def tiny(scale: int) -> ESC:
     return ESC(replace(TINY, scale=scale)).eval()
 
 
-def lte() -> ESCLTE:
+def lte() -> EncoderLTE:
     torch.manual_seed(0)
-    return ESCLTE(LTEConfig(TINY, hidden=8, mlp=(8,))).eval()
+    return EncoderLTE(LTEConfig(TINY, hidden=8, mlp=(8,))).eval()
 
 
 def noise(*shape: int, dtype: Any = np.uint8) -> np.ndarray:
@@ -221,7 +223,7 @@ def test_measuring_never_reduces() -> None:
         predict(tiny(3), noise(8, 8, 3), 2)
 
 
-class Repeat(nn.Module):
+class Repeat(Network):
     """Repeats pixels; the pictures that come out are known."""
 
     config = replace(TINY, scale=3)

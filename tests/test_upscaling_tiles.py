@@ -8,8 +8,9 @@ import torch
 from torch import Tensor, nn
 
 from esc_sr.errors import DeviceError
-from esc_sr.network import ESC, ESCLTE, ESCConfig, LTEConfig
-from esc_sr.network.blocks import ConvAttn
+from esc_sr.families.esc import ESC, ESCConfig
+from esc_sr.families.esc.blocks import ConvAttn
+from esc_sr.families.lte import EncoderLTE, LTEConfig
 from esc_sr.network.rows import Bands, join
 from esc_sr.upscaling import plan as plan_module
 from esc_sr.upscaling.engine import Upscaler, upscale
@@ -90,7 +91,7 @@ def test_tiles_are_the_last_resort_and_announced(monkeypatch: pytest.MonkeyPatch
     heard: list[float] = []
     sr = [upscaler.upscale(pixels), upscaler.upscale(pixels, heard.append)]
     assert heard == sorted(heard) and len(heard) > 100 and heard[-1] == pytest.approx(1)
-    assert told == ["140 x 300 in blended tiles of 56 x 56, approximately, about 4 MiB of 4 MiB"]
+    assert told == ["140 x 300 in blended tiles of 48 x 48, approximately, about 4 MiB of 4 MiB"]
     assert notices == [
         "140 x 300: too little memory and disk for the exact result; done in blended tiles, approximately"
     ]
@@ -101,6 +102,6 @@ def test_tiles_are_the_last_resort_and_announced(monkeypatch: pytest.MonkeyPatch
 
 def test_an_arbitrary_scale_network_has_no_tiles(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(plan_module, "free_disk", lambda: 0)
-    network = ESCLTE(LTEConfig(TINY, hidden=8, mlp=(8,))).eval()
+    network = EncoderLTE(LTEConfig(TINY, hidden=8, mlp=(8,))).eval()
     with pytest.raises(DeviceError, match="TMPDIR"):
         upscale(torch.rand(3, 300, 140), network, max_memory="16MiB")

@@ -15,9 +15,11 @@ from typer.testing import CliRunner, Result
 from esc_sr import native, weights
 from esc_sr.cli.main import app
 from esc_sr.errors import UsageError, WeightsError
-from esc_sr.network import ESC, ESCLTE, ESCConfig, LTEConfig
+from esc_sr.families.esc import ESC, ESCConfig
+from esc_sr.families.esc.family import authors_class
+from esc_sr.families.lte import EncoderLTE, LTEConfig
 from esc_sr.weights import bundle
-from esc_sr.weights.conversion import authors_class, resize_subpixels
+from esc_sr.weights.conversion import resize_subpixels
 from weights_files import GOLDEN, golden
 
 TINY: dict[str, Any] = {"dim": 16, "pdim": 8, "n_blocks": 2, "n_convattn": 2, "window": 8, "heads": 2}
@@ -99,14 +101,15 @@ def test_a_deeper_network_starts_as_the_one_it_comes_from(tmp_path: Path, decomp
 
 
 def test_a_deeper_lte_starts_as_the_one_it_comes_from(tmp_path: Path) -> None:
-    config, path = LTEConfig(ESCConfig(**TINY), hidden=8, mlp=(8,)), tmp_path / "shallow.safetensors"
-    model = ESCLTE(config)
+    esc, path = ESCConfig(**TINY), tmp_path / "shallow.safetensors"
+    config = LTEConfig(esc, hidden=8, mlp=(8,))
+    model = EncoderLTE(config)
     weights.save(model, path)
-    deeper = ESCLTE(replace(config, encoder=replace(config.encoder, n_blocks=4)))
+    deeper = EncoderLTE(config.at_depth(4))
     deeper.load_state_dict(deeper.state_dict() | weights.starting_weights(path, deeper.config))
     lr = torch.rand(1, 3, 9, 11)
     assert torch.equal(deeper(lr, (20, 13)), model(lr, (20, 13)))
-    other = replace(config, hidden=16, encoder=replace(config.encoder, window=16))
+    other = replace(config, hidden=16, encoder=replace(esc, window=16))
     with pytest.raises(WeightsError, match=r": hidden 8 and not 16, window 8 and not 16$"):
         weights.starting_weights(path, other)
 
@@ -116,12 +119,12 @@ def test_an_encoder_goes_from_esc_to_lte_and_back(tmp_path: Path, decomposed: bo
     config = ESCConfig(**TINY, scale=3, decomposed=decomposed)
     model, path = ESC(config), tmp_path / "esc.safetensors"
     weights.save(model, path)
-    lte = ESCLTE(LTEConfig(replace(config, scale=2, n_blocks=3), hidden=8, mlp=(8,)))
+    lte = EncoderLTE(LTEConfig(replace(config, scale=2, n_blocks=3), hidden=8, mlp=(8,)))
     start = weights.starting_weights(path, lte.config)
     assert all(name.startswith("encoder.") for name in start)
     lte.load_state_dict(lte.state_dict() | start)
     lr = torch.rand(1, 3, 9, 11)
-    shallow = lte.encoder.head(2 * lr - 1), model.head(lr)
+    shallow = lte.encoder.get_submodule("head")(2 * lr - 1), model.head(lr)
     assert_close(*(f[:, :, 1:-1, 1:-1] for f in shallow))
     weights.save(lte, path)
     back = ESC(replace(config, scale=4, n_blocks=3))
@@ -134,12 +137,10 @@ def test_an_encoder_goes_from_esc_to_lte_and_back(tmp_path: Path, decomposed: bo
 def test_only_pixelshuffledirect_goes_to_another_scale(tmp_path: Path) -> None:
     config = ESCConfig(**TINY, scale=4, ffn_norm=True, skip="conv", upsampler="realesrgan")
     weights.save(ESC(config), tmp_path / "real.safetensors")
-    with pytest.raises(WeightsError, match="only ESC with the upsampler pixelshuffledirect"):
+    with pytest.raises(WeightsError, match="only a network that ends in one convolution and a pixel shuffle"):
         weights.convert(tmp_path / "real.safetensors", tmp_path / "x2.safetensors", scale=2)
     torch.save({"model": {"sd": golden("lte_esc_tiny_s3.7").state}}, tmp_path / "lte.pth")
-    with pytest.raises(
-        WeightsError, match=r"is ESC\+LTE of 16 channels, 2 blocks; only ESC with the upsampler"
-    ):
+    with pytest.raises(WeightsError, match=r"is ESC\+LTE of 16 channels, 2 blocks; only a network that"):
         weights.convert(tmp_path / "lte.pth", tmp_path / "x2.safetensors", scale=2)
     with pytest.raises(WeightsError, match=r"is of another network than esc x2: dim 16 and not 64"):
         weights.starting_weights(tmp_path / "lte.pth", ESCConfig())
@@ -163,13 +164,18 @@ REAL = {**TINY, "ffn_norm": True, "skip": "conv"}
         (ESCConfig(**REAL, scale=3, unshuffle=2, upsampler="nearest+conv"), None),
     ],
 )
-def test_authors_names_only_for_the_authors_networks(config: ESCConfig, name: str | None) -> None:
+def test_authors_names_only_for_the_authors_networks(
+    config: ESCConfig, name: str | None, tmp_path: Path
+) -> None:
     assert authors_class(config) == name
+    model, native = ESC(config), tmp_path / "native.safetensors"
+    weights.save(model, native)
     if name is None:
         with pytest.raises(WeightsError, match="the authors' code has no .* keep it native"):
-            weights.export_official(ESC(config))
+            weights.convert(native, tmp_path / "theirs.pth", "official")
     else:
-        assert len(weights.export_official(ESC(config))) >= len(ESC(config).state_dict())
+        weights.convert(native, tmp_path / "theirs.safetensors", "official")
+        assert len(safetensors.torch.load_file(tmp_path / "theirs.safetensors")) >= len(model.state_dict())
 
 
 @pytest.fixture

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from esc_sr import weights
 from esc_sr.errors import WeightsError
-from esc_sr.network import ESC, ESCConfig
+from esc_sr.families.esc import ESC, ESCConfig
 from esc_sr.weights.container import write_atomically
 from weights_files import golden
 
@@ -167,7 +167,7 @@ def test_unknown_network_is_told_by_its_first_names(tmp_path: Path) -> None:
         ([2, 0, 4, 32, 3, 64, 4], "is ESC-Real-M (authors) with the upsampler 'conv' at x4"),
         ([254, 3, 4, 32, 3, 64, 4], "is ESC-Real-M with an upsampler of another make"),
         ([2, 3], "is ESC-Real-M with an upsampler of another make"),
-        ([2, 3, 2, 32, 3, 48, 4], "recognised as an ESC network, but its upsampler fits none of"),
+        ([2, 3, 2, 32, 3, 48, 4], "recognised as ESC, but its upsampler fits none of"),
     ],
 )
 def test_upsamplers_we_do_not_have_are_refused_by_name(meta: list[int], said: str, tmp_path: Path) -> None:
@@ -200,12 +200,12 @@ def gain(name: str, value: Tensor) -> Callable[[dict[str, Tensor]], object]:
             "(4: proj.bias, blocks.0.ln_out.bias, blocks.1.ln_out.weight, ...)",
         ),
         (lose("to_img.bias"), "ESC of 16 channels, 2 blocks x2, but tensors are missing (1: to_img.bias)"),
-        (lose("to_img.weight"), "an ESC network, but tensors are missing (1: to_img.weight)"),
-        (lose("proj.weight"), "an ESC network, but tensors are missing (1: proj.weight)"),
+        (lose("to_img.weight"), "ESC, but tensors are missing (1: to_img.weight)"),
+        (lose("proj.weight"), "ESC, but tensors are missing (1: proj.weight)"),
         (lose("plk_filter"), None),
         (
             lose("blocks.0.attn.relative_position_bias"),
-            "an ESC network, but tensors are missing (1: blocks.0.attn.relative_position_bias)",
+            "ESC, but tensors are missing (1: blocks.0.attn.relative_position_bias)",
         ),
         (
             gain("blocks.0.gate.weight", torch.zeros(1)),
@@ -227,17 +227,17 @@ def gain(name: str, value: Tensor) -> Callable[[dict[str, Tensor]], object]:
         ),
         (
             gain("to_img.weight", torch.zeros(13, 16, 3, 3)),
-            "an ESC network, but its upsampler fits none of pixelshuffledirect, ",
+            "ESC, but its upsampler fits none of pixelshuffledirect, ",
         ),
         (
             gain("blocks.0.attn.relative_position_bias", torch.zeros(2, 224)),
-            "an ESC network, but 224 position",
+            "ESC, but 224 position",
         ),
-        (gain("blocks.0.attn.relative_position_bias", torch.zeros(2)), "an ESC network, but "),
-        (gain("blocks.0.attn.relative_position_bias", torch.zeros(0, 225)), "an ESC network, but "),
+        (gain("blocks.0.attn.relative_position_bias", torch.zeros(2)), "ESC, but "),
+        (gain("blocks.0.attn.relative_position_bias", torch.zeros(0, 225)), "ESC, but "),
         (
             gain("blocks.0.attn.relative_position_bias", torch.zeros(3, 225)),
-            "an ESC network, but dim 16 is not",
+            "ESC, but dim 16 is not",
         ),
     ],
 )

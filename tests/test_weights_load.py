@@ -8,10 +8,12 @@ import safetensors.torch
 import torch
 from torch import Tensor
 
-from esc_sr import weights
+from esc_sr import families, weights
 from esc_sr.errors import WeightsError
-from esc_sr.network import ESC, ESCLTE, ESCConfig, LTEConfig
-from esc_sr.presets import preset
+from esc_sr.families.contract import Network
+from esc_sr.families.esc import ESC, ESCConfig
+from esc_sr.families.esc.presets import PRESETS
+from esc_sr.families.lte import EncoderLTE, LTEConfig
 from esc_sr.weights import bundle
 from weights_files import GOLDEN, Golden, golden
 
@@ -19,17 +21,17 @@ TINY: dict[str, Any] = {"dim": 16, "pdim": 8, "n_blocks": 2, "n_convattn": 2, "w
 REAL = {**TINY, "ffn_norm": True, "skip": "conv"}
 
 
-def run(model: ESC | ESCLTE, sample: Golden) -> Tensor:
+def run(model: ESC | EncoderLTE, sample: Golden) -> Tensor:
     tensors = sample.tensors
     with torch.no_grad():
-        if isinstance(model, ESCLTE):
+        if isinstance(model, EncoderLTE):
             return model.query(tensors["input"], tensors["coord"], tensors["cell"])
         output: Tensor = model(tensors["input"])
         return output
 
 
-def assert_golden(model: weights.Network, sample: Golden) -> None:
-    assert isinstance(model, ESC | ESCLTE)
+def assert_golden(model: Network, sample: Golden) -> None:
+    assert isinstance(model, ESC | EncoderLTE)
     assert not model.training
     assert (run(model, sample) - sample.tensors["output"]).abs().max() <= 2e-5
 
@@ -42,10 +44,14 @@ def test_golden_checkpoint_gives_the_published_output_and_names_back(name: str, 
     torch.save(content, tmp_path / "published.pth")
     model = weights.load(tmp_path / "published.pth")
     assert_golden(model, sample)
-    back = weights.export_official(model)
+    back = official(model)
     assert back.keys() == sample.state.keys()
     assert all(torch.equal(back[key], value) for key, value in sample.state.items())
     assert all(back[key].dtype == value.dtype for key, value in sample.state.items())
+
+
+def official(model: Network) -> dict[str, Tensor]:
+    return families.family_of(model.config).official(model.config, model.state_dict())
 
 
 def prefixed(prefix: str, state: dict[str, Tensor]) -> dict[str, Tensor]:
@@ -123,7 +129,7 @@ def test_our_names_without_our_header(tmp_path: Path) -> None:
 )
 def test_real_m_with_every_upsampler(version: int, config: ESCConfig, method: int, tmp_path: Path) -> None:
     model = ESC(config).eval()
-    state = weights.export_official(model)
+    state = official(model)
     meta = state["to_img.MetaUpsample"]
     assert meta[:3].tolist() == [2, max(method, 1), config.scale * config.unshuffle]
     state["to_img.MetaUpsample"] = torch.tensor([version, method, *meta[2:].tolist()], dtype=torch.uint8)
@@ -138,7 +144,7 @@ def test_real_m_with_every_upsampler(version: int, config: ESCConfig, method: in
 @pytest.mark.parametrize("scale", [2, 3, 4])
 def test_neosr_default_network_with_dysample(scale: int, tmp_path: Path) -> None:
     model = ESC(ESCConfig(**REAL, scale=scale, upsampler="dysampledirect")).eval()
-    state = weights.export_official(model)
+    state = official(model)
     assert "to_img.init_pos" in state and "to_img.MetaUpsample" not in state
     torch.save({"params": state}, tmp_path / "neosr.pth")
     assert weights.load(tmp_path / "neosr.pth").config == model.config
@@ -155,7 +161,7 @@ def test_neosr_default_network_with_dysample(scale: int, tmp_path: Path) -> None
     ids=["esc", "fp", "dysample", "lte"],
 )
 def test_our_format_keeps_network_and_card(config: ESCConfig | LTEConfig, tmp_path: Path) -> None:
-    model = ESCLTE(config) if isinstance(config, LTEConfig) else ESC(config)
+    model = EncoderLTE(config) if isinstance(config, LTEConfig) else ESC(config)
     card = {"data": {"tiles": 3}, "iterations": 10, "held_out": None}
     weights.save(model, tmp_path / "ours.safetensors", card)
     loaded = weights.load(tmp_path / "ours.safetensors")
@@ -196,7 +202,7 @@ def shelf(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     for scale in (2, 3):
         card = {"scale": scale}
         weights.save(ESC(ESCConfig(**TINY, scale=scale)), tmp_path / f"tiny-x{scale}.safetensors", card)
-    weights.save(ESCLTE(LTEConfig(ESCConfig(**TINY), 16, (16,))), tmp_path / "any.safetensors")
+    weights.save(EncoderLTE(LTEConfig(ESCConfig(**TINY), 16, (16,))), tmp_path / "any.safetensors")
     return tmp_path
 
 
@@ -214,7 +220,7 @@ def test_bundled_listing_and_arbitrary_scale(shelf: Path) -> None:
         ("tiny-x2", {"scale": 2}),
         ("tiny-x3", {"scale": 3}),
     ]
-    assert isinstance(weights.load("any", scale=7), ESCLTE)
+    assert isinstance(weights.load("any", scale=7), EncoderLTE)
 
 
 @pytest.mark.parametrize(
@@ -231,6 +237,6 @@ def test_names_that_are_not_there(shelf: Path, name: str, scale: int | None, mes
 
 
 def test_full_size_network_loads_in_well_under_a_second(tmp_path: Path) -> None:
-    model = ESC(preset("esc", 2))
+    model = ESC(PRESETS["esc"][2])
     weights.save(model, tmp_path / "esc.safetensors")
-    assert weights.load(tmp_path / "esc.safetensors").config == preset("esc", 2)
+    assert weights.load(tmp_path / "esc.safetensors").config == PRESETS["esc"][2]

@@ -1,11 +1,13 @@
 """The authors' parameter names and ours, and what sizes they tell."""
 
 import pytest
+import torch
 
-from esc_sr.network import ESC, ESCLTE, ESCConfig, LTEConfig
-from esc_sr.presets import PRESETS, preset
-from esc_sr.weights import detect, keys
-from esc_sr.weights.checkpoint import variant
+from esc_sr import families
+from esc_sr.families import variant
+from esc_sr.families.esc import ESC, ESCConfig, detect
+from esc_sr.families.esc.presets import PRESETS
+from esc_sr.families.lte import LTEConfig
 from weights_files import VARIANTS, published_shapes
 
 PRESET_OF = {
@@ -21,39 +23,39 @@ PRESET_OF = {
 def config_of(name: str) -> ESCConfig | LTEConfig:
     """The sizes that a published list of names should be recognised as."""
     if name == "esc_lte":
-        return LTEConfig(PRESETS["esc-lte"])
+        return LTEConfig(PRESETS["esc"][2])
     if name == "esc_real_x4_dysample":
-        return ESCConfig(**{**vars(preset("esc-real", 4)), "upsampler": "dysampledirect"})
+        return ESCConfig(**{**vars(PRESETS["esc-real"][4]), "upsampler": "dysampledirect"})
     if name.startswith("esc_realm"):
         _, _, scale, upsampler = name.split("_")
         known = {"nearest": "nearest+conv"}.get(upsampler, upsampler)
-        return ESCConfig(**{**vars(preset("esc-real-m", int(scale[1:]))), "upsampler": known})
+        return ESCConfig(**{**vars(PRESETS["esc-real-m"][int(scale[1:])]), "upsampler": known})
     family, _, scale = name.rpartition("_x")
-    return preset(PRESET_OF[family], int(scale))
+    return PRESETS[PRESET_OF[family]][int(scale)]
 
 
 @pytest.mark.parametrize("name", VARIANTS)
 def test_published_names_map_to_ours_and_back_without_remainder(name: str) -> None:
     shapes, parameters = published_shapes(name)
     shapes.pop(detect.META_NAME, None)
-    ours = keys.to_ours(shapes, keys.traits_of_names(shapes))
-    assert ours.keys() == shapes.keys()
-    assert len(set(ours.values())) == len(ours)
+    tensors = {key: torch.empty(shape, device="meta") for key, shape in shapes.items()}
+    family, found = next((f, found) for f in families.FAMILIES if (found := f.detect(tensors)))
+    assert found.names.keys() == shapes.keys()
+    assert len(set(found.names.values())) == len(found.names)
 
-    config = detect.infer({ours[key]: shape for key, shape in shapes.items()})
-    assert config == config_of(name)
-    model = ESCLTE(config) if isinstance(config, LTEConfig) else ESC(config)
+    assert found.config == config_of(name)
+    model = families.blank(found.config)
     built = {key: tuple(tensor.shape) for key, tensor in model.state_dict().items()}
-    assert built == {ours[key]: shape for key, shape in shapes.items()}
+    assert built == {found.names[key]: shape for key, shape in shapes.items()}
     assert sum(parameter.numel() for parameter in model.parameters()) == parameters
 
-    back = keys.to_official(built, keys.traits_of_config(config))
-    assert back == {our: key for key, our in ours.items()}
+    back = family.official_names(found.config, built)
+    assert back == {our: key for key, our in found.names.items()}
 
 
 def test_preset_is_named() -> None:
-    assert variant(preset("esc-light", 3)) == "esc-light"
-    assert variant(preset("esc-real-m", 1)) == "esc-real-m"
+    assert variant(PRESETS["esc-light"][3]) == "esc-light"
+    assert variant(PRESETS["esc-real-m"][1]) == "esc-real-m"
     assert variant(LTEConfig()) == "esc-lte"
     assert variant(ESCConfig(n_blocks=4)) is None
 

@@ -16,8 +16,8 @@ from typer.main import get_command
 from esc_sr import weights
 from esc_sr.benchmark import measure
 from esc_sr.cli.main import app, main
+from esc_sr.families.esc import ESC, ESCConfig
 from esc_sr.image import Picture, write_image
-from esc_sr.network import ESC, ESCConfig
 
 SHORT = "--runs 1 --device cpu --backend sdpa --json"
 COMMANDS = {

@@ -17,8 +17,7 @@ ORDER = (
     "machine",
     "native",
     "network",
-    "peers",
-    "presets",
+    "families",
     "paper",
     "weights",
     "image",
@@ -78,16 +77,16 @@ def test_every_module_has_its_place() -> None:
     assert {layer(path) for path in MODULES} == {*ORDER, "__init__", "__main__"}
 
 
-@pytest.mark.parametrize("mine", ["network", "peers"])
+@pytest.mark.parametrize("mine", ["network", "families"])
 def test_networks_are_torch_only(mine: str) -> None:
-    for path in (SOURCE / mine).glob("*.py"):
+    above = tuple(f"esc_sr.{name}" for name in (mine, "network", "native", "errors"))
+    for path in (SOURCE / mine).rglob("*.py"):
         for name, _ in imports(path):
             package = name.split(".")[0]
             assert package in {"torch", "esc_sr"} or package in sys.stdlib_module_names, (
                 f"{path.name}: {name}"
             )
-            own = name.startswith((f"esc_sr.{mine}", "esc_sr.native"))  # kernels, which need torch only
-            assert not name.startswith("esc_sr.") or own, f"{path.name}: {name}"
+            assert not name.startswith("esc_sr.") or name.startswith(above), f"{path.name}: {name}"
         assert not re.search(r"\b(print|open)\(|pathlib", path.read_text()), path.name
 
 

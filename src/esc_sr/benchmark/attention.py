@@ -8,8 +8,8 @@ import torch
 
 from esc_sr import paper
 from esc_sr.benchmark.measure import Record, Rule, measure, tuned
+from esc_sr.families.esc.blocks import WindowAttention
 from esc_sr.machine.precision import autocast
-from esc_sr.network.blocks import WindowAttention
 from esc_sr.record import document, environment
 
 WINDOWS = (16, 24, 32)

@@ -15,14 +15,15 @@ import torch
 from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from esc_sr import paper, presets
-from esc_sr.benchmark.networks import ABLATIONS, OUTPUT, build, input_for, set_backend
-from esc_sr.network import ESC, ESCLTE
-from esc_sr.network.blocks import ConvAttn, ConvFFN, LayerNorm2d, WindowAttention, depthwise
-from esc_sr.network.esc import LargeKernel
+from esc_sr import paper
+from esc_sr.benchmark.networks import ABLATIONS, OUTPUT, build, input_for
+from esc_sr.families.contract import Network
+from esc_sr.families.esc import ESC, ESCConfig
+from esc_sr.families.esc.blocks import ConvAttn, ConvFFN, LayerNorm2d, WindowAttention, depthwise
+from esc_sr.families.esc.network import LargeKernel
 from esc_sr.upscaling.runner import Sides
 
-PARTS = ("conv", "attention", "linear", "norm", "pooling", "resampling")
+PARTS = ("conv", "attention", "linear", "norm", "pooling", "resampling", "special")
 
 
 @dataclass(frozen=True)
@@ -36,6 +37,10 @@ class Count:
     def macs(self) -> int:
         """All MACs."""
         return sum(self.parts.values())
+
+    def adding(self, macs: int) -> "Count":
+        """This and some MACs that no operation shows."""
+        return replace(self, parts={**self.parts, "special": self.parts["special"] + macs})
 
     def plus(self, other: "Count", times: int = 1) -> "Count":
         """This and some (or less some) of another."""
@@ -56,7 +61,7 @@ def _macs(operation: str, args: tuple[Any, ...], out: Any) -> tuple[str, int]:
             return "linear", args[1].numel() * args[2].shape[-1]
         case "aten.native_layer_norm":
             return "norm", 5 * args[0].numel()
-        case "aten.mean" if list(args[1]) == [2, 3]:
+        case "aten.mean" if args[0].ndim == 4 and {axis % 4 for axis in args[1]} == {2, 3}:
             return "pooling", args[0].numel()
         case "aten.upsample_nearest2d":
             return "resampling", out.numel()
@@ -88,22 +93,20 @@ def count(run: Callable[[], object], *modules: nn.Module) -> Count:
     return Count(sum(p.numel() for m in modules for p in m.parameters()), dict(counter.parts))
 
 
-def count_network(network: ESC | ESCLTE, lr: Sides, scale: int) -> Count:
+def count_network(network: Network, lr: Sides, scale: int) -> Count:
     """Count a network for an LR picture.
 
     Args:
         network: It is moved to the device "meta", losing its weights.
         lr: Height and width of the picture.
-        scale: Enlargement, which decides what ESC+LTE has to decode.
+        scale: Enlargement, which is the network's own unless it gives any size.
     """
     network.to("meta")
-    set_backend(network, "naive")
-    height, width = lr
-    picture = _empty(1, 3, height, width)
-    if isinstance(network, ESCLTE):
-        points = _empty(1, scale**2 * width * height, 2)
-        return count(lambda: network.query(picture, points, points), network)
-    return count(lambda: network(picture), network)
+    network.attention = "naive"
+    picture = _empty(1, 3, *lr)
+    found = count(lambda: network.enlarge(picture, scale), network)
+    cost = network.cost(*lr, rows=lr[0])
+    return found.adding(cost.macs if cost else 0)
 
 
 def complexity(networks: Iterable[tuple[str, int]], output: Sides) -> Iterator[dict[str, Any]]:
@@ -174,7 +177,7 @@ def _record(
 
 def _own_kernels(esc: Count, lr: Sides, dynamic: bool) -> Count:
     """ESC with a large kernel in each ConvAttn, and without dynamic kernels unless `dynamic`."""
-    config = presets.PRESETS["esc"]
+    config = ESCConfig()
     layers = config.n_blocks * config.n_convattn
     found = esc.plus(count(lambda: None, LargeKernel(config.pdim, config.kernel)), layers - 1)
     if dynamic:
@@ -190,7 +193,7 @@ def _only_self_attention(lr: Sides) -> Count:
 
     Deviation: the paper does not describe this network; parameters and MACs are those printed.
     """
-    config = replace(presets.PRESETS["esc"], n_convattn=0)
+    config = ESCConfig(n_convattn=0)
     network = ESC(config)
     found = count_network(network, lr, config.scale)
     attn = WindowAttention(config.dim, config.window, config.heads)

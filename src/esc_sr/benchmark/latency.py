@@ -7,10 +7,9 @@ from typing import Any
 import torch
 
 from esc_sr.benchmark.measure import Rule, measure, tuned
-from esc_sr.benchmark.networks import build, kernels_of, set_backend
+from esc_sr.benchmark.networks import build, kernels_of
 from esc_sr.errors import UsageError
 from esc_sr.machine.precision import autocast, check_precision
-from esc_sr.network import ESCLTE
 from esc_sr.network.attention import BACKENDS, best_backend
 from esc_sr.record import document, environment
 from esc_sr.upscaling.runner import Sides
@@ -57,14 +56,13 @@ class NetworkCase:
         """Build the network and its input; running gives the enlarged pictures."""
         torch.manual_seed(0)
         network = build(self.model, self.scale).to(device)
-        set_backend(network, self.backend)
+        network.attention = self.backend
         height, width = self.input
         lr = torch.rand(self.batch, 3, height, width).to(device)
-        sizes = ((height * self.scale, width * self.scale),) if isinstance(network, ESCLTE) else ()
 
         def run() -> object:
             with kernels_of(self.backend), autocast(device, self.precision):
-                return network(lr, *sizes)
+                return network.enlarge(lr, self.scale)
 
         return run
 

@@ -5,20 +5,20 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 
-from esc_sr import native, presets
+from esc_sr import families, native
 from esc_sr.errors import UsageError
-from esc_sr.network import ESC, ESCLTE, ESCConfig, LTEConfig
-from esc_sr.presets import PRESETS
+from esc_sr.families.contract import Network
+from esc_sr.families.esc import ESCConfig
 from esc_sr.upscaling.runner import Sides
 
 OUTPUT: Sides = (720, 1280)
 """The picture that the paper's statistics are of."""
 
 ABLATIONS: dict[str, tuple[str, ESCConfig]] = {
-    "esc-lk9": ("9×9 LK", replace(PRESETS["esc"], kernel=9)),
-    "esc-lk17": ("17×17 LK", replace(PRESETS["esc"], kernel=17)),
-    "esc-ws16": ("WS16 and more layers", replace(PRESETS["esc"], window=16, n_convattn=7)),
-    "esc-ws24": ("WS24 and more layers", replace(PRESETS["esc"], window=24, n_convattn=6)),
+    "esc-lk9": ("9×9 LK", ESCConfig(kernel=9)),
+    "esc-lk17": ("17×17 LK", ESCConfig(kernel=17)),
+    "esc-ws16": ("WS16 and more layers", ESCConfig(window=16, n_convattn=7)),
+    "esc-ws24": ("WS24 and more layers", ESCConfig(window=24, n_convattn=6)),
 }
 """Rows of Table 3 that are an `ESCConfig`, with the paper's names. Deviation: the paper does not say how many
 layers the last two have; with these, parameters and MACs are those printed."""
@@ -30,23 +30,21 @@ def scales(name: str) -> tuple[int, ...]:
     Raises:
         UsageError: No such network.
     """
-    return presets.scales("esc" if name in ABLATIONS else name)
+    return families.scales("esc" if name in ABLATIONS else name)
 
 
-def build(name: str, scale: int) -> ESC | ESCLTE:
+def build(name: str, scale: int) -> Network:
     """Build a network with fresh weights, ready to use.
 
     Args:
         name: A preset, or a key of `ABLATIONS`.
-        scale: One of `scales`; esc-lte, which has any, is the same at each.
+        scale: One of `scales`; a network for any size is the same at each.
 
     Raises:
         UsageError: No such network, or not at this scale.
     """
-    config = presets.preset("esc" if name in ABLATIONS else name, scale)
-    if name == "esc-lte":
-        return ESCLTE(LTEConfig(config)).eval()
-    return ESC(replace(ABLATIONS[name][1], scale=scale) if name in ABLATIONS else config).eval()
+    config = families.preset("esc" if name in ABLATIONS else name, scale)
+    return families.build(replace(ABLATIONS[name][1], scale=scale) if name in ABLATIONS else config).eval()
 
 
 def select(names: Iterable[str], wanted: Iterable[int]) -> list[tuple[str, int]]:
@@ -63,12 +61,6 @@ def select(names: Iterable[str], wanted: Iterable[int]) -> list[tuple[str, int]]
             raise UsageError(f"no scale {scale}: {', '.join(f'{name} has {there[name]}' for name in there)}")
         pairs += found
     return pairs
-
-
-def set_backend(network: ESC | ESCLTE, backend: str) -> None:
-    """Choose how a network computes self-attention, one of `attention.BACKENDS`."""
-    encoder = network.encoder if isinstance(network, ESCLTE) else network
-    encoder.attention = backend
 
 
 @contextmanager

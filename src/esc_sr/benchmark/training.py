@@ -9,8 +9,7 @@ import torch
 from torch import Tensor
 
 from esc_sr.benchmark.measure import Record, Rule, measure, tuned
-from esc_sr.benchmark.networks import build, kernels_of, set_backend
-from esc_sr.network import ESCLTE
+from esc_sr.benchmark.networks import build, kernels_of
 from esc_sr.record import document, environment
 from esc_sr.train.checkpoint import State
 from esc_sr.train.losses import Distance
@@ -22,7 +21,7 @@ RECIPE = Classic()
 
 @dataclass(frozen=True)
 class TrainingCase:
-    """A step of the recipe classic, or for ESC+LTE of arbitrary, from fresh weights on noise.
+    """A step of the recipe classic, or for a network of any size of arbitrary, from fresh weights on noise.
 
     Attributes:
         model: A name for `networks.build`.
@@ -60,13 +59,13 @@ class TrainingCase:
         """Build a run and a batch; running takes a step, and gives the losses."""
         torch.manual_seed(0)
         network = build(self.model, self.scale).to(device).train()
-        set_backend(network, self.backend)
+        network.attention = self.backend
         optimizer = torch.optim.AdamW(network.parameters(), weight_decay=0.0, fused=True)
         ema = deepcopy(network).requires_grad_(False)
         scaler = torch.amp.GradScaler(device.type, enabled=self.precision == "fp16")
         state = State(network, ema, Distance(), optimizer, scaler=scaler)
         recipe = replace(RECIPE, batch=self.batch, patch=self.patch)
-        batch = tuple(part.to(device) for part in self._batch(isinstance(network, ESCLTE)))
+        batch = tuple(part.to(device) for part in self._batch(network.config.scale is None))
         forward = prepare(network)
 
         @torch.inference_mode(False)

@@ -10,7 +10,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from esc_sr import record
+from esc_sr import families, record
 from esc_sr.benchmark import attention as attentions
 from esc_sr.benchmark import complexity as counts
 from esc_sr.benchmark import latency as latencies
@@ -21,7 +21,6 @@ from esc_sr.benchmark.measure import Rule
 from esc_sr.cli.output import AsJson, for_people, print_json
 from esc_sr.errors import UsageError
 from esc_sr.machine.device import pick_device
-from esc_sr.presets import PRESETS
 
 app = typer.Typer(no_args_is_help=True)
 
@@ -73,7 +72,7 @@ def complexity(
                 raise UsageError("--table 3 has its own networks, all x2; leave out -n and -s")
             rows = list(counts.ablations(output))
         else:
-            chosen = networks.select(model or PRESETS, scale or (2, 3, 4))
+            chosen = networks.select(model or families.presets(), scale or (2, 3, 4))
             rows = list(counts.complexity(chosen, output))
     shown = _table("network", "scale", "input", "K params", "paper", "G MACs", "paper", *_PARTS)
     for row in rows:
@@ -267,7 +266,10 @@ def _count_cells(row: dict[str, Any]) -> list[str]:
     paper = [f"{printed['kparams']:.0f}", f"{printed['gmacs']:.1f}"] if printed else ["-", "-"]
     if row["macs"] is None:
         return [*cells, "not known", paper[0], "-", paper[1]]
-    parts = {**row["parts"], "other": row["parts"]["pooling"] + row["parts"]["resampling"]}
+    parts = {
+        **row["parts"],
+        "other": sum(row["parts"][part] for part in ("pooling", "resampling", "special")),
+    }
     shown = (f"{parts[part] / 1e9:.2f}" if parts[part] else "-" for part in _PARTS)
     return [*cells, f"{row['parameters'] / 1e3:.3f}", paper[0], f"{row['macs'] / 1e9:.1f}", paper[1], *shown]
 

@@ -23,7 +23,6 @@ from esc_sr.evaluate.gallery import Gallery
 from esc_sr.evaluate.run import ScoreRow, find_methods, run
 from esc_sr.evaluate.scores import Protocol
 from esc_sr.machine.device import pick_device
-from esc_sr.network import ESCLTE
 
 
 def evaluate(
@@ -83,12 +82,12 @@ def evaluate(
     place = pick_device(device)
     methods = {factor: find_methods(model or ["esc-light"], factor, place) for factor in scales}
     networks = [method.network for found in methods.values() for method in found]
-    lte = next((network for network in networks if isinstance(network, ESCLTE)), None)
+    any_size = next((network for network in networks if network and network.config.scale is None), None)
     changes = {"padding": padding} if padding else {}
     protocol = Protocol.of(
-        lte, channels=channels, grey=grey, self_ensemble=self_ensemble, precision=precision, **changes
+        any_size, channels=channels, grey=grey, self_ensemble=self_ensemble, precision=precision, **changes
     )
-    table = table or (5 if channels == "rgb" else 2 if lte is None else 6)
+    table = table or (5 if channels == "rgb" else 2 if any_size is None else 6)
     if (table == 5) != (channels == "rgb"):
         raise UsageError(f"Table {table} is on {'rgb' if table == 5 else 'y'}, and --channels is {channels}")
     sets = _find_sets([*(data or []), *(more or [])], hr, lr, scales)

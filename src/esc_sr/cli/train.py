@@ -11,10 +11,9 @@ import typer
 from typer.core import TyperGroup
 from typer.main import get_command
 
+from esc_sr import families
 from esc_sr.errors import UsageError
 from esc_sr.machine.precision import check_precision
-from esc_sr.network import encoder_config
-from esc_sr.presets import preset
 from esc_sr.train import recipes
 from esc_sr.train.feed import Data
 from esc_sr.train.monitor import RunOptions
@@ -165,7 +164,8 @@ def _command(recipe: recipes.Recipe, scales: str) -> Callable[..., None]:
         given += settings or []
         if anneal and (small or config):
             raise UsageError("--anneal: the recipe is that of the run; change it with --set")
-        base = recipe.small(encoder_config(preset(model, scale)).window) if small else recipe
+        window = families.blank(families.preset(model, scale)).window
+        base = recipe.small(window) if small else recipe
         resolved = base if anneal else recipes.override(base, given, config)
         if print_config:
             print(recipes.to_toml(resolved), end="")

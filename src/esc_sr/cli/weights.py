@@ -3,7 +3,6 @@
 import hashlib
 import json
 import re
-from dataclasses import asdict
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any
@@ -17,10 +16,10 @@ from rich.text import Text
 from esc_sr import weights
 from esc_sr.cli.output import AsJson, print_json
 from esc_sr.errors import UsageError
+from esc_sr.families import describe, variant
 from esc_sr.machine.device import describe as describe_device
-from esc_sr.network import LTEConfig
 from esc_sr.record import environment
-from esc_sr.weights.checkpoint import build, describe, read, variant
+from esc_sr.weights.checkpoint import build, read
 
 
 class Dialect(StrEnum):
@@ -76,12 +75,12 @@ def _about(file: str) -> dict[str, Any]:
         "file": str(path),
         "network": describe(config),
         "preset": variant(config),
-        "scale": "any" if isinstance(config, LTEConfig) else config.scale,
+        "scale": config.scale or "any",
         "names": checkpoint.dialect,
         "inside": checkpoint.place,
         "parameters": sum(p.numel() for p in build(checkpoint).parameters()),
         "stored as": ", ".join(sorted({str(t.dtype)[6:] for t in checkpoint.state.values()})),
-        "sizes": asdict(config),
+        "sizes": config.sizes(),
         "card": checkpoint.card,
     }
 

@@ -7,7 +7,7 @@ from torch import Tensor
 from esc_sr.bicubic import resize
 from esc_sr.data.pairs import turn
 from esc_sr.data.pictures import Source
-from esc_sr.network.arbitrary import pixel_centres
+from esc_sr.families.lte.network import pixel_centres
 
 
 def cut_queries(
@@ -23,9 +23,9 @@ def cut_queries(
         queries: points, at most patch * patch.
 
     Returns:
-        What `ESCLTE.query` takes and what it should give: lr (3, patch, patch) in -1..1, points (queries, 2)
-        and cells (queries, 2) as (y, x) in the coordinates -1..1 of the crop, and colours (queries, 3) in
-        -1..1.
+        What `EncoderLTE.query` takes and what it should give: lr (3, patch, patch) in -1..1, points
+        (queries, 2) and cells (queries, 2) as (y, x) in the coordinates -1..1 of the crop, and colours
+        (queries, 3) in -1..1.
     """
     side = round(patch * generator.uniform(*scales))
     top, left = (int(generator.integers(length - side + 1)) for length in picture.size)

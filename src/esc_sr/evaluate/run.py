@@ -9,15 +9,15 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import nn
 
 from esc_sr import paper, weights
 from esc_sr.data.sets import BenchmarkSet, Sample
 from esc_sr.errors import EscError
 from esc_sr.evaluate.scores import Pixels, Protocol, bicubic, predict, score
+from esc_sr.families import variant
+from esc_sr.families.contract import Network
 from esc_sr.metrics import luma
 from esc_sr.niqe import niqe
-from esc_sr.weights.checkpoint import variant
 
 BICUBIC = "bicubic"
 
@@ -27,7 +27,7 @@ class Method(NamedTuple):
 
     name: str
     preset: str | None
-    network: nn.Module | None
+    network: Network | None
 
     def __call__(self, lr: NDArray[np.uint8], scale: int, protocol: Protocol) -> Pixels:
         """Upscale (h, w, 3) RGB, 0..255."""

@@ -12,13 +12,9 @@ from torch import nn
 from esc_sr.bicubic import enlarged, resize
 from esc_sr.data.pairs import Pair
 from esc_sr.errors import DataError, UsageError, require
+from esc_sr.families.contract import Network, adopt
 from esc_sr.metrics import luma, psnr, rgb_psnr, ssim
-from esc_sr.network import ESCLTE
-from esc_sr.peers import Peer
 from esc_sr.upscaling.engine import Upscaler
-
-_PAD = 32
-"""The whole picture is reflected out to a multiple of this many px, whatever the network's window."""
 
 Pixels = NDArray[np.uint8] | NDArray[np.float32]
 """(H, W, 3) RGB, 0..255; floating where the protocol does not round."""
@@ -37,9 +33,9 @@ class Protocol:
     """How a prediction is made and compared; the defaults are those of Table 2.
 
     Attributes:
-        padding: "image" reflects the whole LR picture out to a multiple of 32 px, as the published numbers
-            were made; "features" leaves that to the network's windows. Peers see the picture as it is, as
-            theirs were.
+        padding: "image" reflects the whole LR picture out as the network's published numbers were made
+            (`Traits.measured_multiple`: of ESC to a multiple of 32 px, whatever its window); "features"
+            leaves that to the network's windows.
         channels: "y", the luma of BT.601; or "rgb", all three together (Table 5).
         grey: how files stored as grey are compared on Y: "rgb", as RGB pictures; or "raw", their values as Y.
         rounded: predictions are rounded to 8 bits; Tables 5 and 6 are measured without.
@@ -65,9 +61,9 @@ class Protocol:
 
     @classmethod
     def of(cls, network: nn.Module | None, **changes: Any) -> "Protocol":
-        """The paper's protocol for a network, with changes: that of Table 6 for ESC+LTE, else of Table 2."""
+        """The paper's protocol for a network, with changes: that of Table 6 for any size, else Table 2."""
         usual: dict[str, Any] = {}
-        if isinstance(network, ESCLTE):
+        if isinstance(network, Network) and network.config.scale is None:
             usual = {"padding": "features", "rounded": False}
         return cls(**usual | changes)
 
@@ -83,9 +79,9 @@ def predict(model: nn.Module, lr: NDArray[np.uint8], scale: int, protocol: Proto
     """Upscale a picture as the paper measures it.
 
     Args:
-        model: (1, 3, h, w) in 0..1 -> (1, 3, scale*h, scale*w), or an `ESCLTE`; runs where its weights are.
+        model: A `Network`, or (1, 3, h, w) in 0..1 -> (1, 3, scale*h, scale*w); runs where its weights are.
         lr: (h, w, 3) RGB, 0..255.
-        scale: the model's scale, or any whole number for an `ESCLTE`.
+        scale: the model's scale, or any whole number if it gives any size.
         protocol: how.
 
     Returns:
@@ -95,14 +91,15 @@ def predict(model: nn.Module, lr: NDArray[np.uint8], scale: int, protocol: Proto
         UsageError: the model has another scale.
         WeightsError: the network gives values that are not finite.
     """
-    own = getattr(getattr(model, "config", None), "scale", scale)
-    if own != scale:
+    network = adopt(model, scale)
+    own, multiple = network.config.scale, network.measured_multiple
+    if own not in (None, scale):
         raise UsageError(f"the model enlarges x{own}, not x{scale}; measure it at its own scale")
     height, width = lr.shape[:2]
-    if protocol.padding == "image" and not isinstance(model, Peer):
-        lr = np.pad(lr, ((0, -height % _PAD), (0, -width % _PAD), (0, 0)), mode="reflect")
+    if protocol.padding == "image":
+        lr = np.pad(lr, ((0, -height % multiple), (0, -width % multiple), (0, 0)), mode="reflect")
     ensemble = protocol.self_ensemble
-    upscaler = Upscaler(model, scale, precision=protocol.precision, self_ensemble=ensemble, frame=0)
+    upscaler = Upscaler(network, scale, precision=protocol.precision, self_ensemble=ensemble, frame=0)
     batch = torch.from_numpy(np.ascontiguousarray(lr)).permute(2, 0, 1).unsqueeze(0).float() / 255
     sr = upscaler.upscale(batch)[0, :, : height * scale, : width * scale] * 255
     sr = sr.round().to(torch.uint8) if protocol.rounded else sr

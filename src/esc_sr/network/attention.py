@@ -14,11 +14,21 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
 
 from esc_sr import native
 
 BACKENDS = ("auto", "naive", "sdpa", "flex", "native")
+
+
+class SelfAttention(nn.Module):
+    """A layer that computes attention in a way that may be chosen.
+
+    Attributes:
+        backend: One of `BACKENDS`; may be changed at any time.
+    """
+
+    backend: str = "auto"
 
 
 def position_bias(table: Tensor, window: int) -> Tensor:

@@ -4,7 +4,9 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
+
+from esc_sr import native
 
 BAND_PIXELS = 2**16
 """Pixels of a band unless the caller chooses: on a CPU, what the allocator can use again and again."""
@@ -48,6 +50,24 @@ def default_bands(x: Tensor) -> Bands | None:
     if torch.is_grad_enabled() or torch.compiler.is_compiling() or x.is_meta:
         return None
     return Bands(max(BAND_PIXELS // x.shape[3], 1), x.device)
+
+
+def applies(network: nn.Module, x: Tensor) -> bool:
+    """Tell whether a network's forward on an input (B, C, H, W) is executed band by band, not layer by layer.
+
+    It is not where nothing would be gained, which is in one piece without kernels: where gradients are
+    recorded on a GPU, on the device "meta", and when torch compiles or exports. Nor is it where any layer has
+    a hook, which is to see what the layer takes and gives, of the whole picture.
+    """
+    if default_bands(x) is None and not native.takes(x):
+        return False
+    return not any(_has_hook(layer) for layer in network.modules() if layer is not network)
+
+
+def _has_hook(layer: nn.Module) -> bool:
+    return any(
+        (layer._forward_pre_hooks, layer._forward_hooks, layer._backward_pre_hooks, layer._backward_hooks)
+    )
 
 
 def walk(

@@ -7,6 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from esc_sr.families.contract import Network
 from esc_sr.train.recipes import Recipe
 
 _SMALLEST = 12
@@ -37,11 +38,12 @@ def follow(optimizer: torch.optim.Optimizer, recipe: Recipe) -> None:
 
 
 def inner_matrices(model: nn.Module) -> list[nn.Parameter]:
-    """The convolution weights of the blocks and the tail, without depthwise and very small ones."""
+    """The convolution weights of `Network.inner`, without depthwise and very small ones."""
+    inner = model.inner if isinstance(model, Network) else ()
     return [
         weight
         for name, weight in model.named_parameters()
-        if {"blocks", "tail"} & set(name.split("."))
+        if name.startswith(tuple(f"{part}." for part in inner))
         and weight.ndim == 4
         and weight.shape[1] > 1
         and min(weight.flatten(1).shape) >= _SMALLEST

@@ -17,10 +17,8 @@ from esc_sr.data.pictures import Decoded
 from esc_sr.data.sets import find_set
 from esc_sr.errors import WeightsError
 from esc_sr.evaluate import Protocol, Scores, evaluate
-from esc_sr.network import ESC, ESCLTE
-from esc_sr.peers import Peer
+from esc_sr.families.contract import Network
 from esc_sr.train.recipes import learnt_degraded
-from esc_sr.weights.checkpoint import describe
 
 HARMLESS = 0.005
 """Weights are stored in float16 where the PSNR on Set5 changes by less than this many dB."""
@@ -36,8 +34,8 @@ def publish(
     """Measure weights with the paper's protocol and write them, with the scores on their card.
 
     Args:
-        source: Weights, for example `ema.safetensors` of a run. ESC+LTE is measured at x2, x3 and x4, a
-            network that learnt from degraded LR also on such LR, against HR as it is and against HR
+        source: Weights, for example `ema.safetensors` of a run. A network for any size is measured at x2, x3
+            and x4, one that learnt from degraded LR also on such LR, against HR as it is and against HR
             sharpened as in the loss.
         out: File to write, .safetensors.
         benchmarks: Folder that holds Set5 and Set14, laid out as `data.sets.find_set` says.
@@ -48,16 +46,12 @@ def publish(
         The card.
 
     Raises:
-        WeightsError: The weights cannot be read, or are of another family, or `out` cannot be written.
+        WeightsError: The weights cannot be read, or `out` cannot be written.
         DataError: A benchmark set is missing.
     """
     if not os.access(out.parent, os.W_OK):
         raise WeightsError(f"{out}: cannot be written, {out.parent} is no folder or closed to you")
     model = weights.load(source)
-    if isinstance(model, Peer):
-        raise WeightsError(
-            f"{source}: is {describe(model.config)}; only ESC and its variants are published from here"
-        )
     card = dict(weights.card(source) or {})
     halved = deepcopy(model).half().float()
     stored, dtype, set5 = model, torch.float32, measure(model, benchmarks, "Set5", notify)
@@ -66,7 +60,7 @@ def publish(
         if all(abs(set5[name].psnr - half[name].psnr) < HARMLESS for name in set5):
             stored, dtype, set5 = halved, torch.float16, half
     scores = set5 | measure(stored, benchmarks, "Set14", notify)
-    if isinstance(stored, ESC) and learnt_degraded(card):
+    if stored.config.scale is not None and learnt_degraded(card):
         scores |= _measure_degraded(stored, benchmarks, "Set5", notify)
     card["stored_as"] = str(dtype).removeprefix("torch.")
     card["benchmarks"] = {
@@ -80,12 +74,13 @@ def publish(
 
 
 def measure(
-    model: ESC | ESCLTE, benchmarks: Path, name: str, notify: Callable[[str], object] = lambda line: None
+    model: Network, benchmarks: Path, name: str, notify: Callable[[str], object] = lambda line: None
 ) -> dict[str, Scores]:
-    """Mean scores on a set, on Y, border = scale; by the set's name, for ESC+LTE with each scale added."""
+    """Mean scores on a set, on Y, border = scale; by the set's name, for any size with each scale added."""
     found = {}
-    for scale in (model.config.scale,) if isinstance(model, ESC) else (2, 3, 4):
-        label = name if isinstance(model, ESC) else f"{name} x{scale}"
+    own = model.config.scale
+    for scale in (own,) if own else (2, 3, 4):
+        label = name if own else f"{name} x{scale}"
         pairs = find_set(benchmarks / name, scale).pairs()
         found[label] = _scores(model, pairs, scale, label, notify)
     return found
@@ -98,17 +93,17 @@ def degraded_set(benchmarks: Path, name: str, scale: int) -> Iterator[Pair]:
 
 
 def _measure_degraded(
-    model: ESC, benchmarks: Path, name: str, notify: Callable[[str], object]
+    model: Network, benchmarks: Path, name: str, notify: Callable[[str], object]
 ) -> dict[str, Scores]:
     """As `measure`, on `degraded_set`."""
-    scale = model.config.scale
+    scale = model.config.scale or 1
     plain = list(degraded_set(benchmarks, name, scale))
     labels = {f"{name} degraded": plain, f"{name} degraded, HR sharpened": map(sharpened_hr, plain)}
     return {label: _scores(model, pairs, scale, label, notify) for label, pairs in labels.items()}
 
 
 def _scores(
-    model: ESC | ESCLTE, pairs: Iterable[Pair], scale: int, label: str, notify: Callable[[str], object]
+    model: Network, pairs: Iterable[Pair], scale: int, label: str, notify: Callable[[str], object]
 ) -> Scores:
     """Mean scores by the paper's protocol, reported under a label."""
     found = evaluate(model, pairs, scale, Protocol.of(model))

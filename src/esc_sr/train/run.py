@@ -3,18 +3,18 @@
 from collections import Counter
 from collections.abc import Sequence
 from copy import deepcopy
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from esc_sr import weights
+from esc_sr import families, weights
 from esc_sr.data.pictures import load_pictures
 from esc_sr.errors import UsageError
+from esc_sr.families.contract import Config, Network
 from esc_sr.machine.device import describe
 from esc_sr.machine.memory import keep_freed_memory
-from esc_sr.network import ESC, ESCLTE, ESCConfig, LTEConfig, encoder_config
 from esc_sr.train import checkpoint, feed, loop
 from esc_sr.train.anneal import annealed
 from esc_sr.train.monitor import RunOptions, find_board
@@ -162,22 +162,22 @@ def run(
         _make_folder(out)
     if budget is None:
         budget = Budget(**content["budget"]) if content else Budget(iterations=recipe.iterations)
-    plan = checkpoint.Plan(recipe, budget, asdict(config), model.scale)
+    plan = checkpoint.Plan(recipe, budget, config.sizes(), model.scale)
     if content is not None:
         checkpoint.restore(state, content, plan)
         follow(state.optimizer, recipe)
     hardware = describe(device) if team.size == 1 else f"{team.size} x {describe(device)}"
     state.hardware = sorted({*state.hardware, hardware})
 
-    _warn_of_small_crops(recipe, config, setup)
+    _warn_of_small_crops(recipe, families.blank(config).window, setup)
     crops = feed.open_crops(recipe, setup, data.mix)
     batches = feed.stream(recipe, crops, setup, state.pool, state.iteration, data.workers)
     pictures = load_pictures(held_out, 16 * model.scale, setup.progress("held-out")) if team.leads else []
 
     def export(name: str) -> None:
         card = _card(state, recipe, model, data, setup)
-        facts = {"blocks": encoder_config(config).n_blocks, "precision": options.precision}
-        assert isinstance(state.ema, ESC | ESCLTE)
+        facts = {"blocks": config.depth, "precision": options.precision}
+        assert isinstance(state.ema, Network)
         weights.save(state.ema, out / f"{name}.safetensors", card | facts)
 
     with team.connected(device):
@@ -194,10 +194,10 @@ def run(
         )
 
 
-def _warn_of_small_crops(recipe: Recipe, config: ESCConfig | LTEConfig, setup: Setup) -> None:
+def _warn_of_small_crops(recipe: Recipe, window: int, setup: Setup) -> None:
     """Say what crops of less than two windows' width lead to."""
-    least = 2 * encoder_config(config).window
-    if recipe.patch < least:
+    least = 2 * window
+    if recipe.patch < least and window > 1:
         text = f"patch={recipe.patch}: in crops below two windows ({least} px) nothing is learnt across the"
         setup.note(f"{text} edges of windows, which then show in pictures")
 
@@ -257,13 +257,11 @@ def _make_folder(out: Path) -> None:
         raise UsageError(f"{out}: holds a run already; go on with --resume, or give another --out")
 
 
-def _new_state(
-    recipe: Recipe, config: ESCConfig | LTEConfig, setup: Setup, start: Path | None
-) -> checkpoint.State:
+def _new_state(recipe: Recipe, config: Config, setup: Setup, start: Path | None) -> checkpoint.State:
     """A run before its first step."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(recipe.seed)
-        model = ESCLTE(config) if isinstance(config, LTEConfig) else ESC(config)
+        model = families.build(config)
         objective = recipe.objective(setup)
     if start:
         model.load_state_dict(model.state_dict() | weights.starting_weights(start, config))

@@ -7,8 +7,8 @@ from contextlib import AbstractContextManager, nullcontext
 import torch
 from torch import Tensor, nn
 
+from esc_sr.families.contract import Network
 from esc_sr.machine.precision import autocast
-from esc_sr.network import ESCLTE
 from esc_sr.train.checkpoint import State
 from esc_sr.train.recipes import Recipe
 from esc_sr.train.schedule import ema_decay
@@ -18,14 +18,14 @@ Forward = Callable[..., Tensor]
 
 
 class _Query(nn.Module):
-    """ESC+LTE as a network of pictures and points."""
+    """A network for any size as one of pictures and points."""
 
-    def __init__(self, model: ESCLTE) -> None:
+    def __init__(self, model: Network) -> None:
         super().__init__()
         self.model = model
 
     def forward(self, lr: Tensor, coord: Tensor, cell: Tensor) -> Tensor:
-        """Colours (B, Q, 3), as `ESCLTE.query`."""
+        """Colours (B, Q, 3), as `EncoderLTE.query`."""
         return self.model.query(lr, coord, cell)
 
 
@@ -39,7 +39,7 @@ def prepare(model: nn.Module, team: Team = ALONE, *, tf32: bool = True, compile:
         compile: whether it is compiled.
     """
     torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = tf32
-    forward = team.wrap(_Query(model) if isinstance(model, ESCLTE) else model)
+    forward = team.wrap(_Query(model) if isinstance(model, Network) and model.config.scale is None else model)
     return torch.compile(forward) if compile else forward
 
 
@@ -58,7 +58,7 @@ def step(
         state: changed in place, except for its counters.
         forward: what `prepare` made of the network.
         batch: this process's share, what the network is given and, last, what it should give, each (B, ...):
-            LR and HR in 0..1, or what `ESCLTE.query` takes and gives.
+            LR and HR in 0..1, or what `EncoderLTE.query` takes and gives.
         recipe: gives `accumulate`, `clip` and the decay of the averaged weights.
         learning_rate: of this step.
         precision: of the network, one of `PRECISIONS`; the objective works in float32. For fp16 the state's

@@ -16,10 +16,9 @@ from esc_sr.bicubic import resize
 from esc_sr.data.crops import Batch
 from esc_sr.data.pictures import Progress, Source
 from esc_sr.errors import DataError, UsageError
+from esc_sr.families import describe
 from esc_sr.machine.claim import whole_file
-from esc_sr.network import ESCLTE
 from esc_sr.upscaling.engine import Upscaler
-from esc_sr.weights.checkpoint import describe
 
 
 @dataclass(frozen=True)
@@ -87,7 +86,7 @@ class Teacher:
         wanted = scale if weights.bundled_scales(name) else None
         self._network = weights.load(name, device, scale=wanted).requires_grad_(False)
         self.network = describe(self._network.config)
-        own = None if isinstance(self._network, ESCLTE) else self._network.config.scale
+        own = self._network.config.scale
         self.any_scale = own is None
         times = 1 if own is None or scale is None else own / scale
         if times != 1 and (not multiples or times != int(times)):
@@ -167,13 +166,12 @@ class Teacher:
             (B, 3, s h, s w), 0..1, in whole levels of 255.
         """
         size = hr.shape[2], hr.shape[3]
-        sr = self._network(lr, size) if isinstance(self._network, ESCLTE) else self._network(lr)
+        sr = self._network.enlarge(lr, hr.shape[2] // lr.shape[2])
         sr = (sr if sr.shape == hr.shape else resize(sr, size)).clamp(0, 1)
         return torch.round(torch.lerp(hr, sr, self._share) * 255) / 255
 
     def colours(self, batches: Iterator[Batch]) -> Iterator[Batch]:
         """Batches of `cut_queries` with its colours, mixed with those of HR, in the place of the latter."""
-        assert isinstance(self._network, ESCLTE)
         for lr, coord, cell, colours in batches:
             with torch.no_grad():
                 given = (part.to(next(self._network.parameters()).device) for part in (lr, coord, cell))

@@ -64,7 +64,7 @@ class Choices(NamedTuple):
     Attributes:
         existing: What happens where an output exists.
         encoding: How the outputs are encoded.
-        allow_large: As in `upscale_file`.
+        allow_large: As in `files.read_source`.
     """
 
     existing: Existing = "refuse"

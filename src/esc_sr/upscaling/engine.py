@@ -9,9 +9,10 @@ from typing import Any, overload
 import torch
 from torch import nn
 
+from esc_sr.errors import UsageError
+from esc_sr.families.contract import Network
 from esc_sr.machine.memory import parse_memory
 from esc_sr.machine.precision import check_precision
-from esc_sr.network import ESC, ESCLTE
 from esc_sr.upscaling import DEFAULT_MODEL, DEFAULT_SCALE, FractionDone
 from esc_sr.upscaling.frame import FRAME
 from esc_sr.upscaling.kinds import Image, Levels, PictureFile, upscale_any
@@ -58,13 +59,14 @@ def upscale(
             image, as `esc_sr.image.pillow.from_pillow` says.
         model: A bundled name, a checkpoint file, or a network (B, 3, H, W) -> (B, 3, scale H, scale W).
         scale: Any factor from 1 to 64, or a `Size`; None takes that of the model, and 2 where the model has
-            several. An `ESCLTE` gives any size; another network gives its own scale, of a bundled name the
+            several. One with LTE gives any size; another network gives its own scale, of a bundled name the
             next larger one, and the result is reduced by `esc_sr.resize`.
         device: "auto", "cpu", "cuda", "cuda:1", "xpu" or "mps"; "auto" leaves a network where it is.
         precision: "fp32", "bf16" or "fp16", that of the arithmetic inside the network.
         self_ensemble: Mean over the eight flips and rotations: a little better, eight times as long.
         max_memory: What a picture may take of the device's memory: bytes, or text such as "4GiB"; None is a
-            safe part of what is free. It changes how the work is cut, and nothing in the result.
+            safe part of what is free. It changes how the work is cut, and nothing in the result. A module
+            that does not tell its cost (`families.contract.Network`) runs whole, and is refused with it.
 
     Returns:
         The same kind, type and layout, scale times as high and wide; for a file, an array (H, W, C).
@@ -115,8 +117,8 @@ class Upscaler:
             report: Is told how a picture is worked through, whenever that changes, such as
                 "2000 x 1500 in 47 bands of 32 rows, about 1.9 GiB of 15.0 GiB" and
                 "esc-light x3, then reduced to x2.5".
-            frame: Mirrored pixels around a picture, which keep the zero padding of our networks out of it;
-                multiples of 4. With 0 its edges are as papers measure them.
+            frame: Mirrored pixels around a picture, which keep the zero padding of a network that is `framed`
+                out of it; multiples of 4. With 0 its edges are as papers measure them.
 
         Raises:
             UsageError: No such precision, device, size or amount, or the model does not give the size.
@@ -173,20 +175,25 @@ class Upscaler:
         way = self._networks.way(self.size, height, width)
         if way.given != way.size:
             wanted = self.size if self.size.of == "scale" else f"{way.size[1]} x {way.size[0]}"
-            self._tell_change("size", f"{self._networks.name} x{way.runner.scale}, then reduced to {wanted}")
+            own = way.runner.model.config.scale
+            self._tell_change("size", f"{self._networks.name} x{own}, then reduced to {wanted}")
         return way
 
-    def _ready(self, network: nn.Module, scale: int | None) -> Runner:
-        """A network of some scale, None for any, and how it is run here."""
+    def _ready(self, network: Network, name: str) -> Runner:
+        """A network, and how it is run here."""
+        if self._budget is not None and network.cost(1, 1, 1) is None:
+            raise UsageError(
+                f"{name} does not tell what memory it takes, so that max_memory cannot be kept; "
+                "leave it out, or pass a families.contract.Network with a cost"
+            )
         parameter = next(network.parameters(), torch.empty(0))
         return Runner(
             network,
-            scale,
             parameter.device,
             parameter.dtype,
             self.precision,
             self.self_ensemble,
-            self._frame if isinstance(network, ESC | ESCLTE) else 0,
+            self._frame if network.framed else 0,
             self._budget,
             self._tell,
             lambda plan: self._tell_change("plan", plan),

@@ -5,9 +5,7 @@ Needs no torch, so that mistakes on the command line show before it is imported.
 
 import os
 import sys
-import warnings
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import ExitStack, closing
 from dataclasses import replace
 from functools import cache, partial
 from pathlib import Path
@@ -27,7 +25,6 @@ from esc_sr.image import (
     encode_image,
     format_of,
     identity,
-    interrupt_later,
     read_bytes,
     read_shape,
     write_image,
@@ -182,46 +179,18 @@ def find_jobs(
     return Todo(feasible, settled, left_out, others)
 
 
-def upscale_file(
-    job: Job,
-    upscaler: "Upscaler",
-    overwrite: bool = False,
-    encoding: Encoding = Encoding(),
-    allow_large: bool = False,
-    notify: Callable[[str], object] = warnings.warn,
-) -> tuple[str, str]:
-    """Read, upscale and write one picture file; the output folder is made if it is new.
-
-    An animation is done frame by frame, if the output can hold one.
+def read_source(job: Job, allow_large: bool, notify: Callable[[str], object]) -> Animation:
+    """Read all that the output can hold of an input.
 
     Args:
         job: What becomes what.
-        upscaler: The network.
-        overwrite: The output may exist.
-        encoding: How it is encoded.
         allow_large: Take even more than `MAX_WORK`, and decode more than `esc_sr.image.MAX_PIXELS`.
-        notify: Is told, in one line, what of the picture is converted or left out.
-
-    Returns:
-        Sizes before and after in pixels, such as "640x480".
+        notify: Is told, in one line, what is left out.
 
     Raises:
-        ImageError: The picture cannot be read, or the result not written.
-        DeviceError: The picture does not fit into memory.
-        UsageError: The size that is wished is smaller than the picture, or too large for the network.
-        WeightsError: The network gives values that are not finite.
+        ImageError: The picture cannot be read.
+        DeviceError: It does not fit into memory.
     """
-    source = read_source(job, allow_large, notify)
-    with ExitStack() as at_last:
-        with interrupt_later():  # a claim that nobody holds is not given up
-            claim = at_last.enter_context(closing(claim_target(job)))
-        result = enlarge(job, source, upscaler)
-        write_result(job, result, claim, overwrite, encoding, notify)
-    return show_size(size_of(source)), show_size(size_of(result))
-
-
-def read_source(job: Job, allow_large: bool, notify: Callable[[str], object]) -> Animation:
-    """Read all that the output can hold of an input; arguments and errors as in `upscale_file`."""
     every = format_of(job.target) in ANIMATED
     with enough_memory(str(job.source)):
         if not allow_large:
@@ -267,13 +236,19 @@ def claim_target(job: Job) -> Claim:
 def enlarge(
     job: Job, source: Animation, upscaler: "Upscaler", progress: FractionDone = lambda done: None
 ) -> Animation:
-    """Upscale each frame; arguments and errors as in `upscale_file`, and one more.
+    """Upscale each frame.
 
     Args:
-        job: As there.
+        job: What becomes what.
         source: What was read.
-        upscaler: As there.
+        upscaler: The network.
         progress: Is told how much is done, from 0 to 1.
+
+    Raises:
+        ImageError: The output cannot hold so large a picture.
+        DeviceError: The picture does not fit into memory.
+        UsageError: The size that is wished is smaller than the picture, or too large for the network.
+        WeightsError: The network gives values that are not finite.
     """
     kind, frames = format_of(job.target), []
     try:
@@ -296,7 +271,19 @@ def write_result(
     encoding: Encoding,
     notify: Callable[[str], object],
 ) -> None:
-    """Write an output that is claimed, or standard output; arguments and errors as in `upscale_file`."""
+    """Write an output that is claimed, or standard output.
+
+    Args:
+        job: What becomes what.
+        result: The enlarged frames.
+        claim: Of `claim_target`.
+        overwrite: The output may exist.
+        encoding: How it is encoded.
+        notify: Is told, in one line, what is converted or left out.
+
+    Raises:
+        ImageError: The output exists, or the disk refuses.
+    """
     with enough_memory(str(job.source)):
         if job.to_stdout:
             _write_stdout(encode_image(result, format_of(job.target), encoding, notify), job.target)

@@ -8,9 +8,9 @@ from typing import NamedTuple
 from torch import nn
 
 from esc_sr.errors import UsageError
+from esc_sr.families.contract import Network, adopt
 from esc_sr.machine.device import pick_device
 from esc_sr.machine.memory import enough_memory
-from esc_sr.network import ESCLTE
 from esc_sr.upscaling.runner import Runner, Sides
 from esc_sr.upscaling.sizes import Size
 from esc_sr.weights import bundled_scales, load
@@ -40,7 +40,7 @@ class Networks:
         model: str | Path | nn.Module,
         wish: Size | None,
         device: str,
-        ready: Callable[[nn.Module, int | None], Runner],
+        ready: Callable[[Network, str], Runner],
     ) -> None:
         """Load the network if there is but one, whatever the size.
 
@@ -48,7 +48,7 @@ class Networks:
             model: A bundled name, a checkpoint file, or a network.
             wish: The size that is asked for, if any; a network that does not tell its scale has that one.
             device: As of `upscale`.
-            ready: Says how a network of some scale is run.
+            ready: Says how a network is run; takes its name for people, too.
 
         Raises:
             UsageError: There is no such device, or the network's scale is not known.
@@ -63,10 +63,10 @@ class Networks:
         self.device = pick_device(device)
         self.scales = [] if isinstance(model, nn.Module) else bundled_scales(model)
         if not self.scales:
-            network = self._network(None)
-            own = _scale_of(network, wish, self.name)
+            network = self._network(None, wish)
+            own = network.config.scale
             self.scales = [] if own is None else [own]
-            self._runners[own] = ready(network, own)
+            self._runners[own] = ready(network, self.name)
             self.device = self._runners[own].device
 
     def own(self, scale: float) -> int | None:
@@ -110,24 +110,23 @@ class Networks:
         """
         with self._lock:
             if own not in self._runners:
-                self._runners[own] = self._ready(self._network(own), own)
+                self._runners[own] = self._ready(self._network(own), self.name)
             return self._runners[own]
 
-    def _network(self, scale: int | None) -> nn.Module:
+    def _network(self, scale: int | None, wish: Size | None = None) -> Network:
         """The network that was given, moved to the device unless that is "auto", or loaded."""
         if isinstance(self._model, nn.Module):
-            return self._model if self._stays else self._model.to(self.device)
+            module = self._model if self._stays else self._model.to(self.device)
+            try:
+                return adopt(module, _whole(wish))
+            except ValueError as error:
+                raise UsageError(f"{self.name} {error}") from error
         with enough_memory(self.name):
             return load(self._model, device=self.device, scale=scale)
 
 
-def _scale_of(network: nn.Module, wish: Size | None, name: str) -> int | None:
-    """The scale of a network, None if it gives any size; one that does not tell has the scale asked for."""
-    if isinstance(network, ESCLTE):
+def _whole(wish: Size | None) -> int | None:
+    """The whole scale that is wished for, if any."""
+    if wish is None or wish.of != "scale" or wish.value != int(wish.value):
         return None
-    own = getattr(getattr(network, "config", None), "scale", None)
-    if own is None and wish is not None and wish.of == "scale" and wish.value == int(wish.value):
-        own = wish.value
-    if own is None:
-        raise UsageError(f"{name} does not tell its scale; pass scale=, a whole one")
-    return int(own)
+    return int(wish.value)

@@ -1,12 +1,13 @@
 """How a picture of some size is worked through within a budget of memory."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 from typing import NamedTuple
 
 import torch
 
 from esc_sr.errors import DeviceError
+from esc_sr.families.contract import HANDED, Cost, Network
 from esc_sr.machine.memory import (
     SAFE_PART,
     file_map,
@@ -15,25 +16,18 @@ from esc_sr.machine.memory import (
     scratch_folder,
     show_memory,
 )
-from esc_sr.network import ESC, ESCLTE, ESCConfig
-from esc_sr.network.arbitrary import QUERIES
-from esc_sr.network.rows import BAND_PIXELS, Bands
-from esc_sr.peers import Peer
-from esc_sr.upscaling.tiles import OVERLAP, PEER_ROWS, Tiling
+from esc_sr.network.rows import Bands
+from esc_sr.upscaling.tiles import Tiling
 
-GPU_PIXELS = 2**20
-"""Pixels of a band on a GPU, which needs much work at a time."""
+BAND_BYTES = 384 * 2**20
+"""What a band takes on a CPU unless memory is short: 2^16 pixels of ESC."""
 
-LARGEST_TILE = 16
-"""Side of the largest tile in windows: what is more saves little of the overlap."""
+GPU_BAND_BYTES = 6 * 2**30
+"""The same on a GPU, which needs much work at a time."""
 
-PEER_TILES = 16
-"""Sides of a peer's tiles are multiples of this many pixels, and at least one and a half overlaps."""
+_COPIES = 5  # of a part of the result that are made on its way into the picture
 
-_PEER_BASE = 2**23  # bytes that the libraries take for a peer beside its maps: 7 MiB measured
-_COPIES = 5  # of a band of the result that are made on its way into the picture
-
-_FLOATS = 4  # bytes of a number in the picture and in LTE's decoder
+_FLOATS = 4  # bytes of a number in the picture
 
 
 class Workload(NamedTuple):
@@ -112,7 +106,7 @@ class MemoryPlan:
 
 
 def plan_memory(
-    network: ESC | ESCLTE | Peer,
+    network: Network,
     work: Workload,
     device: torch.device,
     budget: int | None,
@@ -120,10 +114,10 @@ def plan_memory(
 ) -> MemoryPlan:
     """Choose the highest bands with which a picture stays inside a budget, and where its maps lie.
 
-    A peer takes it in one piece, or in the largest tiles that do.
+    A network without bands takes it in one piece. Where neither is possible, the largest tiles are chosen.
 
     Args:
-        network: What it goes through.
+        network: What it goes through; its cost is known.
         work: The picture.
         device: Where the network computes.
         budget: Bytes; None is a safe part of what is free on the device.
@@ -133,104 +127,113 @@ def plan_memory(
         DeviceError: Neither memory nor disk suffices, not even for tiles.
     """
     budget = int(SAFE_PART * free_memory(device)) if budget is None else budget
-    if isinstance(network, Peer):
-        return _plan_peer(network, work, device, budget)
-    config = network.encoder.config if isinstance(network, ESCLTE) else network.config
-    batch, _, height, width = work.shape
-    fold, pixels = config.unshuffle, batch * height * width
     disk = free_disk() if disk is None else disk
-    # need = maps + held + row * rows: of the whole picture two maps of dim channels and one of pdim, a number
-    # for each fold^2 pixels (network/banded.py); what bands do not change; and what each row of a band takes
-    maps = int((2 + config.pdim / config.dim) * config.dim * pixels * work.map_bytes) // fold**2
-    held = _FLOATS * _input_copies(network, work.frame) * 3 * pixels + (
-        work.held if device.type == "cpu" else 0
-    )
-    row = (
-        _scratch(config) * work.map_bytes * batch * (max(width, height) if work.turned else width) // fold**2
-    )
-    held += _attention(config)
-    decoder = 8 * _FLOATS * network.config.hidden * QUERIES if isinstance(network, ESCLTE) else 0
-    usual = (BAND_PIXELS if device.type == "cpu" else GPU_PIXELS) * 64 * fold**2 // (config.dim * width)
-    lowest = config.window * fold
-    tall = min(max(usual // lowest, 1), -(-height // lowest)) * lowest
-    for outside in (False, True):
-        fixed = held + decoder + (0 if outside else maps)
-        rows = min(tall, (budget - fixed) // row // lowest * lowest)
-        if rows > 0 and maps * outside <= disk:
-            need = fixed + row * rows
-            in_file = maps * outside
-            return MemoryPlan(height, width, rows, lowest, fold, need, budget, in_file, frame=work.frame)
-    if isinstance(network, ESC):
-        for tile in range(LARGEST_TILE * lowest, 2 * OVERLAP * lowest - 1, -lowest):
-            need = held + _tile_need(config, work, tile)
-            if need <= budget:
-                return MemoryPlan(
-                    height, width, lowest, lowest, fold, need, budget, 0, tile, False, work.frame
-                )
-    least, frame = held + decoder + row * lowest, 2 * work.frame
-    raise DeviceError(
-        f"{width - frame} x {height - frame} takes {show_memory(least + maps)}, or {show_memory(least)} and "
-        f"a file of {show_memory(maps)}; allowed are {show_memory(budget)}, free in {scratch_folder()} are "
-        f"{show_memory(disk)}; allow more memory, or set TMPDIR to a larger disk"
-    )
+    needs = _Needs(network, work, device)
+    plans = _in_bands(needs) if network.has_bands else [needs.in_one_piece()]
+    for plan in plans:
+        if plan.need <= budget and plan.in_file <= disk:
+            return replace(plan, budget=budget)
+    tiles = None
+    for tiles in _in_tiles(needs) if network.has_tiles else ():
+        if tiles.need <= budget:
+            return replace(tiles, budget=budget)
+    raise DeviceError(_too_little(plans[-1], tiles, budget, disk))
 
 
-def _plan_peer(network: Peer, work: Workload, device: torch.device, budget: int) -> MemoryPlan:
-    """One piece or tiles. All numbers count as floats: of autocast's, not all are shorter."""
-    batch, _, height, width = work.shape
-    across = max(width, height) if work.turned else width
-    colours = 3 * network.config.scale**2  # numbers of the result for each pixel of the picture
-    held = _FLOATS * 3 * batch * height * width + (work.held if device.type == "cpu" else 0)
-    held += _PEER_BASE + _FLOATS * _COPIES * colours * batch * PEER_ROWS * across
+class _Needs(NamedTuple):
+    """What pictures take of memory, in bytes, and the plans that follow, whose budget is still open."""
 
-    def need(high: int, wide: int, result: int) -> int:
-        return held + _FLOATS * batch * (network.alive * high * wide + colours * result)
+    network: Network
+    work: Workload
+    device: torch.device
 
-    whole = need(height, width, 0)
-    if whole <= budget:
-        return MemoryPlan(height, width, height, height, 1, whole, budget)
-    _, overlap, margin = Tiling.of_peer(network, 0)
+    @property
+    def across(self) -> int:
+        """Pixels in the longest row, also of the picture lying on its side."""
+        _, _, height, width = self.work.shape
+        return max(width, height) if self.work.turned else width
+
+    def cost(self, height: int, width: int, rows: int) -> Cost:
+        """Of a part of all pictures, without what the whole of them takes."""
+        batch = self.work.shape[0]
+        cost = self.network.cost(batch * height, width, batch * rows, self.work.map_bytes)
+        assert cost is not None
+        return cost
+
+    @property
+    def held(self) -> int:
+        """What lies in memory however the pictures are cut."""
+        batch, _, height, width = self.work.shape
+        pictures = (1 + (self.work.frame > 0)) * _FLOATS * 3 * batch * height * width
+        beside = self.work.held if self.device.type == "cpu" else 0
+        return pictures + beside + self.cost(height, width, 0).held
+
+    def result(self, rows: int) -> int:
+        """Some rows of the pictures, enlarged."""
+        scale = self.network.config.scale or 1
+        return _FLOATS * 3 * scale**2 * self.work.shape[0] * rows * self.across
+
+    def in_bands(self, rows: int, in_file: bool) -> MemoryPlan:
+        """Bands of some rows, with the maps in memory or in a file."""
+        _, _, height, width = self.work.shape
+        maps = self.cost(height, width, 0).maps
+        need = self.held + self.cost(height, self.across, rows).band + maps * (not in_file)
+        return self._plan(rows, self.network.multiple, need, in_file=maps * in_file)
+
+    def in_one_piece(self) -> MemoryPlan:
+        """The whole pictures at once; the result is handed over in parts."""
+        _, _, height, width = self.work.shape
+        need = self.held + self.cost(height, width, height).band + _COPIES * self.result(HANDED)
+        return self._plan(height, height, need)
+
+    def in_tiles(self, side: int) -> MemoryPlan:
+        """Tiles of some side: a band of one, its maps, and two rows of tiles of the result."""
+        network, (_, _, height, width) = self.network, self.work.shape
+        high, wide = min(side, height), min(side, width)
+        rows = network.multiple if network.has_bands else high
+        tile = self.cost(high, wide, rows)
+        one_row = side >= (self.across if self.work.turned else height)
+        strip = high if one_row else 2 * high + Tiling.of(network, side).overlap
+        need = self.held + tile.maps + tile.band + self.result(strip + _COPIES * HANDED)
+        return replace(self._plan(rows, rows, need), tile=side, exact=network.exact)
+
+    def _plan(self, rows: int, lowest: int, need: int, in_file: int = 0) -> MemoryPlan:
+        """Rows in a band, and the least."""
+        _, _, height, width = self.work.shape
+        return MemoryPlan(
+            height, width, rows, lowest, self.network.fold, need, 0, in_file, frame=self.work.frame
+        )
+
+
+def _in_bands(needs: _Needs) -> list[MemoryPlan]:
+    """Ever lower bands with the maps in memory, then with the maps in a file."""
+    height, width, lowest = *needs.work.shape[2:], needs.network.multiple
+    usual = needs.network.cost(height, width, lowest)
+    assert usual is not None
+    most = BAND_BYTES if needs.device.type == "cpu" else GPU_BAND_BYTES
+    tall = min(max(most // usual.band, 1), -(-height // lowest))
+    heights = range(tall * lowest, 0, -lowest)
+    return [needs.in_bands(rows, in_file) for in_file in (False, True) for rows in heights]
+
+
+def _in_tiles(needs: _Needs) -> Iterator[MemoryPlan]:
+    """Ever smaller tiles."""
+    network, step = needs.network, needs.network.multiple
+    _, overlap, margin = Tiling.of(network, 0)
     least = max(3 * overlap // 2, 2 * (overlap - margin))
-    least = -(-least // PEER_TILES) * PEER_TILES
-    largest = -(-max(height, width) // PEER_TILES) * PEER_TILES
-    tiles = whole
-    for side in range(largest, least - 1, -PEER_TILES):
-        high, wide = (min(side, length) for length in (height, width))
-        one_row = side >= (across if work.turned else height)
-        tiles = need(high, wide, (high if one_row else 2 * high + overlap) * across)
-        if tiles <= budget:
-            return MemoryPlan(height, width, side, side, 1, tiles, budget, tile=side, exact=network.exact)
-    raise DeviceError(
-        f"{width} x {height} takes {show_memory(whole)}, or {show_memory(min(tiles, whole))} in the smallest "
-        f"tiles; allowed are {show_memory(budget)}; allow more memory"
-    )
+    first = -(-max(needs.work.shape[2:]) // step) * step
+    return (needs.in_tiles(side) for side in range(first, -(-least // step) * step - 1, -step))
 
 
-def _scratch(config: ESCConfig) -> int:
-    """Numbers per pixel of a band that are alive at once, at most: measured, rounded up."""
-    hidden = int(config.dim * max(config.expansion, config.first_expansion))
-    return max(18 * config.dim, 7 * hidden) + 6 * config.dim
-
-
-def _attention(config: ESCConfig) -> int:
-    """Bytes of the scores of a window, and of as many biases."""
-    return 2 * _FLOATS * config.heads * config.window**4
-
-
-def _tile_need(config: ESCConfig, work: Workload, tile: int) -> int:
-    """Bytes alive for a tile of some pixels a side: its maps, a band of it, and the result.
-
-    Of the result these are the tile, the row of tiles that it is in, the one before, and their overlap.
-    """
-    batch, _, height, width = work.shape
-    maps = int((2 + config.pdim / config.dim) * config.dim) * tile**2
-    band = _scratch(config) * tile * config.window * config.unshuffle
-    across = max(width, height) if work.turned else width
-    overlap = OVERLAP * config.window * config.unshuffle
-    result = 3 * config.scale**2 * (tile**2 + (2 * tile + overlap) * across)
-    return batch * ((maps + band) * work.map_bytes // config.unshuffle**2 + result * _FLOATS)
-
-
-def _input_copies(network: ESC | ESCLTE, frame: int) -> int:
-    """Pictures of the input's size in floats: itself, in its frame, and folded or brought to -1..1."""
-    return 1 + (frame > 0) + (isinstance(network, ESCLTE) or network.config.unshuffle > 1)
+def _too_little(least: MemoryPlan, tiles: MemoryPlan | None, budget: int, disk: int) -> str:
+    """What to do where no plan stays inside the budget."""
+    ways = [show_memory(least.need + least.in_file)]
+    if least.in_file:
+        ways.append(f"{show_memory(least.need)} and a file of {show_memory(least.in_file)}")
+    if tiles and tiles.need < least.need + least.in_file:
+        ways.append(f"{show_memory(tiles.need)} in the smallest tiles")
+    free, advice = "", "allow more memory"
+    if least.in_file:
+        free = f", free in {scratch_folder()} are {show_memory(disk)}"
+        advice += ", or set TMPDIR to a larger disk"
+    return f"{least.sides} takes {', or '.join(ways)}; allowed are {show_memory(budget)}{free}; {advice}"

@@ -6,17 +6,17 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from esc_sr.errors import WeightsError
+from esc_sr.families.contract import HANDED, Network
 from esc_sr.machine.memory import DiskFullError, keep_no_freed_memory
 from esc_sr.machine.precision import PRECISIONS, autocast
-from esc_sr.network import ESC, ESCLTE
-from esc_sr.peers import Peer
+from esc_sr.network.rows import Bands
 from esc_sr.upscaling import FractionDone
 from esc_sr.upscaling.frame import framed, unframed
 from esc_sr.upscaling.plan import MemoryPlan, Workload, plan_memory
-from esc_sr.upscaling.tiles import PEER_ROWS, in_pieces, map_rows, tiled
+from esc_sr.upscaling.tiles import map_rows, tiled
 
 Sides = tuple[int, int]
 """Height and width in pixels."""
@@ -34,19 +34,17 @@ class Runner(NamedTuple):
 
     Attributes:
         model: The network.
-        scale: How many times higher and wider a picture becomes; None for any size.
         device: Where the network is.
         dtype: Of its parameters.
         precision: One of `PRECISIONS`.
         self_ensemble: Mean over the eight flips and rotations.
-        frame: Pixels around a picture, of one of our networks; 0 for none.
+        frame: Pixels around a picture, if the network is `framed`; 0 for none.
         budget: Bytes that a picture may take; None is a safe part of what is free.
         notify: Is told when the precision did not suffice.
         report: Is told each plan.
     """
 
-    model: nn.Module
-    scale: int | None
+    model: Network
     device: torch.device
     dtype: torch.dtype
     precision: str
@@ -59,7 +57,7 @@ class Runner(NamedTuple):
     def run(self, lr: Tensor, size: Sides, held: int, write: Write, progress: FractionDone) -> None:
         """Enlarge pictures (B, 3, H, W) in 0..1 to a size that the network gives.
 
-        One of our networks sees them in a frame (`frame.framed`), of which nothing is left in the result.
+        The network sees them in a frame (`frame.framed`), of which nothing is left in the result.
         Bands may be written again from the first row on.
 
         Where half precision overflows, the whole picture is done again in float32: what overflowed has
@@ -80,8 +78,8 @@ class Runner(NamedTuple):
         precision = self.precision
         if self.frame:
             lr = framed(lr, self.frame)
-        if self.frame and isinstance(self.model, ESC):
-            scale = self.model.config.scale
+        scale = self.model.config.scale
+        if self.frame and scale is not None:
             write = unframed(write, size, scale * self.frame)
             size = scale * lr.shape[2], scale * lr.shape[3]
         plan = self._plan(lr, size, held, precision)
@@ -108,8 +106,8 @@ class Runner(NamedTuple):
     def _plan(
         self, lr: Tensor, size: Sides, held: int, precision: str, disk: int | None = None
     ) -> MemoryPlan | None:
-        """Plan and report; None for a network that is not one of ours."""
-        if not isinstance(self.model, ESC | ESCLTE | Peer):
+        """Plan and report; None for a network that does not tell its cost."""
+        if self.model.cost(1, 1, 1) is None:
             return None
         if self.self_ensemble:
             held += 4 * lr.shape[0] * 3 * size[0] * size[1]  # the sum
@@ -117,10 +115,10 @@ class Runner(NamedTuple):
         work = Workload(lr.shape, held, width, self.self_ensemble, self.frame)
         plan = plan_memory(self.model, work, self.device, self.budget, disk)
         self.report(plan)
-        if plan.tile or isinstance(self.model, Peer):
+        if plan.tile or not self.model.has_bands:
             keep_no_freed_memory()
         if not plan.exact:
-            what = "memory" if isinstance(self.model, Peer) else "memory and disk"
+            what = "memory and disk" if self.model.has_bands else "memory"
             self.notify(
                 f"{plan.sides}: too little {what} for the exact result; done in blended tiles, approximately"
             )
@@ -151,7 +149,7 @@ class Runner(NamedTuple):
                 part = partial(lambda before, done: progress((before + done) / 8), before)
                 for top, band in self._bands(view, sides, plan, precision, part):
                     place[:, :, top : top + band.shape[2]] += band.cpu().numpy()
-        high = PEER_ROWS if isinstance(self.model, Peer) else plan.rows if plan else height
+        high = plan.rows if plan and self.model.has_bands else HANDED
         rows = max(size[0] * high // height, 1)
         for top in range(0, size[0], rows):
             band = torch.from_numpy(total[:, :, top : top + rows]).to(self.device)
@@ -176,29 +174,21 @@ class Runner(NamedTuple):
     def _network(
         self, lr: Tensor, size: Sides, plan: MemoryPlan | None, progress: FractionDone
     ) -> Iterator[tuple[int, Tensor]]:
-        """The bands that the network gives; a network that is not one of ours gives one."""
-        model = self.model
-        if plan is None or not isinstance(model, ESC | ESCLTE | Peer):
-            yield 0, model(lr)
-            progress(1)
-            return
-        if isinstance(model, Peer):
-            yield from in_pieces(model, lr, plan.tile, progress)
-            return
-        height, width = lr.shape[2:]
-        all_rows, rows_done = -(-height // plan.fold), 0.0
-        if plan.tile and isinstance(model, ESC):
-            all_rows = map_rows(model, height, width, plan.tile)
+        """The bands that the network gives."""
+        model, (height, width) = self.model, lr.shape[2:]
+        tile = plan.tile if plan else 0
+        all_rows = map_rows(model, height, width, tile) if tile else -(-height // model.fold)
+        rows_done = 0.0
 
         def done(rows: float) -> None:
             nonlocal rows_done
             rows_done += rows
             progress(rows_done / (all_rows * model.passes))
 
-        bands = plan.bands(width, self.device, done)
-        if isinstance(model, ESCLTE):
-            yield from model.bands(lr, size, bands, self.frame)
-        elif plan.tile:
-            yield from tiled(model, lr, plan.tile, bands)
+        bands = plan.bands(width, self.device, done) if plan else Bands(height, self.device, done=done)
+        if tile:
+            yield from tiled(model, lr, tile, bands)
+        elif model.config.scale is None:
+            yield from model.bands(lr, bands, size, self.frame)
         else:
             yield from model.bands(lr, bands)

@@ -4,24 +4,14 @@ from pathlib import Path
 
 import torch
 
+from esc_sr import families
 from esc_sr.errors import WeightsError
-from esc_sr.network import LTEConfig
+from esc_sr.families.contract import Network
 from esc_sr.weights.bundle import bundled, bundled_scales, card, find
-from esc_sr.weights.checkpoint import Network, build, describe, read, save
-from esc_sr.weights.conversion import convert, export_official, starting_weights
+from esc_sr.weights.checkpoint import build, read, save
+from esc_sr.weights.conversion import convert, starting_weights
 
-__all__ = [
-    "Network",
-    "bundled",
-    "bundled_scales",
-    "card",
-    "convert",
-    "export_official",
-    "find",
-    "load",
-    "save",
-    "starting_weights",
-]
+__all__ = ["bundled", "bundled_scales", "card", "convert", "find", "load", "save", "starting_weights"]
 
 
 def load(
@@ -34,8 +24,7 @@ def load(
 
     Args:
         name_or_path: A bundled name with or without its scale ("esc-light-x3", "esc-light"), or a checkpoint
-            of ours, the authors, neosr or traiNNer-redux, or of a network of `peers.FAMILIES`; .safetensors
-            or .pth.
+            of a network of `families.FAMILIES`, with our names or others that it knows; .safetensors or .pth.
         device: Where to put it.
         dtype: Precision of the parameters, whatever they are stored in.
         scale: Enlargement to have; of a bundled name without a scale, 2 by default.
@@ -49,6 +38,8 @@ def load(
     path = find(name_or_path, scale)
     checkpoint = read(path)
     config = checkpoint.config
-    if scale is not None and not isinstance(config, LTEConfig) and config.scale != scale:
-        raise WeightsError(f"{name_or_path}: is {describe(config)}, not x{scale}; give weights of that scale")
+    if scale is not None and config.scale not in (None, scale):
+        raise WeightsError(
+            f"{name_or_path}: is {families.describe(config)}, not x{scale}; give weights of that scale"
+        )
     return build(checkpoint).to(device, dtype).eval()

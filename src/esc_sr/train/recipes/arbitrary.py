@@ -12,7 +12,8 @@ from esc_sr.data.crops import Batch
 from esc_sr.data.pictures import Source
 from esc_sr.data.pool import PairPool
 from esc_sr.errors import UsageError
-from esc_sr.network import LTEConfig
+from esc_sr.families.contract import Config
+from esc_sr.families.lte import any_size
 from esc_sr.train.recipes.base import Recipe, preset_of
 from esc_sr.train.setup import Setup
 from esc_sr.train.teacher import Teacher
@@ -51,9 +52,9 @@ class Arbitrary(Recipe):
             "queries": (1 <= self.queries <= pixels, f"from 1 to the {pixels} pixels of a crop"),
         }
 
-    def network(self, model: str, scale: int, blocks: int | None = None) -> LTEConfig:
+    def network(self, model: str, scale: int, blocks: int | None = None) -> Config:
         """ESC+LTE, with the encoder of a name."""
-        return LTEConfig(preset_of(model, 2, blocks))
+        return any_size(preset_of(model, 2, blocks))
 
     def teacher(self, name: str, scale: int, device: torch.device) -> Teacher:
         """An ESC+LTE of a name."""

@@ -9,14 +9,14 @@ import numpy as np
 import torch
 from torch import nn
 
+from esc_sr import families
 from esc_sr.data.crops import Batch
 from esc_sr.data.pairs import Pair, make_pairs
 from esc_sr.data.pictures import Decoded
 from esc_sr.data.pool import PairPool
 from esc_sr.errors import UsageError, require
 from esc_sr.evaluate import Protocol, Scores, evaluate
-from esc_sr.network import ESCConfig, LTEConfig
-from esc_sr.presets import preset
+from esc_sr.families.contract import Config
 from esc_sr.train.losses import LOSSES, Distance
 from esc_sr.train.setup import Setup
 from esc_sr.train.teacher import Teacher
@@ -140,11 +140,11 @@ class Recipe(ABC):
             "patch": max(64, 2 * window),
         }
 
-    def network(self, model: str, scale: int, blocks: int | None = None) -> ESCConfig | LTEConfig:
+    def network(self, model: str, scale: int, blocks: int | None = None) -> Config:
         """The network to train.
 
         Args:
-            model: a name that `presets.preset` knows.
+            model: a name that `families.preset` knows.
             scale: HR pixels per LR pixel along a side.
             blocks: fewer blocks than the model has.
 
@@ -152,8 +152,8 @@ class Recipe(ABC):
             UsageError: there is no such network, or the recipe cannot train it.
         """
         config = preset_of(model, scale, blocks)
-        if model == "esc-lte":
-            raise UsageError("esc-lte needs training at all scales at once, by the recipe arbitrary")
+        if config.scale is None:
+            raise UsageError(f"{model} needs training at all scales at once, by the recipe arbitrary")
         return config
 
     def teacher(self, name: str, scale: int, device: torch.device) -> Teacher:
@@ -221,11 +221,13 @@ class Recipe(ABC):
         return {}
 
 
-def preset_of(model: str, scale: int, blocks: int | None) -> ESCConfig:
+def preset_of(model: str, scale: int, blocks: int | None) -> Config:
     """The network of a name, or the first blocks of it."""
-    config = preset(model, scale)
+    config = families.preset(model, scale)
     if blocks is None:
         return config
-    if not 1 <= blocks <= config.n_blocks:
-        raise UsageError(f"--blocks {blocks}: {model} has {config.n_blocks}; give 1 to that many")
-    return replace(config, n_blocks=blocks)
+    if config.depth is None:
+        raise UsageError(f"--blocks {blocks}: {model} is trained with all of its blocks; leave it out")
+    if not 1 <= blocks <= config.depth:
+        raise UsageError(f"--blocks {blocks}: {model} has {config.depth}; give 1 to that many")
+    return config.at_depth(blocks)

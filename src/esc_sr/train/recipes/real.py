@@ -15,7 +15,7 @@ from esc_sr.data.pairs import Pair
 from esc_sr.data.pictures import Decoded, Source
 from esc_sr.data.pool import PairPool
 from esc_sr.errors import DataError, UsageError
-from esc_sr.network import ESCConfig, LTEConfig
+from esc_sr.families.contract import Config
 from esc_sr.train.losses import Adversarial, Distance
 from esc_sr.train.perceptual import SMALLEST
 from esc_sr.train.recipes.base import Recipe
@@ -148,7 +148,7 @@ class RealGAN(RealMSE):
             f"--small: {self.name} has no such values; use it with real-mse, classic or arbitrary"
         )
 
-    def network(self, model: str, scale: int, blocks: int | None = None) -> ESCConfig | LTEConfig:
+    def network(self, model: str, scale: int, blocks: int | None = None) -> Config:
         """The network of a name, whose crops the perceptual loss can compare."""
         if scale * self.patch < SMALLEST:
             raise UsageError(

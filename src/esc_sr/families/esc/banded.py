@@ -13,8 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from esc_sr import native
-from esc_sr.network.attention import attend_windows
-from esc_sr.network.blocks import (
+from esc_sr.families.esc.blocks import (
     ConvAttn,
     ConvFFN,
     ESCBlock,
@@ -22,29 +21,12 @@ from esc_sr.network.blocks import (
     LayerNorm2d,
     WindowAttention,
 )
+from esc_sr.network.attention import attend_windows
 from esc_sr.network.padding import pad_to_multiple
-from esc_sr.network.rows import Bands, default_bands, rowwise, rowwise_each, sum_of, walk
+from esc_sr.network.rows import Bands, rowwise, rowwise_each, sum_of, walk
 
 if TYPE_CHECKING:
-    from esc_sr.network.esc import ESC, ESCEncoder
-
-
-def applies(network: nn.Module, x: Tensor) -> bool:
-    """Tell whether a network's forward on an input (B, C, H, W) is executed here, not layer after layer.
-
-    It is not where nothing would be gained, which is in one piece without kernels: where gradients are
-    recorded on a GPU, on the device "meta", and when torch compiles or exports. Nor is it where any layer has
-    a hook, which is to see what the layer takes and gives, of the whole picture.
-    """
-    if default_bands(x) is None and not native.takes(x):
-        return False
-    return not any(_has_hook(layer) for layer in network.modules() if layer is not network)
-
-
-def _has_hook(layer: nn.Module) -> bool:
-    return any(
-        (layer._forward_pre_hooks, layer._forward_hooks, layer._backward_pre_hooks, layer._backward_hooks)
-    )
+    from esc_sr.families.esc.network import ESC, ESCEncoder
 
 
 def enlarge(network: "ESC", lr: Tensor, bands: Bands | None) -> Iterator[tuple[int, Tensor]]:
@@ -163,6 +145,9 @@ def _split(ffn: ConvFFN, convattn: ConvAttn, norm: nn.Module, x: Tensor) -> tupl
     cut = convattn.pdim
     fuse, fuse_bias = _parameters(convattn.fuse)
     fuse = fuse[:, cut:]
+    if cut == len(fuse):  # nothing passes ConvAttn
+        y = _feed_forward(ffn, norm, x)
+        return fuse_bias.view(-1, 1, 1).expand_as(y), y
     if not native.takes(x):
         y = ffn(norm(x))
         return F.conv2d(y[:, cut:], fuse, fuse_bias), y[:, :cut]

@@ -1,77 +1,19 @@
 """ESC: Emulating Self-attention with Convolution (Sec. 3.2, Eq. 1 and 2, Figure 3)."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from esc_sr.network import banded
-from esc_sr.network.attention import BACKENDS
-from esc_sr.network.blocks import ESCBlock, LargeKernels, LayerNorm2d, WindowAttention
+from esc_sr.families.contract import Cost, Encoder, Network
+from esc_sr.families.esc import banded
+from esc_sr.families.esc.blocks import ESCBlock, LargeKernels, LayerNorm2d
+from esc_sr.families.esc.config import ESCConfig
+from esc_sr.families.esc.upsamplers import ConvSkip, build_upsampler
+from esc_sr.network import rows
 from esc_sr.network.padding import pad_to_multiple
 from esc_sr.network.rows import Bands, default_bands, join
-from esc_sr.network.upsamplers import SKIPS, UPSAMPLERS, ConvSkip, build_upsampler
-
-
-@dataclass(frozen=True)
-class ESCConfig:
-    """Sizes of a network of the ESC family (Supp. 6); the defaults are ESC x2.
-
-    Attributes:
-        scale: Enlargement, a whole number from 1.
-        dim: Channels C.
-        pdim: Channels that ConvAttn convolves.
-        kernel: Side of the large kernel, odd.
-        n_blocks: Blocks N.
-        n_convattn: ConvAttns per block M.
-        window: Side of the attention window in pixels.
-        heads: Attention heads.
-        expansion: Hidden over outer width of each ConvFFN.
-        first_expansion: The same of the ConvFFN before self-attention.
-        ffn_norm: LayerNorm before each ConvFFN.
-        decomposed: ESC-FP: large kernel in two factors (Eq. 5), LayerNorm before the last convolution.
-        skip: Long skip S, one of `upsamplers.SKIPS`.
-        upsampler: Upsampler U, one of `upsamplers.UPSAMPLERS`.
-        upsampler_width: Channels inside the pixelshuffle and dysample upsamplers.
-        unshuffle: Pictures are first folded into channels by this factor, then enlarged by scale x unshuffle.
-    """
-
-    scale: int = 2
-    dim: int = 64
-    pdim: int = 16
-    kernel: int = 13
-    n_blocks: int = 5
-    n_convattn: int = 5
-    window: int = 32
-    heads: int = 4
-    expansion: float = 1.25
-    first_expansion: float = 2.0
-    ffn_norm: bool = False
-    decomposed: bool = False
-    skip: str = "nearest"
-    upsampler: str = "pixelshuffledirect"
-    upsampler_width: int = 48
-    unshuffle: int = 1
-
-    def __post_init__(self) -> None:
-        """Refuse sizes that no network can have.
-
-        Raises:
-            ValueError: A size is out of range or two of them do not fit each other.
-        """
-        checks = {
-            f"scale {self.scale} is not a whole number from 1": self.scale >= 1,
-            f"kernel {self.kernel} is not odd": self.kernel % 2 == 1,
-            f"pdim {self.pdim} is not between 4 and dim {self.dim}": 4 <= self.pdim <= self.dim,
-            f"dim {self.dim} is not a multiple of heads {self.heads}": self.dim % self.heads == 0,
-            f"skip {self.skip!r} is none of {', '.join(SKIPS)}": self.skip in SKIPS,
-            f"upsampler {self.upsampler!r} is none of {', '.join(UPSAMPLERS)}": self.upsampler in UPSAMPLERS,
-        }
-        for problem, fine in checks.items():
-            if not fine:
-                raise ValueError(problem)
 
 
 def symmetrize(kernel: Tensor) -> Tensor:
@@ -108,12 +50,20 @@ class DecomposedLargeKernel(nn.Module):
         return self.channel, self.spatial
 
 
-class ESCEncoder(nn.Module):
+class ESCEncoder(Encoder):
     """Everything of ESC before the upsampler: picture to features (Eq. 1, lines 1 and 2; Eq. 2)."""
+
+    config: ESCConfig
+    has_bands = True
+    framed = True
+    measured_multiple = 32
+    inner = ("blocks", "tail")
 
     def __init__(self, config: ESCConfig) -> None:
         super().__init__()
         self.config = config
+        self.dim, self.window, self.fold = config.dim, config.window, config.unshuffle
+        self.multiple = config.window * config.unshuffle
         kernel = DecomposedLargeKernel if config.decomposed else LargeKernel
         self.large_kernel: LargeKernel | DecomposedLargeKernel = kernel(config.pdim, config.kernel)
         self.head = nn.Conv2d(3 * config.unshuffle**2, config.dim, 3, padding=1)
@@ -135,8 +85,8 @@ class ESCEncoder(nn.Module):
         self.tail = nn.Conv2d(config.dim, config.dim, 3, padding=1)
 
     def forward(self, lr: Tensor) -> Tensor:
-        """`features`, executed as `banded.applies` decides."""
-        if banded.applies(self, lr):
+        """`features`, executed as `rows.applies` decides."""
+        if rows.applies(self, lr):
             return banded.features(self, lr, default_bands(lr))
         return self.features(lr)
 
@@ -154,44 +104,52 @@ class ESCEncoder(nn.Module):
         """How many stages `banded.features` takes the whole picture through."""
         return 2 + self.config.n_blocks * (3 + 2 * self.config.n_convattn)
 
-    @property
-    def attention(self) -> str:
-        """How self-attention is computed, one of `attention.BACKENDS`; may be changed at any time."""
-        return self._attentions()[0].backend
+    def encode(self, x: Tensor, bands: Bands | None) -> Tensor:
+        """`banded.features` for this network."""
+        return banded.features(self, x, bands)
 
-    @attention.setter
-    def attention(self, backend: str) -> None:
-        if backend not in BACKENDS:
-            raise ValueError(f"attention backend {backend!r} is none of {', '.join(BACKENDS)}")
-        for layer in self._attentions():
-            layer.backend = backend
+    def cost(self, height: int, width: int, rows: int, number: int = 4) -> Cost:
+        """As `Traits.cost`.
 
-    def _attentions(self) -> list[WindowAttention]:
-        return [layer for layer in self.modules() if isinstance(layer, WindowAttention)]
+        Maps are two of C channels and one of pdim (`banded`), with a pixel for each unshuffle^2. What is
+        alive at once for each pixel of a band is measured, rounded up. Held are the scores of a window, as
+        many biases, and the folded picture.
+        """
+        config = self.config
+        hidden = int(config.dim * max(config.expansion, config.first_expansion))
+        band = max(18 * config.dim, 7 * hidden) + 6 * config.dim
+        maps = (2 + config.pdim / config.dim) * config.dim
+        fold, pixels = config.unshuffle, height * width
+        return Cost(
+            held=8 * config.heads * config.window**4 + (12 * pixels if fold > 1 else 0),
+            band=band * number * rows * width // fold**2,
+            maps=int(maps * pixels * number) // fold**2,
+        )
 
-    def fold(self) -> None:
-        """Write the symmetrized large kernel into the weights (inference form); results stay the same."""
-        if isinstance(self.large_kernel, LargeKernel):
-            with torch.no_grad():
-                self.large_kernel.weight.copy_(symmetrize(self.large_kernel.weight))
 
-
-class ESC(ESCEncoder):
+class ESC(ESCEncoder, Network):
     """The network for whole-number scales: ESC, ESC-light, ESC-FP, ESC-XL, ESC-Real and ESC-Real-M.
+
+    Tiles of it are whole windows and share two of them: each reaches one beyond the middle of the blend. What
+    ConvAttn has from the means of the whole picture, it gets from the picture reduced to a tile (Eq. 4, DK).
 
     Attributes:
         config: The sizes it was built from.
     """
 
+    config: ESCConfig
+    surveys = True
+
     def __init__(self, config: ESCConfig) -> None:
         super().__init__(config)
+        self.blend = 2 * self.multiple
         enlargement = config.scale * config.unshuffle
         self.upsampler = build_upsampler(config.upsampler, config.dim, config.upsampler_width, enlargement)
         if config.skip == "conv":
             self.skip = ConvSkip(3 * config.unshuffle**2, config.dim)
 
     def forward(self, lr: Tensor) -> Tensor:
-        """Enlarge pictures (Eq. 1), executed as `banded.applies` decides.
+        """Enlarge pictures (Eq. 1), executed as `rows.applies` decides.
 
         Args:
             lr: (B, 3, H, W), RGB in 0..1, any sides from 1.
@@ -200,7 +158,7 @@ class ESC(ESCEncoder):
             (B, 3, scale H, scale W), RGB around 0..1, not clamped.
         """
         height, width = self.config.scale * lr.shape[2], self.config.scale * lr.shape[3]
-        if banded.applies(self, lr):
+        if rows.applies(self, lr):
             return join(self.bands(lr, default_bands(lr)), height)
         x = self.folded(lr)  # (B, 3 unshuffle^2, H', W')
         f = self.features(x)  # (B, C, H', W')
@@ -223,8 +181,10 @@ class ESC(ESCEncoder):
         lr = F.pixel_shuffle(x, self.config.unshuffle)
         return sr + F.interpolate(lr, scale_factor=self.config.scale, mode=self.config.skip)
 
-    def bands(self, lr: Tensor, bands: Bands | None) -> Iterator[tuple[int, Tensor]]:
-        """`banded.enlarge` for this network."""
+    def bands(
+        self, lr: Tensor, bands: Bands | None, size: tuple[int, int] | None = None, frame: int = 0
+    ) -> Iterator[tuple[int, Tensor]]:
+        """`banded.enlarge` for this network; its size follows from its scale."""
         return banded.enlarge(self, lr, bands)
 
     @property

@@ -1,17 +1,16 @@
 """BSRN, the blueprint separable residual network (Li et al., CVPRW 2022); names as in its checkpoints."""
 
-import re
 from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from esc_sr.peers.family import Family, Peer, PeerConfig, Shapes, enlargement
+from esc_sr.families.contract import Config, Cost, Network, in_one_piece
 
 
 @dataclass(frozen=True)
-class BSRNConfig(PeerConfig):
+class BSRNConfig(Config):
     """Sizes of a BSRN; the defaults are the published ones.
 
     Attributes:
@@ -122,20 +121,21 @@ class DistillationBlock(nn.Module):
         return self.c5(torch.cat([*aside, x], 1))
 
 
-class BSRN(Peer):
+class BSRN(Network):
     """BSRN (Sec. 3.2).
 
     Its channel attention sees the whole picture, so that a part of it has a slightly different result. Beside
     that, it matters little how far a part is seen beyond its edge.
     """
 
+    config: BSRNConfig
     reach = 8
-    exact = False
 
     def __init__(self, config: BSRNConfig) -> None:
         """Build it with random weights."""
         super().__init__()
-        self.config: BSRNConfig = config
+        self.config = config
+        self.inner = ("c1", "c2", *(f"B{number}" for number in range(1, config.blocks + 1)))
         dim = config.dim
         self.fea_conv = BlueprintConv(3 * COPIES, dim)
         for number in range(1, config.blocks + 1):
@@ -145,14 +145,16 @@ class BSRN(Peer):
         last = nn.Conv2d(dim, 3 * config.scale**2, 3, padding=1)
         self.upsampler = nn.ModuleDict({"upsampleOneStep": nn.Sequential(last)})
 
-    @property
-    def alive(self) -> int:
-        """Measured: 8.5 for each channel or, at a large scale, two results and 2.3 for each; and 3 more."""
+    def cost(self, height: int, width: int, rows: int, number: int = 4) -> Cost:
+        """As `Traits.cost`.
+
+        Measured: 8.5 numbers for each channel or, at a large scale, two results and 2.3 for each; and 3 more.
+        """
         dim = self.config.dim
-        return max(9 * dim, 6 * self.config.scale**2 + 3 * dim) + 3
+        return in_one_piece(max(9 * dim, 6 * self.config.scale**2 + 3 * dim) + 3, height, width)
 
     def forward(self, lr: Tensor) -> Tensor:
-        """Enlarge pictures, as `Peer.forward` says.
+        """Enlarge pictures, as `Network` says.
 
         Deviation: sides below 15 px are continued to the right and below by their last pixel, so that ESA's
         pooling finds one; the published network has no result for these.
@@ -173,36 +175,3 @@ class BSRN(Peer):
             f = self.get_submodule(f"B{number}")(f)
             fused, bias = fused + F.conv2d(f, weight, bias), None
         return self.c2(F.gelu(fused))
-
-
-def recognise(shapes: Shapes) -> bool:
-    """Whether there are blocks that refine their features by blueprint convolutions."""
-    return any(re.match(r"B\d+\.c\d_r\.pw\.", name) for name in shapes)
-
-
-def infer(shapes: Shapes) -> BSRNConfig:
-    """Infer the sizes, as `Family.infer` says."""
-    in_blocks = [match[1] for name in shapes if (match := re.match(r"B(\d+)\.", name))]
-    blocks = len(set(in_blocks))
-    if len(in_blocks) < 20 * blocks:  # each has 43
-        raise ValueError(f"{blocks} blocks have no more than {len(in_blocks)} tensors")
-    channels = shapes["upsampler.upsampleOneStep.0.weight"][0]
-    return BSRNConfig(enlargement(channels), shapes["fea_conv.pw.weight"][0], blocks)
-
-
-def describe(config: BSRNConfig) -> str:
-    """Say in a few words what network this is."""
-    usual = config == BSRNConfig(config.scale)
-    return f"BSRN x{config.scale}" + ("" if usual else f" of {config.dim} channels, {config.blocks} blocks")
-
-
-FAMILY = Family(
-    kind="bsrn",
-    name="BSRN",
-    config=BSRNConfig,
-    network=BSRN,
-    recognise=recognise,
-    infer=infer,
-    describe=describe,
-    published={BSRNConfig(scale): "bsrn" for scale in (2, 3, 4)},
-)

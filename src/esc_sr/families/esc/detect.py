@@ -5,30 +5,19 @@ import re
 from collections.abc import Iterable
 
 import torch
+from torch import Tensor
 
-from esc_sr.network import ESCConfig, LTEConfig
-from esc_sr.network.upsamplers import UPSAMPLERS, build_upsampler
-from esc_sr.peers.family import Shapes
+from esc_sr.families.esc.config import ESCConfig
+from esc_sr.families.esc.upsamplers import UPSAMPLERS, build_upsampler
+from esc_sr.families.family import ForeignError, Shapes
 
-# Networks that are not ours to load, by a name that only they have; the first that fits is told.
+# What ESC's later relatives and conversions have, and ESC has not; the first that fits is told.
 FOREIGN = (
-    (r"blocks\.0\.attn\.to_hidden", "ESC-RIB"),
+    ("blocks.0.attn.to_hidden", "ESC-RIB"),
     (
-        r"blocks\.0\.attn\.rpe_bias",
+        "blocks.0.attn.rpe_bias",
         "ESC converted for mobile devices (rpe_bias); take the weights it was made from",
     ),
-    (r"\.correlation\.qv\.", "HiT-SRF"),
-    (r"\.win_mhsa\.", "MambaIRv2"),
-    (r"\.self_attention\.A_logs", "MambaIR"),
-    (r"\.attn_atd\.", "ATD"),
-    (r"aligned_relative_position_index", "SRFormer"),
-    (r"residual_group\.blocks\.0\.attn\.relative_position_bias_table", "SwinIR"),
-    (r"residual_layer\.0\.residual_layer\.", "OmniSR"),
-    (r"block0\.residual_layer\.", "ASID"),
-    (r"\.modules_lfe\.", "ELAN"),
-    (r"SFENet1\.|RDBs\.0\.", "RDN"),
-    (r"body\.0\.rdb1\.|\.RDB1\.conv1", "ESRGAN / Real-ESRGAN"),
-    (r"body\.0\.body\.0\.body\.3\.conv_du|body\.0\.rcab\.", "RCAN"),
 )
 # Upsampling methods of the authors' ESC-Real-M (block version 2) and traiNNer-redux's (3), as
 # `to_img.MetaUpsample` counts them: version, method, scale, channels in, out and inside, groups.
@@ -38,38 +27,54 @@ META_METHODS = ("conv", "pixelshuffledirect", "pixelshuffle", "nearest+conv", "d
 META_FOREIGN = ("transpose+conv", "lda", "pa_up")
 
 
-def foreign(names: Iterable[str]) -> str | None:
-    """Name the network, or the dialect of ESC, that these parameter names show and that cannot be loaded."""
-    names = list(names)
+def foreign_dialect(names: Iterable[str]) -> str | None:
+    """Name the relative of ESC that these parameter names show and that cannot be loaded."""
     known = set(names)
-    text = "\n".join(names)
-    found = next((network for pattern, network in FOREIGN if re.search(pattern, text)), None)
-    if found and "imnet.layers.0.weight" in known:
-        return f"LTE with the encoder {found}"
+    for start, network in FOREIGN:
+        if any(name.startswith(start) for name in known):
+            return network
     if {"to_img.1.weight", "to_img.3.weight"} <= known:
         return "neosr's ESC with two convolutions after each enlargement (realsr without DySample)"
     if {"lk_channel", "skip.0.weight"} <= known:
         return "neosr's ESC-FP with realsr on"
-    return found
-
-
-def foreign_upsampler(meta: list[int]) -> str | None:
-    """Name the upsampler that a MetaUpsample vector tells of, where it is one that cannot be loaded."""
-    version, method, scale = meta[:3] if len(meta) == 7 else (-1, -1, -1)
-    methods = (*META_METHODS, *META_FOREIGN)
-    if version not in META_VERSIONS or method >= len(methods):
-        return f"ESC-Real-M with an upsampler of another make (MetaUpsample {meta})"
-    if methods[method] in META_FOREIGN or (methods[method] == "conv" and scale > 1):
-        return f"ESC-Real-M ({META_VERSIONS[version]}) with the upsampler {methods[method]!r} at x{scale}"
     return None
 
 
-def infer(shapes: Shapes, enlargement: int | None = None) -> ESCConfig | LTEConfig:
+def read_meta(vector: Tensor | None) -> tuple[str, int | None]:
+    """Read dialect and enlargement from a MetaUpsample vector; where there is none, the authors' and none.
+
+    Raises:
+        ForeignError: It tells of an upsampler that cannot be loaded.
+    """
+    if vector is None:
+        return "authors", None
+    meta = [int(value) for value in vector.flatten().tolist()]
+    version, method, scale = meta[:3] if len(meta) == 7 else (-1, -1, -1)
+    methods = (*META_METHODS, *META_FOREIGN)
+    if version not in META_VERSIONS or method >= len(methods):
+        raise ForeignError(f"ESC-Real-M with an upsampler of another make (MetaUpsample {meta})")
+    if methods[method] in META_FOREIGN or (methods[method] == "conv" and scale > 1):
+        raise ForeignError(
+            f"ESC-Real-M ({META_VERSIONS[version]}) with the upsampler {methods[method]!r} at x{scale}"
+        )
+    return META_VERSIONS[version], scale
+
+
+def write_meta(config: ESCConfig) -> Tensor:
+    """The MetaUpsample vector of the authors' ESC-Real-M, as `read_meta` takes it."""
+    method = META_METHODS.index(config.upsampler.replace("dysampledirect", "dysample"))
+    inside = config.dim if config.upsampler == "dysampledirect" else config.upsampler_width
+    vector = [2, method, config.scale * config.unshuffle, config.dim, 3, inside, 4]
+    return torch.tensor(vector, dtype=torch.uint8)
+
+
+def infer(shapes: Shapes, enlargement: int | None = None, encoder: bool = False) -> ESCConfig:
     """Infer the sizes of a network from the names and shapes of its parameters.
 
     Args:
         shapes: Shapes by our parameter names.
         enlargement: That of the upsampler, where it is known; x2 and x3 of nearest+conv look the same.
+        encoder: There is no upsampler.
 
     Returns:
         A config whose network has the parameters that `shapes` shows; to be compared with all of them.
@@ -78,15 +83,8 @@ def infer(shapes: Shapes, enlargement: int | None = None) -> ESCConfig | LTEConf
         KeyError: A tensor that is needed to tell is missing; the error carries its name.
         ValueError: The sizes are those of no network of the family.
     """
-    if any(name.startswith("encoder.") for name in shapes):
-        encoder = {
-            name.removeprefix("encoder."): s for name, s in shapes.items() if name.startswith("encoder.")
-        }
-        layers = sorted(
-            int(name.split(".")[2]) for name in shapes if re.fullmatch(r"decoder\.mlp\.\d+\.weight", name)
-        )
-        mlp = tuple(shapes[f"decoder.mlp.{i}.weight"][0] for i in layers[:-1])
-        return LTEConfig(_infer_esc(encoder, None), shapes["decoder.coef.weight"][0], mlp)
+    if encoder:
+        return _infer_esc(shapes, None)
     upsampler = {
         name.removeprefix("upsampler."): s for name, s in shapes.items() if name.startswith("upsampler.")
     }

@@ -1,9 +1,9 @@
 """The authors' parameter names and ours: one table, read in both directions."""
 
-import re
 from collections.abc import Iterable
 
-from esc_sr.network import ESCConfig, LTEConfig, encoder_config
+from esc_sr.families.esc.config import ESCConfig
+from esc_sr.families.renaming import rename
 
 # Authors' name, our name, and the networks whose names these are (empty: all). A star is one part of a name.
 # flat or folded: without or with a PixelUnshuffle in front, which counts as a layer.
@@ -45,57 +45,35 @@ RENAMES = (
     ("to_img.*.*", "upsampler.0.*.*", "single"),
     ("to_img.*.*", "upsampler.*.*", "sequence"),
     ("to_img.*.*.*", "upsampler.*.*.*", "sequence"),
-    ("coef.*", "decoder.coef.*", ""),
-    ("freq.*", "decoder.freq.*", ""),
-    ("phase.*", "decoder.phase.*", ""),
-    ("imnet.layers.*.*", "decoder.mlp.*.*", ""),
 )
 
 
 def traits_of_names(names: Iterable[str]) -> set[str]:
     """Tell from the authors' names which rows of the table they follow."""
-    bare = {name.removeprefix("encoder.") for name in names}
+    known = set(names)
+    one_layer = {"to_img.weight", "to_img.bias", "to_img.init_pos", "to_img.offset.weight"}
     return {
-        "folded" if "proj.1.weight" in bare else "flat",
-        "decomposed" if "lk_channel" in bare else "full",
-        "single"
-        if bare & {"to_img.weight", "to_img.bias", "to_img.init_pos", "to_img.offset.weight"}
-        else "sequence",
+        "folded" if "proj.1.weight" in known else "flat",
+        "decomposed" if "lk_channel" in known else "full",
+        "single" if known & one_layer else "sequence",
     }
 
 
-def traits_of_config(config: ESCConfig | LTEConfig) -> set[str]:
+def traits_of_config(config: ESCConfig) -> set[str]:
     """Tell from a network's sizes which rows of the table its names in the authors' code follow."""
-    esc = encoder_config(config)
-    one_layer = esc.skip != "conv" or (esc.upsampler == "dysampledirect" and esc.unshuffle == 1)
+    one_layer = config.skip != "conv" or (config.upsampler == "dysampledirect" and config.unshuffle == 1)
     return {
-        "folded" if esc.unshuffle > 1 else "flat",
-        "decomposed" if esc.decomposed else "full",
+        "folded" if config.unshuffle > 1 else "flat",
+        "decomposed" if config.decomposed else "full",
         "single" if one_layer else "sequence",
     }
 
 
 def to_ours(names: Iterable[str], traits: set[str]) -> dict[str, str]:
     """Map the authors' names to ours; names that the table does not know are left out."""
-    return _rename(names, [(theirs, ours) for theirs, ours, which in RENAMES if which in {"", *traits}])
+    return rename(names, [(theirs, ours) for theirs, ours, which in RENAMES if which in {"", *traits}])
 
 
 def to_official(names: Iterable[str], traits: set[str]) -> dict[str, str]:
     """Map our names to the authors'; names that the table does not know are left out."""
-    return _rename(names, [(ours, theirs) for theirs, ours, which in RENAMES if which in {"", *traits}])
-
-
-def _rename(names: Iterable[str], rows: list[tuple[str, str]]) -> dict[str, str]:
-    """Map each name by the first row whose pattern it fits; the encoder of ESC+LTE follows the same rows."""
-    compiled = [
-        (re.compile(re.escape(pattern).replace(r"\*", r"([^.]+)")), replacement.replace("*", "{}"))
-        for pattern, replacement in rows
-    ]
-    renamed = {}
-    for name in names:
-        prefix = "encoder." if name.startswith("encoder.") else ""
-        for pattern, replacement in compiled:
-            if match := pattern.fullmatch(name.removeprefix(prefix)):
-                renamed[name] = prefix + replacement.format(*match.groups())
-                break
-    return renamed
+    return rename(names, [(ours, theirs) for theirs, ours, which in RENAMES if which in {"", *traits}])

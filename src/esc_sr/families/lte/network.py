@@ -1,41 +1,20 @@
-"""ESC+LTE: pictures of any size from one set of features (Sec. 4.3, Supp. 6.2; decoder: LTE, CVPR 2022)."""
+"""LTE on an encoder: pictures of any size from one set of features (Sec. 4.3, Supp. 6.2; LTE, CVPR 2022)."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from esc_sr import native
-from esc_sr.network import banded
-from esc_sr.network.esc import ESCConfig, ESCEncoder
+from esc_sr import families, native
+from esc_sr.families.contract import Cost, Encoder, Network
+from esc_sr.families.lte.config import LTEConfig
+from esc_sr.network import rows
 from esc_sr.network.rows import Bands, default_bands, join
 
 QUERIES = 2**15  # output pixels decoded at a time when no gradient is recorded
+REACH = 2  # input rows that a point depends on: one to sample, one for the convolution before
 EDGE = 1e-6  # how far inside the picture a query stays, in coordinates -1..1
-
-
-@dataclass(frozen=True)
-class LTEConfig:
-    """Sizes of ESC+LTE.
-
-    Attributes:
-        encoder: Sizes of the encoder; its scale, skip and upsampler have no meaning here.
-        hidden: Channels of amplitudes and of frequencies, even.
-        mlp: Widths of the hidden layers of the decoder.
-        trained_scale: Largest enlargement seen in training; beyond it cells keep the size they have there.
-    """
-
-    encoder: ESCConfig = ESCConfig()
-    hidden: int = 256
-    mlp: tuple[int, ...] = (256, 256, 256)
-    trained_scale: float = 4.0
-
-
-def encoder_config(config: ESCConfig | LTEConfig) -> ESCConfig:
-    """Sizes of the part of a network that makes the features."""
-    return config.encoder if isinstance(config, LTEConfig) else config
 
 
 def pixel_centres(height: int, width: int) -> Tensor:
@@ -134,25 +113,45 @@ def _places(coord: Tensor, size: int) -> native.Places:
     return index.long(), (coord - centre.to(coord.dtype)) * size
 
 
-class ESCLTE(nn.Module):
-    """ESC with LTE as its upsampler: any target height and width.
+class EncoderLTE(Network):
+    """An encoder with LTE as its upsampler: any target height and width.
+
+    It has no tiles, which would have edges between pixels.
 
     Attributes:
         config: The sizes it was built from.
     """
 
-    reach = 2  # input rows that a point depends on: one to sample, one for the convolution before
+    config: LTEConfig
+    has_bands = True
+    has_tiles = False
 
     def __init__(self, config: LTEConfig) -> None:
         super().__init__()
         self.config = config
-        self.encoder = ESCEncoder(config.encoder)
-        self.decoder = LTE(config.encoder.dim, config.hidden, config.mlp)
+        self.encoder: Encoder = families.build_encoder(config.encoder)
+        self.decoder = LTE(self.encoder.dim, config.hidden, config.mlp)
+        self.window, self.multiple = self.encoder.window, self.encoder.multiple
+        self.framed, self.measured_multiple = self.encoder.framed, self.encoder.measured_multiple
+        self.inner = tuple(f"encoder.{name}" for name in self.encoder.inner)
 
     @property
     def passes(self) -> int:
         """How many stages `bands` takes the whole picture through; the decoder counts as the encoder does."""
         return 2 * self.encoder.passes
+
+    def cost(self, height: int, width: int, rows: int, number: int = 4) -> Cost:
+        """As `Traits.cost`: the encoder's, the picture in -1..1, and what is alive while queries are decoded.
+
+        An encoder without bands is done, and its features are kept, before the first band is decoded.
+        """
+        held = 12 * height * width + 32 * self.config.hidden * QUERIES
+        if self.encoder.has_bands:
+            cost = self.encoder.cost(height, width, rows, number)
+            return cost._replace(held=cost.held + held)
+        cost = self.encoder.cost(height, width, height, number)
+        decoded = 2 * self.config.hidden * number * (rows + 2 * REACH) * width
+        return cost._replace(held=cost.held + cost.band + held, band=decoded)
 
     def query(self, lr: Tensor, coord: Tensor, cell: Tensor) -> Tensor:
         """Colours (B, Q, 3) at points (B, Q, 2) of a picture (B, 3, H, W), all in -1..1."""
@@ -168,31 +167,22 @@ class ESCLTE(nn.Module):
         Returns:
             (B, 3, *size), RGB around 0..1, not clamped.
         """
-        if banded.applies(self, lr):
-            return join(self.bands(lr, size, default_bands(lr)), size[0])
+        if rows.applies(self, lr):
+            return join(self.bands(lr, default_bands(lr), size), size[0])
         x = (lr - 0.5) / 0.5
         return self._rows(x, self.encoder(x), size, 0, size[0]) * 0.5 + 0.5
 
     def bands(
-        self, lr: Tensor, size: tuple[int, int], bands: Bands | None, frame: int = 0
+        self, lr: Tensor, bands: Bands | None, size: tuple[int, int] | None = None, frame: int = 0
     ) -> Iterator[tuple[int, Tensor]]:
-        """Enlarge pictures to any size, band by band; arguments as in `forward`, and two more.
-
-        Args:
-            lr: As there.
-            size: As there.
-            bands: How, if no gradient is recorded; None makes it one band.
-            frame: Pixels on each side of the pictures that are seen but not enlarged.
-
-        Yields:
-            The first row of a band of the result, and the band (B, 3, h, target width), from top to bottom.
-        """
+        """As `Network.bands`; a size is needed."""
+        assert size is not None
         x = (lr - 0.5) / 0.5
-        f = banded.features(self.encoder, x, bands)
+        f = self.encoder.encode(x, bands)
         height = size[0]
-        rows = height if bands is None else max(bands.rows * height // lr.shape[2], 1)
-        for top in range(0, height, rows):
-            bottom = min(top + rows, height)
+        step = height if bands is None else max(bands.rows * height // lr.shape[2], 1)
+        for top in range(0, height, step):
+            bottom = min(top + step, height)
             band = self._rows(x, f, size, top, bottom, frame) * 0.5 + 0.5
             if bands is not None:
                 bands.done(self.encoder.passes * (bottom - top) * lr.shape[2] / height)
@@ -207,8 +197,8 @@ class ESCLTE(nn.Module):
         """
         (height, width), (all_rows, columns) = size, lr.shape[2:]
         lr_height, lr_width = all_rows - 2 * frame, columns - 2 * frame
-        first = max(top * lr_height // height + frame - self.reach, 0)
-        last = min(-(-bottom * lr_height // height) + frame + self.reach, all_rows)
+        first = max(top * lr_height // height + frame - REACH, 0)
+        last = min(-(-bottom * lr_height // height) + frame + REACH, all_rows)
         lr = lr[:, :, first:last]
         maps = self.decoder.maps(features[:, :, first:last].to(lr.device))
         y = (torch.arange(top, bottom, dtype=torch.float64) + 0.5) * lr_height / height  # in pixels

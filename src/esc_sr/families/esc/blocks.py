@@ -4,7 +4,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from esc_sr.network.attention import attend_windows
+from esc_sr.network.attention import SelfAttention, attend_windows
 from esc_sr.network.padding import pad_to_multiple
 
 LargeKernels = tuple[Tensor, ...]  # one full kernel, or its channel and spatial factors
@@ -46,17 +46,12 @@ class ConvFFN(nn.Module):
         return self.project(x)  # (B, C, H, W)
 
 
-class WindowAttention(nn.Module):
-    """Multi-head self-attention inside windows that do not overlap (Sec. 3.3, Table 1).
-
-    Attributes:
-        backend: How attention is computed, one of `attention.BACKENDS`.
-    """
+class WindowAttention(SelfAttention):
+    """Multi-head self-attention inside windows that do not overlap (Sec. 3.3, Table 1)."""
 
     def __init__(self, dim: int, window: int, heads: int) -> None:
         super().__init__()
         self.window, self.heads = window, heads
-        self.backend = "auto"
         self.bias_table = nn.Parameter(torch.randn(heads, (2 * window - 1) ** 2) * 0.001)
         self.qkv = nn.Conv2d(dim, 3 * dim, 1)
         self.out = nn.Conv2d(dim, dim, 1)

@@ -1,0 +1,107 @@
+"""The families of networks: ESC, those that the paper compares with, and those that can teach; torch only.
+
+A new family is a folder beside these, and its `FAMILY` in the list.
+"""
+
+import torch
+
+from esc_sr.errors import UsageError
+from esc_sr.families.bsrn.family import FAMILY as BSRN
+from esc_sr.families.contract import Config, Encoder, Network
+from esc_sr.families.esc.family import FAMILY as ESC
+from esc_sr.families.family import Detected, Family, Tensors
+from esc_sr.families.lte.family import FAMILY as LTE
+from esc_sr.families.srvgg.family import FAMILY as SRVGG
+
+FAMILIES: list[Family] = [ESC, LTE, BSRN, SRVGG]
+"""In the order in which files are asked whether they are of the family; others may be added."""
+
+
+def family_of(config: Config) -> Family:
+    """The family of these sizes."""
+    return next(family for family in FAMILIES if type(config) is family.config)
+
+
+def of_kind(kind: str) -> Family:
+    """The family that our own files call so.
+
+    Raises:
+        KeyError: There is none.
+    """
+    return {family.kind: family for family in FAMILIES}[kind]
+
+
+def detect_encoder(tensors: Tensors) -> Detected | None:
+    """Tell of which network an encoder is; errors as of `Family.detect`."""
+    found = (family.detect(tensors, encoder=True) for family in FAMILIES if family.encoder)
+    return next(filter(None, found), None)
+
+
+def build(config: Config) -> Network:
+    """Build a network with fresh weights."""
+    return family_of(config).network(config)
+
+
+def blank(config: Config) -> Network:
+    """Build a network whose parameters have shapes but no numbers, which takes no memory."""
+    with torch.device("meta"), torch.random.fork_rng(devices=[]):
+        return build(config)
+
+
+def build_encoder(config: Config) -> Encoder:
+    """Build what LTE needs of a network.
+
+    Raises:
+        ValueError: The family has no such part.
+    """
+    family = family_of(config)
+    if family.encoder is None:
+        raise ValueError(f"{family.name} cannot be the encoder of LTE")
+    return family.encoder(config)
+
+
+def describe(config: Config) -> str:
+    """Say in a few words what network this is."""
+    return family_of(config).describe(config)
+
+
+def variant(config: Config) -> str | None:
+    """Name the preset that has these sizes, if any."""
+    return family_of(config).variant(config)
+
+
+def presets() -> list[str]:
+    """The names of the published networks, family by family."""
+    return [name for family in FAMILIES for name in family.presets]
+
+
+def preset(name: str, scale: int) -> Config:
+    """Look up the sizes of a published network.
+
+    Args:
+        name: One of `presets`.
+        scale: One of `scales`; networks for any size are the same at each.
+
+    Raises:
+        UsageError: No such network, or not at this scale.
+    """
+    if scale not in scales(name):
+        raise UsageError(f"{name} has no scale {scale}; it has {', '.join(map(str, scales(name)))}")
+    return _published(name)[scale]
+
+
+def scales(name: str) -> tuple[int, ...]:
+    """The scales that a published network has; of one for any size, those of the paper's tables.
+
+    Raises:
+        UsageError: No such network.
+    """
+    return tuple(_published(name))
+
+
+def _published(name: str) -> dict[int, Config]:
+    """The sizes of a published network by scale."""
+    for family in FAMILIES:
+        if name in family.presets:
+            return dict(family.presets[name])
+    raise UsageError(f"no network is called {name!r}; there are {', '.join(presets())}")

@@ -1,0 +1,26 @@
+"""Networks that are told and cannot be loaded; a family that can takes its line away."""
+
+import re
+from collections.abc import Iterable
+
+FOREIGN = (
+    (r"\.correlation\.qv\.", "HiT-SRF"),
+    (r"\.win_mhsa\.", "MambaIRv2"),
+    (r"\.self_attention\.A_logs", "MambaIR"),
+    (r"\.attn_atd\.", "ATD"),
+    (r"aligned_relative_position_index", "SRFormer"),
+    (r"residual_group\.blocks\.0\.attn\.relative_position_bias_table", "SwinIR"),
+    (r"residual_layer\.0\.residual_layer\.", "OmniSR"),
+    (r"block0\.residual_layer\.", "ASID"),
+    (r"\.modules_lfe\.", "ELAN"),
+    (r"SFENet1\.|RDBs\.0\.", "RDN"),
+    (r"body\.0\.rdb1\.|\.RDB1\.conv1", "ESRGAN / Real-ESRGAN"),
+    (r"body\.0\.body\.0\.body\.3\.conv_du|body\.0\.rcab\.", "RCAN"),
+)
+"""A pattern that only the names of their parameters fit, and what they are called."""
+
+
+def name_foreign(names: Iterable[str]) -> str | None:
+    """Name the network that parameter names show and that cannot be loaded."""
+    text = "\n".join(names)
+    return next((network for pattern, network in FOREIGN if re.search(pattern, text)), None)
