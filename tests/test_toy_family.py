@@ -2,6 +2,7 @@
 
 import importlib.util
 import json
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
@@ -23,92 +24,8 @@ from esc_sr.image import Picture, write_image
 from esc_sr.machine.memory import parse_memory
 from pictures import noise
 
-TOY = '''
-"""Two convolutions and a mean over the picture."""
-
-from dataclasses import dataclass
-
-import torch.nn.functional as F
-from torch import Tensor, nn
-
-from esc_sr.families.contract import Config, Cost, Encoder, Network, in_one_piece
-from esc_sr.families.family import Detected, Family, Tensors, enlargement, shapes_of
-from esc_sr.families.renaming import rename
-from esc_sr.network.rows import Bands
-
-
-@dataclass(frozen=True)
-class ToyConfig(Config):
-    scale: int = 2
-    dim: int = 16
-
-
-class ToyEncoder(Encoder):
-    inner = ("body",)
-
-    def __init__(self, config: ToyConfig) -> None:
-        super().__init__()
-        self.dim = config.dim
-        self.head = nn.Conv2d(3, config.dim, 3, padding=1)
-        self.body = nn.Conv2d(config.dim, config.dim, 3, padding=1)
-
-    def forward(self, x: Tensor) -> Tensor:
-        x = self.head(x)
-        return x + F.relu(self.body(x)) * F.adaptive_avg_pool2d(x, 1)
-
-    def encode(self, x: Tensor, bands: Bands | None) -> Tensor:
-        return self(x)
-
-    def cost(self, height: int, width: int, rows: int, number: int = 4) -> Cost:
-        return in_one_piece(5 * self.dim, height, width)._replace(macs=7 * height * width)
-
-
-class Toy(ToyEncoder, Network):
-    reach = 2
-
-    def __init__(self, config: ToyConfig) -> None:
-        super().__init__(config)
-        self.config = config
-        self.last = nn.Conv2d(config.dim, 3 * config.scale**2, 3, padding=1)
-
-    def forward(self, lr: Tensor) -> Tensor:
-        return F.pixel_shuffle(self.last(super().forward(lr)), self.config.scale)
-
-
-TABLE = (("first.*", "head.*"), ("middle.*", "body.*"), ("up.*", "last.*"))
-
-
-class ToyFamily(Family):
-    kind = "toy"
-    name = "Toy"
-    config = ToyConfig
-    network = Toy
-    encoder = ToyEncoder
-    first = "head"
-    outer = ("scale",)
-    presets = {"toy": {2: ToyConfig(2), 3: ToyConfig(3)}, "toy-wide": {2: ToyConfig(2, 32)}}
-
-    def detect(self, tensors: Tensors, encoder: bool = False) -> Detected | None:
-        names = {name: name for name in tensors} | rename(tensors, TABLE)
-        if not {"head.weight", "body.weight"} <= set(names.values()) or "tail.weight" in tensors:
-            return None
-        shapes = {names[name]: shape for name, shape in shapes_of(tensors).items()}
-        scale = 2 if encoder else enlargement(shapes["last.bias"][0])
-        dialect = "esc-sr" if "head.weight" in tensors else "authors"
-        return Detected(ToyConfig(scale, shapes["head.weight"][0]), names, dialect)
-
-    def describe(self, config: ToyConfig) -> str:
-        return f"Toy x{config.scale} of {config.dim} channels"
-
-    def official_names(self, config: ToyConfig, names) -> dict[str, str]:
-        return rename(names, [(ours, theirs) for theirs, ours in TABLE])
-
-    def shuffled(self, config: ToyConfig) -> str:
-        return "last"
-
-
-FAMILY = ToyFamily()
-'''
+DOCUMENT = Path(__file__).parents[1] / "docs" / "architecture.md"
+TOY = re.findall(r"```python\n(.*?)```", DOCUMENT.read_text(), re.DOTALL)[0]
 
 
 @pytest.fixture(scope="module")

@@ -207,7 +207,7 @@ class EncoderLTE(Network):
         cell = lr.new_tensor([2 / height, 2 / width])
         growth = lr.new_tensor([height / lr_height, width / lr_width]) / self.config.trained_scale
         cell = cell * growth.clamp(min=1) * lr.new_tensor([lr_height / (last - first), lr_width / columns])
-        if native.takes(lr) and not torch.is_grad_enabled():
+        if native.takes(lr) and not torch.is_grad_enabled() and rows.applies(self, lr):
             return self.decoder.decode_grid(lr, *maps, y.float(), x.float(), cell)
         points = torch.stack(torch.meshgrid(y, x, indexing="ij"), -1)
         chunks = []

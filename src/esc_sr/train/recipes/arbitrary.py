@@ -60,9 +60,8 @@ class Arbitrary(Recipe):
         """An ESC+LTE of a name."""
         teacher = Teacher(name, None, self.teacher_share, device)
         if not teacher.any_scale:
-            raise UsageError(
-                f"--teacher {name}: is {teacher.network}; the recipe {self.name} learns from ESC+LTE"
-            )
+            wanted = f"the recipe {self.name} learns from a network with LTE"
+            raise UsageError(f"--teacher {name}: is {teacher.network}; {wanted}")
         return teacher
 
     def pictures(self, setup: Setup) -> Sequence[Source]:
