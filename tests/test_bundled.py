@@ -30,9 +30,9 @@ GAIN_DEGRADED = {"Set5 degraded": 0.0, "Set5 degraded, HR sharpened": 0.3}  # dB
 LEAST_ON_SET5 = {
     "esc-light-x2": 37.4,
     "esc-light-x3": 33.3,
-    "esc-light-x4": 31.0,
+    "esc-light-x4": 31.5,
     "esc-x2": 37.4,
-    "esc-x4": 31.0,
+    "esc-x4": 31.5,
     "esc-light-real-x4": 28.43,
 }  # dB
 DISTANCE_TO_TEACHER = {"esc-light-real-x4": 0.5}  # of bicubic's
