@@ -26,6 +26,7 @@ ORDER = (
     "niqe",
     "record",
     "upscaling",
+    "export",
     "data",
     "evaluate",
     "train",

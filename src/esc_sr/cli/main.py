@@ -26,6 +26,7 @@ _LATER = {
     "degrade": "Make low-resolution samples by the real-world degradation, to look at.",
     "info": "Tell what a checkpoint file is, or what esc-sr finds on this machine.",
     "convert": "Convert a checkpoint file to another dialect.",
+    "export": "Write a network as a graph for ONNX Runtime, OpenVINO and others.",
     "models": "List the bundled weights, or show how some were trained.",
 }
 """Verbs whose modules need torch: imported when called, so that `--help` is there at once."""

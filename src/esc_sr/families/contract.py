@@ -79,6 +79,26 @@ def in_one_piece(numbers: int, height: int, width: int) -> Cost:
     return Cost(LIBRARIES, 4 * numbers * height * width)
 
 
+class Graph(NamedTuple):
+    """A part of a network that becomes a graph for another runtime.
+
+    Attributes:
+        module: What it computes.
+        inputs: Examples, in the order of the module's arguments.
+        axes: Of inputs and outputs those that may be of any length, by the names of these lengths.
+        outputs: What the module gives, in order.
+    """
+
+    module: nn.Module
+    inputs: Mapping[str, Tensor]
+    axes: Mapping[str, Mapping[int, str]]
+    outputs: tuple[str, ...]
+
+
+PICTURES = {0: "batch", 2: "height", 3: "width"}
+"""`Graph.axes` of pictures (B, C, H, W)."""
+
+
 class Traits(nn.Module):
     """What networks and encoders tell; the defaults are those of one that takes a picture in one piece.
 
@@ -163,6 +183,14 @@ class Network(Traits):
         rows = HANDED * max(sr.shape[2] // lr.shape[2], 1)
         for top in range(0, sr.shape[2], rows):
             yield top, sr[:, :, top : top + rows].clone()  # who keeps it, keeps no more
+
+    def graphs(self, lr: Tensor) -> dict[str, Graph]:
+        """What it becomes for other runtimes: its only graph, called "", or the names of several.
+
+        Args:
+            lr: Example of pictures, (B, 3, H, W) in 0..1.
+        """
+        return {"": Graph(self, {"input": lr}, {"input": PICTURES, "output": {0: "batch"}}, ("output",))}
 
     def query(self, lr: Tensor, coord: Tensor, cell: Tensor) -> Tensor:
         """Colours at points, if the network gives any size; as `lte.EncoderLTE.query`."""

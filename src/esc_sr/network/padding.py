@@ -22,7 +22,8 @@ def reflect_pad(x: Tensor, left: int, right: int, top: int, bottom: int) -> Tens
             last = x.shape[axis] - 1
             ahead = torch.arange(-before, 0, device=x.device)
             behind = torch.arange(last + 1, last + 1 + after, device=x.device)
-            steps = [step.abs() % max(2 * last, 1) for step in (ahead, behind)]
+            period = torch.full((1,), max(2 * last, 1), device=x.device)
+            steps = [step.abs().remainder(period) for step in (ahead, behind)]
             edges = [x.index_select(axis, torch.minimum(step, 2 * last - step)) for step in steps]
             x = torch.cat((edges[0], x, edges[1]), axis)
     return x

@@ -112,6 +112,9 @@ class DecomposedConvAttn(ConvAttn):
     def convolve(self, att: Tensor, large: LargeKernels, dynamic: Tensor) -> Tensor:
         """Convolve (B, pdim, H, W) across channels, then each with dynamic plus large kernel (Eq. 5)."""
         channel, spatial = large
+        if torch.compiler.is_exporting():  # as of `depthwise`, and the spatial factor is the same always
+            mixed, reach = F.conv2d(att, channel), spatial.shape[-1] // 2
+            return depthwise(mixed, dynamic) + F.conv2d(mixed, spatial, padding=reach, groups=len(spatial))
         border = (spatial.shape[-1] - dynamic.shape[-1]) // 2
         return depthwise(F.conv2d(att, channel), F.pad(dynamic, (border,) * 4) + spatial[:, 0])
 
@@ -120,6 +123,13 @@ def depthwise(x: Tensor, kernels: Tensor) -> Tensor:
     """Convolve each channel of each picture (B, C, H, W) with its own kernel of (B, C, k, k)."""
     b, c, h, w = x.shape
     size = kernels.shape[-1]
+    if torch.compiler.is_exporting():  # graphs have convolutions of a fixed number of groups only
+        padded = F.pad(x, (size // 2,) * 4)
+        y = torch.zeros_like(x)
+        for i in range(size):
+            for j in range(size):
+                y = y + padded[:, :, i : i + h, j : j + w] * kernels[:, :, i : i + 1, j : j + 1]
+        return y
     y = F.conv2d(
         x.reshape(1, b * c, h, w), kernels.reshape(b * c, 1, size, size), padding=size // 2, groups=b * c
     )

@@ -7,7 +7,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from esc_sr import families, native
-from esc_sr.families.contract import Cost, Encoder, Network
+from esc_sr.families.contract import PICTURES, Cost, Encoder, Graph, Network
 from esc_sr.families.lte.config import LTEConfig
 from esc_sr.network import rows
 from esc_sr.network.rows import Bands, default_bands, join
@@ -113,6 +113,30 @@ def _places(coord: Tensor, size: int) -> native.Places:
     return index.long(), (coord - centre.to(coord.dtype)) * size
 
 
+class _Maps(nn.Module):
+    """Pictures (B, 3, H, W) in 0..1 to the maps that `_Query` takes."""
+
+    def __init__(self, network: "EncoderLTE") -> None:
+        super().__init__()
+        self.encoder, self.decoder = network.encoder, network.decoder
+
+    def forward(self, lr: Tensor) -> tuple[Tensor, Tensor]:
+        maps: tuple[Tensor, Tensor] = self.decoder.maps(self.encoder((lr - 0.5) / 0.5))
+        return maps
+
+
+class _Query(nn.Module):
+    """Pictures in 0..1, maps, points and cells to colours in 0..1."""
+
+    def __init__(self, decoder: LTE) -> None:
+        super().__init__()
+        self.decoder = decoder
+
+    def forward(self, lr: Tensor, coef: Tensor, freq: Tensor, coord: Tensor, cell: Tensor) -> Tensor:
+        colours: Tensor = self.decoder((lr - 0.5) / 0.5, coef, freq, coord, cell)
+        return colours * 0.5 + 0.5
+
+
 class EncoderLTE(Network):
     """An encoder with LTE as its upsampler: any target height and width.
 
@@ -152,6 +176,24 @@ class EncoderLTE(Network):
         cost = self.encoder.cost(height, width, height, number)
         decoded = 2 * self.config.hidden * number * (rows + 2 * REACH) * width
         return cost._replace(held=cost.held + cost.band + held, band=decoded)
+
+    def graphs(self, lr: Tensor) -> dict[str, Graph]:
+        """The encoder, once for a picture, and the decoder, for as many points as fit into memory.
+
+        "encoder": `input` to `coef` and `freq` (B, hidden, H, W). "query": these three, `coord` and `cell`
+        (B, Q, 2) as of `LTE.forward`, to `output` (B, Q, 3) in 0..1.
+        """
+        maps = _Maps(self)
+        coef, freq = maps(lr)
+        points = pixel_centres(7, 11).to(lr.dtype).expand(len(lr), -1, -1)
+        given = {"input": lr, "coef": coef, "freq": freq}
+        asked = {"coord": points, "cell": torch.full_like(points, 0.1)}
+        axes = dict.fromkeys(given, PICTURES)
+        queries = axes | dict.fromkeys(("coord", "cell", "output"), {0: "batch", 1: "points"})
+        return {
+            "encoder": Graph(maps, {"input": lr}, axes, ("coef", "freq")),
+            "query": Graph(_Query(self.decoder), given | asked, queries, ("output",)),
+        }
 
     def query(self, lr: Tensor, coord: Tensor, cell: Tensor) -> Tensor:
         """Colours (B, Q, 3) at points (B, Q, 2) of a picture (B, 3, H, W), all in -1..1."""

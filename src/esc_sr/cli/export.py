@@ -1,0 +1,51 @@
+"""`esc-sr export`: a network as a graph for another runtime."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from esc_sr import weights
+from esc_sr.export import NEEDS, OPSET
+from esc_sr.export import export as write
+
+app = typer.Typer(no_args_is_help=True, help="Write a network as a graph for other runtimes.")
+
+Model = Annotated[str, typer.Argument(metavar="MODEL", help="Bundled name, or checkpoint file.")]
+Scale = Annotated[int | None, typer.Option("-s", "--scale", help="Of a bundled name without one.")]
+Precision = Annotated[str, typer.Option(help="fp32, or fp16: of all numbers; in OpenVINO of the weights.")]
+Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace an existing OUT.")]
+
+
+@app.command()
+def onnx(
+    model: Model,
+    out: Annotated[Path, typer.Argument(metavar="OUT", help="File to write, .onnx.")],
+    scale: Scale = None,
+    precision: Precision = "fp32",
+    opset: Annotated[int, typer.Option(min=18, max=23, help="Version of ONNX's operators.")] = OPSET,
+    overwrite: Overwrite = False,
+) -> None:
+    """Write ONNX, `input` to `output`: (batch, 3, height, width) in 0..1, of any sides; checked by a run."""
+    _export(model, out, "onnx", scale, precision, opset, overwrite)
+
+
+@app.command()
+def openvino(
+    model: Model,
+    out: Annotated[Path, typer.Argument(metavar="OUT", help="File to write, .xml; .bin comes beside it.")],
+    scale: Scale = None,
+    precision: Precision = "fp32",
+    overwrite: Overwrite = False,
+) -> None:
+    """Write OpenVINO's IR: as ONNX, and checked likewise."""
+    _export(model, out, "openvino", scale, precision, OPSET, overwrite)
+
+
+def _export(
+    model: str, out: Path, kind: str, scale: int | None, precision: str, opset: int, overwrite: bool
+) -> None:
+    assert kind in NEEDS
+    network = weights.load(model, scale=scale)
+    for path, difference in write(network, out, kind, precision=precision, opset=opset, overwrite=overwrite):
+        print(f"{path}: {difference:.1e} from the network at most, over pictures of several sizes")

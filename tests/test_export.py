@@ -1,0 +1,108 @@
+"""Graphs for other runtimes give what the network gives, at sizes that they were not made with."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from typer.testing import CliRunner
+
+from esc_sr import export, families, weights
+from esc_sr.cli.main import app
+from esc_sr.errors import EscError, UsageError, WeightsError
+from esc_sr.families.contract import Config, Network
+from esc_sr.families.esc import ESC, ESCConfig
+from esc_sr.families.lte import LTEConfig
+
+TINY = ESCConfig(dim=8, pdim=4, kernel=5, n_blocks=1, n_convattn=1, window=8, heads=2)
+FP = ESCConfig(
+    dim=8, pdim=4, kernel=5, n_blocks=1, n_convattn=1, window=8, heads=2, decomposed=True, skip="bicubic"
+)
+
+
+def built(config: Config) -> Network:
+    torch.manual_seed(0)
+    network = families.build(config).eval()
+    for parameter in network.parameters():
+        parameter.data += 0.02 * torch.randn_like(parameter)
+    return network
+
+
+@pytest.fixture
+def tiny(tmp_path: Path) -> Path:
+    weights.save(built(TINY), tmp_path / "tiny.safetensors")
+    return tmp_path / "tiny.safetensors"
+
+
+def test_onnx_of_any_size(tiny: Path) -> None:
+    onnxruntime = pytest.importorskip("onnxruntime")
+    out = tiny.with_name("tiny.onnx")
+    result = CliRunner().invoke(app, ["export", "onnx", str(tiny), str(out)])
+    assert result.exit_code == 0, result.output
+    assert "from the network at most" in result.stdout
+    session = onnxruntime.InferenceSession(out, providers=["CPUExecutionProvider"])
+    given, made = session.get_inputs()[0], session.get_outputs()[0]
+    assert (given.name, given.shape, made.name) == ("input", ["batch", 3, "height", "width"], "output")
+    assert session.get_modelmeta().custom_metadata_map["scale"] == "2"
+    network = weights.load(tiny)
+    for sides in ((1, 1), (8, 40), (23, 9)):
+        lr = torch.rand(2, 3, *sides)
+        with torch.no_grad():
+            wanted = network(lr).numpy()
+        assert np.abs(session.run(None, {"input": lr.numpy()})[0] - wanted).max() <= 1e-5
+
+
+@pytest.mark.parametrize(("config", "kind"), [(LTEConfig(TINY, 16, (16,)), "openvino"), (FP, "onnx")])
+def test_other_networks(config: Config, kind: str, tmp_path: Path) -> None:
+    pytest.importorskip("openvino" if kind == "openvino" else "onnxruntime")
+    suffix = export.SUFFIXES[kind]
+    found = export.export(built(config), tmp_path / f"net{suffix}", kind)
+    parts = ["net-encoder", "net-query"] if config.scale is None else ["net"]
+    assert [path.name for path, _ in found] == [f"{part}{suffix}" for part in parts]
+    assert all(0 <= difference <= 1e-4 for _, difference in found)
+
+
+def test_half_precision(tmp_path: Path) -> None:
+    onnxruntime = pytest.importorskip("onnxruntime")
+    ((path, difference),) = export.export(built(TINY), tmp_path / "half.onnx", "onnx", precision="fp16")
+    assert 0 < difference < 2e-2
+    assert onnxruntime.InferenceSession(path).get_inputs()[0].type == "tensor(float16)"
+
+
+def test_a_graph_that_differs_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def wrong(path: Path) -> export.Run:
+        return lambda inputs: [np.zeros((*inputs["input"].shape[:2], 2, 2))]
+
+    part = export._parts(built(TINY), torch.float32)[""]
+    with pytest.raises(WeightsError, match="in the place of"):
+        export._compare(wrong(tmp_path), part, 1e-4)
+    off = part._replace(answers=[(given, [y + 1e-3 for y in wanted]) for given, wanted in part.answers])
+    network = built(TINY)
+
+    def run(inputs: object) -> list[np.ndarray]:
+        assert isinstance(inputs, dict) and isinstance(network, ESC)
+        with torch.no_grad():
+            return [network(inputs["input"]).numpy()]
+
+    assert export._compare(run, part, 1e-4) <= 1e-5
+    with pytest.raises(WeightsError, match="differs from the network by 0.001"):
+        export._compare(run, off, 1e-4)
+
+
+def test_mistakes_are_one_line(tiny: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    network, out = built(TINY), tiny.with_name("x.onnx")
+    for kind, path, precision, said in (
+        ("tflite", out, "fp32", "no kind of graph"),
+        ("onnx", out, "int8", "no precision"),
+        ("onnx", tiny, "fp32", "has the suffix .onnx"),
+        ("onnx", Path("no/x.onnx"), "fp32", "no such folder"),
+    ):
+        with pytest.raises(UsageError, match=said):
+            export.export(network, path, kind, precision=precision)
+    out.write_bytes(b"mine")
+    with pytest.raises(UsageError, match="--overwrite"):
+        export.export(network, out, "onnx")
+    assert out.read_bytes() == b"mine"
+    monkeypatch.setattr(export, "find_spec", lambda name: None)
+    with pytest.raises(EscError, match=r"onnxscript.*pip install 'esc-sr\[onnx\]'"):
+        export.export(network, out, "onnx")
