@@ -137,7 +137,7 @@ _ADVICE = {
     "esc-light": "clean pictures: the default, take this one",
     "esc-light-real": "photos with noise, blur or strong compression",
     "esc-lte": "any scale at once, as -s 2.5; behind esc-light",
-    "esc-real": "as esc-light-real, older; leaves more noise",
+    "esc-real": "as esc-light-real, and slower",
 }
 """What bundled weights are for, by their name without the scale."""
 
