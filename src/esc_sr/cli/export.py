@@ -11,18 +11,18 @@ from esc_sr.export import export as write
 
 app = typer.Typer(no_args_is_help=True, help="Write a network as a graph for other runtimes.")
 
-Model = Annotated[str, typer.Argument(metavar="MODEL", help="Bundled name, or checkpoint file.")]
+Weights = Annotated[str, typer.Argument(metavar="MODEL", help="Bundled name, or checkpoint file.")]
 Scale = Annotated[int | None, typer.Option("-s", "--scale", help="Of a bundled name without one.")]
-Precision = Annotated[str, typer.Option(help="fp32, or fp16: of all numbers; in OpenVINO of the weights.")]
+Numbers = Annotated[str, typer.Option(help="fp32, or fp16: of all numbers; in OpenVINO of the weights.")]
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace an existing OUT.")]
 
 
 @app.command()
 def onnx(
-    model: Model,
+    model: Weights,
     out: Annotated[Path, typer.Argument(metavar="OUT", help="File to write, .onnx.")],
     scale: Scale = None,
-    precision: Precision = "fp32",
+    precision: Numbers = "fp32",
     opset: Annotated[int, typer.Option(min=18, max=23, help="Version of ONNX's operators.")] = OPSET,
     overwrite: Overwrite = False,
 ) -> None:
@@ -32,10 +32,10 @@ def onnx(
 
 @app.command()
 def openvino(
-    model: Model,
+    model: Weights,
     out: Annotated[Path, typer.Argument(metavar="OUT", help="File to write, .xml; .bin comes beside it.")],
     scale: Scale = None,
-    precision: Precision = "fp32",
+    precision: Numbers = "fp32",
     overwrite: Overwrite = False,
 ) -> None:
     """Write OpenVINO's IR: as ONNX, and checked likewise."""
