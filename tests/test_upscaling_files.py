@@ -189,4 +189,6 @@ def test_work_for_hours_is_refused_by_the_header(
     monkeypatch.setattr(files, "MAX_WORK", 2 * 64 * 64)
     job = Job(tmp_path / "a.gif", tmp_path / "b.gif")
     assert "3 x 1 x 1 pixels" in upscale_file(job, upscaler).reason
+    streamed = job._replace(data=gif(3))
+    assert "3 x 1 x 1 pixels" in upscale_file(streamed, upscaler).reason
     assert upscale_file(job, upscaler, Choices(allow_large=True)).status == "done"

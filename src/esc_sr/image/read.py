@@ -73,9 +73,7 @@ def read_shape(path: str | Path) -> tuple[int, int, int]:
         ImageError: The file cannot be opened, or is no picture.
     """
     with _opened(path) as (_, image, kind):
-        turned = (field(image, "orientation") or 1) >= 5
-        frames = (field(image, "n-pages") or 1) if kind in ANIMATED else 1
-        return (frames, *((image.width, image.height) if turned else (image.height, image.width)))
+        return _shape(image, kind)
 
 
 def decode_size(data: memoryview, name: str) -> tuple[int, int]:
@@ -84,13 +82,27 @@ def decode_size(data: memoryview, name: str) -> tuple[int, int]:
     Raises:
         ImageError: Not a picture in a known format.
     """
+    return decode_shape(data, name)[1:]
+
+
+def decode_shape(data: memoryview, name: str) -> tuple[int, int, int]:
+    """Frames, height and width, as `read_shape` has them, of a picture file's bytes.
+
+    Raises:
+        ImageError: Not a picture in a known format.
+    """
     start = bytes(data[: 2**16])
     if (kind := kind_of(start)) in PLUGIN_KINDS:
-        return plugin_size(BytesIO(data), kind, name)
+        return 1, *plugin_size(BytesIO(data), kind, name)
     with _one_line(name):
-        image, _ = _open_source(pyvips.Source.new_from_memory(data), start)
-        turned = (field(image, "orientation") or 1) >= 5
-        return (image.width, image.height) if turned else (image.height, image.width)
+        return _shape(*_open_source(pyvips.Source.new_from_memory(data), start))
+
+
+def _shape(image: Any, kind: str) -> tuple[int, int, int]:
+    """Frames that are shown, height and width of an image of which the header was read."""
+    turned = (field(image, "orientation") or 1) >= 5
+    frames = (field(image, "n-pages") or 1) if kind in ANIMATED else 1
+    return (frames, *((image.width, image.height) if turned else (image.height, image.width)))
 
 
 def decode_region(data: memoryview, name: str, top: int, left: int, height: int, width: int) -> Picture:

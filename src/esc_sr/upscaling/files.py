@@ -21,7 +21,7 @@ from esc_sr.image import (
     Encoding,
     decode_animation,
     decode_image,
-    decode_size,
+    decode_shape,
     encode_image,
     format_of,
     identity,
@@ -206,7 +206,7 @@ def shape_of(job: Job) -> tuple[int, int, int]:
     """Frames, height and width of an input, from its header; errors as of `image.read_shape`."""
     if job.data is None:
         return read_shape(job.source)
-    return 1, *decode_size(memoryview(job.data), str(job.source))
+    return decode_shape(memoryview(job.data), str(job.source))
 
 
 def _limit_work(job: Job, every: bool) -> None:
