@@ -87,6 +87,13 @@ def test_a_graph_that_differs_is_refused(tmp_path: Path, monkeypatch: pytest.Mon
     assert export._compare(run, part, 1e-4) <= 1e-5
     with pytest.raises(WeightsError, match="differs from the network by 0.001"):
         export._compare(run, off, 1e-4)
+    pytest.importorskip("onnxruntime")
+    out = tmp_path / "kept.onnx"
+    out.write_bytes(b"mine")
+    monkeypatch.setattr(export, "_run_onnx", wrong)
+    with pytest.raises(WeightsError, match="in the place of"):
+        export.export(network, out, "onnx", overwrite=True)
+    assert [path.name for path in tmp_path.iterdir()] == ["kept.onnx"] and out.read_bytes() == b"mine"
 
 
 def test_mistakes_are_one_line(tiny: Path, monkeypatch: pytest.MonkeyPatch) -> None:

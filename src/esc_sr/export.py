@@ -18,7 +18,6 @@ from torch import Tensor
 from esc_sr.errors import UsageError, WeightsError
 from esc_sr.families import describe
 from esc_sr.families.contract import Graph, Network
-from esc_sr.machine.claim import whole_file
 
 NEEDS = {
     "onnx": ("onnx", "onnxscript", "onnxruntime"),
@@ -68,9 +67,9 @@ def export(
     opset: int = OPSET,
     overwrite: bool = False,
 ) -> list[Exported]:
-    """Write a network as a graph, run it on pictures of several sizes, and compare.
+    """Write a network as a graph that was run on pictures of several sizes and compared.
 
-    Input and output are called so: (batch, 3, height, width), RGB in 0..1. A network for any size becomes two
+    Its `input` and `output` are (batch, 3, height, width), RGB in 0..1. A network for any size becomes two
     graphs, `OUT-encoder` and `OUT-query`; see its `graphs`.
 
     Args:
@@ -84,7 +83,7 @@ def export(
     Raises:
         UsageError: There is no such kind or precision, the file has another suffix, exists, or cannot be
             written, or packages are missing.
-        WeightsError: The graph differs from the network.
+        WeightsError: The graph differs from the network; nothing is written, or replaced.
     """
     _check(out, kind, precision)
     parts = _parts(network, torch.float16 if (kind, precision) == ("onnx", "fp16") else torch.float32)
@@ -97,10 +96,14 @@ def export(
         model = _to_onnx(part.graph, opset, about)
         write, load = {"onnx": (_write_onnx, _run_onnx), "openvino": (_write_openvino, _run_openvino)}[kind]
         try:
-            write(model, paths[name], precision)
+            with tempfile.TemporaryDirectory(dir=out.parent) as folder:
+                made = Path(folder) / paths[name].name
+                write(model, made, precision)
+                found.append(Exported(paths[name], _compare(load(made), part, TOLERANCES[precision])))
+                for file in sorted(Path(folder).iterdir()):  # .bin before the .xml that needs it
+                    file.replace(out.with_name(file.name))
         except OSError as error:
             raise UsageError(f"{paths[name]}: cannot be written ({error.strerror})") from error
-        found.append(Exported(paths[name], _compare(load(paths[name]), part, TOLERANCES[precision])))
     return found
 
 
@@ -177,20 +180,16 @@ def _silent() -> Iterator[None]:
 
 
 def _write_onnx(model: Any, out: Path, precision: str) -> None:
-    with whole_file(out) as file:
-        file.write(model.SerializeToString())
+    out.write_bytes(model.SerializeToString())
 
 
 def _write_openvino(model: Any, out: Path, precision: str) -> None:
     import openvino
 
-    with tempfile.TemporaryDirectory(dir=out.parent) as folder:
+    with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "model.onnx"
         _write_onnx(model, path, precision)
-        made = path.with_suffix(".xml")
-        openvino.save_model(openvino.convert_model(path), made, compress_to_fp16=precision == "fp16")
-        made.with_suffix(".bin").replace(out.with_suffix(".bin"))
-        made.replace(out)
+        openvino.save_model(openvino.convert_model(path), out, compress_to_fp16=precision == "fp16")
 
 
 def _run_onnx(path: Path) -> Run:

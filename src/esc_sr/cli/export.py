@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from esc_sr import weights
-from esc_sr.export import NEEDS, OPSET
+from esc_sr.export import OPSET
 from esc_sr.export import export as write
 
 app = typer.Typer(no_args_is_help=True, help="Write a network as a graph for other runtimes.")
@@ -45,7 +45,6 @@ def openvino(
 def _export(
     model: str, out: Path, kind: str, scale: int | None, precision: str, opset: int, overwrite: bool
 ) -> None:
-    assert kind in NEEDS
     network = weights.load(model, scale=scale)
     for path, difference in write(network, out, kind, precision=precision, opset=opset, overwrite=overwrite):
         print(f"{path}: {difference:.1e} from the network at most, over pictures of several sizes")
