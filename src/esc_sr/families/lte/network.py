@@ -19,9 +19,12 @@ EDGE = 1e-6  # how far inside the picture a query stays, in coordinates -1..1
 
 def pixel_centres(height: int, width: int) -> Tensor:
     """Coordinates (height * width, 2) of the pixel centres of a picture, row by row: (y, x) in -1..1."""
-    y = (torch.arange(height, dtype=torch.float64) * 2 + 1) / height - 1
-    x = (torch.arange(width, dtype=torch.float64) * 2 + 1) / width - 1
-    return torch.stack(torch.meshgrid(y, x, indexing="ij"), -1).view(-1, 2)
+    return torch.stack(torch.meshgrid(_centres(height), _centres(width), indexing="ij"), -1).view(-1, 2)
+
+
+def _centres(side: int) -> Tensor:
+    """Coordinates of the pixel centres along an axis of some pixels, float64 on the CPU, in -1..1."""
+    return (torch.arange(side, dtype=torch.float64) * 2 + 1) / side - 1
 
 
 def _sample(maps: Tensor, at: Tensor, mode: str) -> Tensor:
@@ -61,8 +64,8 @@ class LTE(nn.Module):
             Colours (B, Q, 3) in the range of `lr`.
         """
         size = coord.new_tensor(coef.shape[-2:])
-        centres = pixel_centres(*coef.shape[-2:]).to(coord.dtype).to(coord.device)
-        grid = centres.T.reshape(1, 2, *coef.shape[-2:]).expand(len(coef), -1, -1, -1)
+        y, x = (_centres(side).to(coord.dtype).to(coord.device) for side in coef.shape[-2:])
+        grid = torch.stack(torch.meshgrid(y, x, indexing="ij")).expand(len(coef), -1, -1, -1)
         phase = self.phase(cell * size)  # (B, Q, hidden / 2)
         colours, areas = [], []
         for down in (-1, 1):
@@ -251,9 +254,9 @@ class EncoderLTE(Network):
         cell = cell * growth.clamp(min=1) * lr.new_tensor([lr_height / (last - first), lr_width / columns])
         if native.takes(lr) and not torch.is_grad_enabled() and rows.applies(self, lr):
             return self.decoder.decode_grid(lr, *maps, y.float(), x.float(), cell)
-        points = torch.stack(torch.meshgrid(y, x, indexing="ij"), -1)
+        y, x = (t.to(lr.dtype).to(lr.device) for t in (y, x))
         chunks = []
-        for chunk in points.view(-1, 2).to(lr.dtype).to(lr.device).split(QUERIES):
+        for chunk in torch.stack(torch.meshgrid(y, x, indexing="ij"), -1).view(-1, 2).split(QUERIES):
             coord = chunk.expand(len(lr), -1, -1)
             chunks.append(self.decoder(lr, *maps, coord, cell.expand_as(coord)))
         return torch.cat(chunks, 1).transpose(1, 2).unflatten(2, (bottom - top, width))
