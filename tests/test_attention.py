@@ -4,13 +4,16 @@ import resource
 import shutil
 import subprocess
 import sys
+from typing import Any
 
 import pytest
 import torch
 from torch import Tensor
 
 from esc_sr import native
+from esc_sr.network import attention
 from esc_sr.network.attention import BACKENDS, attend, best_backend, position_bias
+from pretend_gpu import GPU, pretended_gpu
 
 needs_compiler = pytest.mark.skipif(shutil.which("c++") is None, reason="flex needs a C++ compiler")
 
@@ -139,6 +142,7 @@ def test_sdpa_never_holds_all_scores(mode: str) -> None:
 
 @pytest.mark.gpu
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
+@pytest.mark.filterwarnings("ignore")  # the compiler has some
 @pytest.mark.parametrize("backend", ["sdpa", "flex"])
 def test_backends_agree_on_a_gpu(backend: str) -> None:
     q, k, v, table = (t.detach().cuda().requires_grad_() for t in inputs(3, 4, 32, 16))
@@ -148,3 +152,55 @@ def test_backends_agree_on_a_gpu(backend: str) -> None:
     pairs = (torch.autograd.grad(out.square().sum(), tensors) for out in (naive, other))
     for one, two in zip(*pairs, strict=True):
         assert (one - two).abs().max() < 1e-2 * one.abs().max()
+
+
+class FailsBackward(torch.autograd.Function):
+    """Queries, as far as the forward goes."""
+
+    @staticmethod
+    def forward(ctx: Any, q: Tensor) -> Tensor:
+        return q.clone()
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> Tensor:
+        raise RuntimeError("the compiler fails")
+
+
+def fail(*args: Any, **kwargs: Any) -> Tensor:
+    raise RuntimeError("the compiler fails")
+
+
+@pytest.mark.parametrize(
+    ("compiled", "learns"), [(fail, False), (fail, True), (lambda q, *a, **k: FailsBackward.apply(q), True)]
+)
+def test_where_the_compiler_fails_sdpa_does_the_work(
+    compiled: Any, learns: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: name)
+    monkeypatch.setattr(attention, "_compiled_flex", lambda: compiled)
+    for kept in (attention._compiles, attention._tell):
+        kept.cache_clear()
+    tensors = inputs(2, 2, 8, 8)
+    sdpa = attend(*tensors, 8, "sdpa")
+    expected = torch.autograd.grad(sdpa.square().sum(), tensors)
+    with pretended_gpu(), pytest.warns(UserWarning, match="so sdpa does the work") as warned:
+        given = [t.detach().to("cuda").requires_grad_(learns) for t in tensors]
+        for size in (1, 2):
+            found = attend(given[0][:size], given[1][:size], given[2][:size], given[3], 8)
+            assert (found.detach().cpu() - sdpa[:size]).abs().max() < 1e-6
+        if learns:
+            for one, two in zip(torch.autograd.grad(found.square().sum(), given), expected, strict=True):
+                assert (one.cpu() - two).abs().max() < 1e-4
+        assert best_backend(GPU) == ("flex" if compiled is not fail else "sdpa")
+    assert len(warned) == 1
+    for kept in (attention._compiles, attention._tell):
+        kept.cache_clear()
+
+
+def test_what_a_compiler_is_asked_once_is_no_break_in_a_graph() -> None:
+    """Nobody asks a CPU; what matters is that torch.compile takes the answer for a constant."""
+
+    def double(x: Tensor) -> Tensor:
+        return 2 * x if attention._flex_works(x.device, x.dtype, (1, 1, *x.shape[2:]), True) else 3 * x
+
+    assert torch.compile(double, backend="eager", fullgraph=True)(torch.ones(1, 1, 2, 2)).sum() == 12

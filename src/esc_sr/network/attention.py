@@ -4,11 +4,13 @@ naive   writes out every score; the reference, and what papers count FLOPs with
 sdpa    torch's fused attention; on a CPU, gradients recompute the scores chunk by chunk
 flex    torch's flex attention, compiled on first use; reads the bias table inside the kernel
 native  compiled kernels of `esc_sr.native`, for CPUs; read the bias table inside the kernel
-auto    flex on CUDA where it compiles, native on a CPU where it is there, otherwise sdpa
+auto    flex on CUDA where it compiles, native on a CPU where it is there, otherwise sdpa; where the compiler
+        fails, forward or backward, a warning says so once
 """
 
 import functools
 import importlib.util
+import warnings
 from collections.abc import Callable
 from typing import Any
 
@@ -65,7 +67,9 @@ def attend(q: Tensor, k: Tensor, v: Tensor, table: Tensor, window: int, backend:
     if backend == "auto" and q.device.type == "cpu":
         backend = "native" if native.takes(q) else "sdpa"
     elif backend == "auto":
-        backend = best_backend(q.device)
+        learns = torch.is_grad_enabled() and any(t.requires_grad for t in (q, k, v, table))
+        shape = min(len(q), 2), q.shape[1], window, q.shape[3]
+        backend = "flex" if _flex_works(q.device, q.dtype, shape, learns) else "sdpa"
     if backend == "naive":
         return _naive(q, k, v, position_bias(table, window).to(q.dtype))
     if backend == "sdpa":
@@ -110,19 +114,49 @@ def best_backend(device: torch.device) -> str:
     """Name the fastest backend that works: flex on CUDA with a compiler, native on a CPU, otherwise sdpa."""
     if device.type == "cpu":
         return "native" if native.available() else "sdpa"
-    return _best_on_gpu(device)
+    return "flex" if _flex_works(device, torch.float32, (2, 1, 16, 16), False) else "sdpa"
+
+
+@torch.compiler.assume_constant_result
+def _flex_works(
+    device: torch.device, dtype: torch.dtype, shape: tuple[int, int, int, int], learns: bool
+) -> bool:
+    """Whether flex compiles for windows, heads, side of the window and channels of a head."""
+    return (
+        device.type == "cuda"
+        and importlib.util.find_spec("triton") is not None
+        and _compiles(device, dtype, shape, learns)
+    )
 
 
 @functools.cache
-def _best_on_gpu(device: torch.device) -> str:
-    if device.type != "cuda" or importlib.util.find_spec("triton") is None:
-        return "sdpa"
-    probe = torch.zeros(1, 1, 256, 16, device=device)
+def _compiles(
+    device: torch.device, dtype: torch.dtype, shape: tuple[int, int, int, int], learns: bool
+) -> bool:
+    windows, heads, window, dim = shape
+    shapes = *[(windows, heads, window**2, dim)] * 3, (heads, (2 * window - 1) ** 2)
+    tensors = [torch.zeros(each, device=device, dtype=dtype, requires_grad=learns) for each in shapes]
+    q, k, v, table = tensors
     try:
-        _flex(probe, probe, probe, probe.new_zeros(1, 31**2), 16)
+        out = _flex(q, k, v, table, window)
+        if learns:
+            torch.autograd.grad(out.sum(), tensors)
+    except torch.OutOfMemoryError:
+        raise
     except Exception:  # whatever a broken compiler raises, the other backend does the work
-        return "sdpa"
-    return "flex"
+        _tell(device)
+        return False
+    return True
+
+
+@functools.cache
+def _tell(device: torch.device) -> None:
+    """Say that there is no flex attention; once."""
+    warnings.warn(
+        f"flex attention cannot be compiled for {device}, so sdpa does the work, more slowly; "
+        "`esc-sr benchmark attention --backend flex` shows why",
+        stacklevel=2,
+    )
 
 
 def _naive(q: Tensor, k: Tensor, v: Tensor, bias: Tensor) -> Tensor:
