@@ -118,6 +118,9 @@ def _command(recipe: recipes.Recipe, scales: str) -> Callable[..., None]:
         small: Annotated[
             bool, _of_recipe("--small", help="Values for one or two CPU cores, not the paper's.")
         ] = False,
+        released: Annotated[
+            bool, _of_recipe("--released", help="Values of the released configuration, not the paper's.")
+        ] = False,
         batch: Annotated[int | None, _of_recipe(help="Crops per step.")] = None,
         patch: Annotated[int | None, _of_recipe(help="Side of an LR crop, px.")] = None,
         seed: Annotated[int | None, _of_recipe(help="Of the initial weights and the crops.")] = None,
@@ -165,10 +168,12 @@ def _command(recipe: recipes.Recipe, scales: str) -> Callable[..., None]:
         shortcuts = {"batch": batch, "patch": patch, "seed": seed}
         given = [f"{key}={value}" for key, value in shortcuts.items() if value is not None]
         given += settings or []
-        if anneal and (small or config):
+        if small and released:
+            raise UsageError("--small and --released exclude each other: both replace the paper's values")
+        if anneal and (small or released or config):
             raise UsageError("--anneal: the recipe is that of the run; change it with --set")
         window = families.blank(families.preset(model, scale)).window
-        base = recipe.small(window) if small else recipe
+        base = recipe.small(window) if small else recipe.released() if released else recipe
         resolved = base if anneal else recipes.override(base, given, config)
         if print_config:
             print(recipes.to_toml(resolved), end="")
