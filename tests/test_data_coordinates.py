@@ -4,12 +4,14 @@ from functools import partial
 
 import numpy as np
 import torch
+from PIL import Image
 
-from esc_sr.bicubic import resize
+from esc_sr.bicubic import pillow_bicubic, resize
 from esc_sr.data.coordinates import cut_queries
 from esc_sr.data.crops import Batch, Crops, stack
 from esc_sr.data.pictures import Decoded
 
+BICUBIC = Image.Resampling.BICUBIC
 PICTURES = [
     Decoded(str(i), np.random.default_rng(i).integers(0, 256, (40, 43, 3), dtype=np.uint8)) for i in range(3)
 ]
@@ -20,6 +22,17 @@ def take(
 ) -> Batch:
     cut = partial(cut_queries, patch=patch, scales=scales, queries=30)
     return stack(Crops(pictures, cut, seed=1), range(count))
+
+
+def test_lr_by_pillow() -> None:
+    pixels = PICTURES[0].pixels[:18, :18].copy()
+    cut = partial(cut_queries, patch=6, scales=(3.0, 3.0), queries=324)
+    generator = np.random.default_rng(0)
+    lr, *_ = cut(Decoded("only", pixels), generator, reduce=pillow_bicubic)
+    views = [np.rot90(pixels, turns)[:, ::flip] for turns in range(4) for flip in (1, -1)]
+    wanted = [np.asarray(Image.fromarray(np.ascontiguousarray(v)).resize((6, 6), BICUBIC)) for v in views]
+    found = ((lr + 1) * 127.5).round().permute(1, 2, 0).numpy()
+    assert any(np.array_equal(found, one) for one in wanted)
 
 
 def test_shapes_and_ranges() -> None:

@@ -63,6 +63,17 @@ def test_neither_way_touches_the_randomness_of_the_process() -> None:
     assert torch.equal(torch.get_rng_state(), before)
 
 
+@pytest.mark.parametrize("per_epoch", [1, 2])
+def test_in_an_epoch_every_picture_comes_equally_often(per_epoch: int) -> None:
+    pictures = [float(number) for number in range(10)]
+    ordered, length = Crops(pictures, draw, 3, per_epoch=per_epoch), 10 * per_epoch
+    taken = [[int(ordered[number][0]) for number in range(first, first + length)] for first in (0, length)]
+    assert all(Counter(epoch) == dict.fromkeys(range(10), per_epoch) for epoch in taken)
+    assert taken[0] != taken[1] and taken[0] != sorted(taken[0])
+    late = Crops(pictures, draw, 3, per_epoch=per_epoch)  # as after a resume, or in another process
+    assert [int(late[number][0]) for number in range(2 * length - 1, -1, -1)] == (taken[0] + taken[1])[::-1]
+
+
 def test_a_mix_decides_how_often_a_root_is_drawn() -> None:
     shares = shares_of([1, 2], [3, 1])
     assert shares == [3, 0.5, 0.5]

@@ -5,13 +5,15 @@ from functools import partial
 from itertools import islice
 
 import numpy as np
+import pytest
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from esc_sr.data import degraded
 from esc_sr.data.crops import Crops
 from esc_sr.data.crops import batches as joint_batches
-from esc_sr.data.degrade import Degradation, Order
+from esc_sr.data.degrade import Degradation, Order, degrade
 from esc_sr.data.degraded import cut_hr, degrade_batches, degraded_pairs
 from esc_sr.data.pictures import Decoded
 from esc_sr.data.pool import PairPool
@@ -33,11 +35,18 @@ def make_pictures(*sides: int) -> list[Decoded]:
 
 
 def batches(
-    pool: PairPool, settings: Degradation = Degradation(), seed: int = 0, start: int = 0, rank: int = 0
+    pool: PairPool,
+    settings: Degradation = Degradation(),
+    seed: int = 0,
+    start: int = 0,
+    rank: int = 0,
+    draws: int = 1,
 ) -> Iterator[tuple[Tensor, Tensor]]:
     crops = Crops(make_pictures(64, 80), partial(cut_hr, side=48), seed)
     given = joint_batches(crops, 6, start)
-    return degrade_batches(given, settings, patch=8, pool=pool, device=CPU, seed=seed, start=start, rank=rank)
+    return degrade_batches(
+        given, settings, patch=8, pool=pool, device=CPU, seed=seed, start=start, rank=rank, draws=draws
+    )
 
 
 def test_both_sides_show_the_same_place_mirrored_or_not() -> None:
@@ -48,6 +57,20 @@ def test_both_sides_show_the_same_place_mirrored_or_not() -> None:
     rises = hr[:, 1, 0, -1] > hr[:, 1, 0, 0]
     assert rises.any() and not rises.all()
     assert set((hr[:, 2].mean((1, 2)) * 255).round().tolist()) == {0, 50}
+
+
+def test_each_part_of_a_batch_is_degraded_by_itself(monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[int] = []
+
+    def watched(hr: Tensor, settings: Degradation, generator: torch.Generator) -> Tensor:
+        seen.append(len(hr))
+        return degrade(hr, settings, generator)
+
+    monkeypatch.setattr(degraded, "degrade", watched)
+    lr, hr = next(batches(PairPool(1), draws=4))
+    assert (seen, len(lr), len(hr)) == ([2, 2, 2], 6, 6)  # six do not make four equal parts
+    parts = next(batches(PairPool(1), REDUCE_ONLY, draws=3))
+    torch.testing.assert_close(parts[0], F.interpolate(parts[1], (8, 8), mode="area"), rtol=0, atol=0.02)
 
 
 def test_batches_follow_from_the_step_and_the_pool() -> None:

@@ -10,7 +10,7 @@ from PIL import Image
 from typer.testing import CliRunner, Result
 
 from esc_sr.cli.main import app
-from esc_sr.data.extract import corners_along, extract
+from esc_sr.data.extract import corners_along, extract, reduced_sizes
 from esc_sr.data.pictures import find_pictures
 from esc_sr.errors import DataError, UsageError
 
@@ -36,6 +36,20 @@ def run(*arguments: object) -> Result:
 )
 def test_tiles_along_a_side_end_at_the_edge(length: int, corners: list[int]) -> None:
     assert corners_along(length, 48, 24) == corners
+
+
+def test_reduced_pictures_are_cut_too(tmp_path: Path) -> None:
+    assert reduced_sizes(1000, 1501) == [(750, 1125), (500, 750), (333, 500), (400, 600)]
+    assert reduced_sizes(400, 300) == [(300, 225), (200, 150), (133, 100)]  # nothing is enlarged
+    picture = noise(60, 80)
+    root, out = write(tmp_path / "in", a=picture), tmp_path / "out"
+    result = run(root, out, "--side", 48, "--step", 48, "--multiscale")
+    assert result.exit_code == 0, result.output
+    tiles = [entry.read() for entry in find_pictures(out)]
+    assert [tile.shape[:2] for tile in tiles] == [(48, 48)] * 4 + [(45, 48), (45, 48), (30, 40), (20, 26)]
+    smaller = Image.fromarray(picture).resize((40, 30), Image.Resampling.LANCZOS)
+    np.testing.assert_array_equal(tiles[6], np.asarray(smaller))
+    assert run(root, out, "--side", 48, "--step", 48, "--multiscale", "--skip-existing").exit_code == 0
 
 
 def test_tiles_are_the_parts_of_the_picture(tmp_path: Path) -> None:

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from esc_sr.data.jpeg import jpeg
 
+QUALITIES = (10, 20, 30, 40, 50, 77, 95)
 HARBOUR = Path(__file__).parents[1] / "examples" / "harbour.png"
 
 
@@ -28,23 +29,41 @@ def picture() -> Image.Image:
     return Image.open(HARBOUR).convert("RGB").crop((40, 30, 40 + 101, 30 + 83))
 
 
+def both(image: Image.Image, quality: int) -> tuple[Tensor, Tensor]:
+    """What `jpeg` and libjpeg make of a picture."""
+    file = io.BytesIO()
+    image.save(file, "JPEG", quality=quality, subsampling="4:2:0")
+    return jpeg(to_tensor(image), torch.tensor([float(quality)])), to_tensor(Image.open(file))
+
+
 @pytest.mark.parametrize("quality", [10, 30, 50, 77, 95])
 def test_the_result_is_that_of_libjpeg(picture: Image.Image, quality: int) -> None:
-    file = io.BytesIO()
-    picture.save(file, "JPEG", quality=quality, subsampling="4:2:0")
-    real = to_tensor(Image.open(file))
-    x = to_tensor(picture)
-    ours = jpeg(x, torch.tensor([float(quality)]))
+    ours, real = both(picture, quality)
     assert psnr(ours, real) > 47  # 46 with the chroma repeated, not smoothed
-    assert psnr(ours, real) > psnr(x, real) + 5  # closer to the real file than the picture is
+    assert (
+        psnr(ours, real) > psnr(to_tensor(picture), real) + 5
+    )  # closer to the real file than the picture is
+
+
+@pytest.mark.parametrize("quality", QUALITIES)
+def test_whole_pictures_are_as_near_as_the_docs_say(quality: int) -> None:
+    assert 45 < psnr(*both(Image.open(HARBOUR).convert("RGB"), quality)) < 48.5
+
+
+def test_set5_is_as_near_as_the_docs_say(data_dir: Path) -> None:
+    pictures = [Image.open(path).convert("RGB") for path in sorted((data_dir / "Set5" / "HR").glob("*.png"))]
+    found = [[psnr(*both(image, quality)) for image in pictures] for quality in QUALITIES]
+    means = [sum(values) / len(values) for values in found]
+    assert 44.3 < min(means) and max(means) < 48.5
+    assert 39 < min(map(min, found)) < 39.1
 
 
 def test_each_picture_has_its_own_quality(picture: Image.Image) -> None:
     x = to_tensor(picture).expand(2, -1, -1, -1)
-    both = jpeg(x, torch.tensor([20.0, 90.0]))
+    pair = jpeg(x, torch.tensor([20.0, 90.0]))
     for i, quality in enumerate((20.0, 90.0)):
-        torch.testing.assert_close(both[i : i + 1], jpeg(x[:1], torch.tensor([quality])))
-    assert psnr(both[0], x[0]) < psnr(both[1], x[1]) - 3
+        torch.testing.assert_close(pair[i : i + 1], jpeg(x[:1], torch.tensor([quality])))
+    assert psnr(pair[0], x[0]) < psnr(pair[1], x[1]) - 3
 
 
 @pytest.mark.parametrize("level", [0, 1, 77, 128, 200, 255])

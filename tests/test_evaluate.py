@@ -9,12 +9,16 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from esc_sr import families
 from esc_sr.data.pairs import Pair
 from esc_sr.data.sets import find_set
 from esc_sr.errors import DataError, UsageError
 from esc_sr.evaluate import Protocol, evaluate, predict, score
 from esc_sr.evaluate.run import Method, ScoreRow, run
+from esc_sr.families.esc import ESC, ESCConfig
 from esc_sr.metrics import luma, psnr, ssim
+
+MULTIPLES = {"esc": 32, "esc-fp": 32, "esc-xl": 48, "esc-real": 32, "esc-ws16": 16, "esc-ws24": 24}
 
 
 class Enlarge(nn.Module):
@@ -45,6 +49,20 @@ def test_picture_is_reflected_to_a_multiple_of_32_and_cropped(height: int, width
     np.testing.assert_array_equal((seen[0, :, :height, :width] * 255).round().permute(1, 2, 0).numpy(), lr)
     if height == 33:
         torch.testing.assert_close(seen[:, :, 33:], seen[:, :, 1:32].flip(2), rtol=0, atol=0)
+
+
+@pytest.mark.parametrize(("window", "padded"), [(8, (24, 40)), (12, (24, 36))])
+def test_a_network_sees_multiples_of_its_own_windows(window: int, padded: tuple[int, int]) -> None:
+    network = ESC(ESCConfig(dim=16, pdim=8, n_blocks=1, n_convattn=1, window=window, heads=2)).eval()
+    seen: list[tuple[int, ...]] = []
+    network.head.register_forward_pre_hook(lambda _, x: seen.append(tuple(x[0].shape[2:])))
+    assert predict(network, noise(17, 33), 2).shape == (34, 66, 3)
+    assert set(seen) == {padded}
+
+
+def test_published_padding_is_of_whole_windows() -> None:
+    multiples = {name: families.blank(families.preset(name, 4)).measured_multiple for name in MULTIPLES}
+    assert multiples == MULTIPLES
 
 
 def test_output_is_clamped_and_rounded() -> None:
@@ -135,7 +153,7 @@ def test_bicubic_is_what_everybody_reports(
     data_dir: Path, name: str, grey: str, scale: int, psnr: float, ssim: float | None
 ) -> None:
     rows: list[ScoreRow] = []
-    run([Method("bicubic", None, None)], find_set(data_dir / name, scale), Protocol(grey=grey), rows)
+    run([Method("bicubic", None, None, Protocol(grey=grey))], find_set(data_dir / name, scale), rows)
     assert rows[0].complete
     assert rows[0].mean("psnr") == pytest.approx(psnr, abs=0.05)
     if ssim is not None:

@@ -58,7 +58,7 @@ def test_rows_for_every_model_set_and_scale(here: Path) -> None:
         assert row["complete"] and [image["name"] for image in row["images"]] == ["a", "b"]
         assert row["psnr_y"] == pytest.approx(np.mean([image["psnr"] for image in row["images"]]))
         assert f"{row['psnr_y']:.2f}/{row['ssim_y']:.4f}" in result.stderr
-    assert document["protocol"]["padding"] == "image" and document["protocol"]["rounded"]
+        assert row["protocol"]["padding"] == "image" and row["protocol"]["rounded"]
     assert document["environment"]["torch"] == torch.__version__
 
 
@@ -120,11 +120,41 @@ def test_any_scale_of_an_lte_network(here: Path) -> None:
     result = evaluate(*options, "--json")
     assert result.exit_code == 0
     document = json.loads(result.stdout)
-    assert (
-        document["protocol"] | {"padding": "features", "channels": "rgb", "rounded": False}
-        == document["protocol"]
-    )
+    for row in document["rows"]:
+        assert (row["protocol"]["padding"], row["protocol"]["channels"]) == ("features", "rgb")
+        assert not row["protocol"]["rounded"] and row["table"] == 5
     assert [(row["scale"], len(row["images"])) for row in document["rows"]] == [(2, 2), (6, 2)]
+
+
+def test_each_network_has_its_own_protocol(here: Path) -> None:
+    weights.save(EncoderLTE(LTEConfig(ESCConfig(**TINY), 16, (16,))), "lte.safetensors")
+    one, both = ("-n", "tiny.safetensors"), ("-n", "tiny.safetensors", "-n", "lte.safetensors")
+    (alone,), rows = (
+        json.loads(evaluate(*names, "--data", "Set5", "--json").stdout)["rows"] for names in (one, both)
+    )
+    assert rows[0] == alone
+    assert [(row["protocol"]["padding"], row["protocol"]["rounded"], row["table"]) for row in rows] == [
+        ("image", True, 2),
+        ("features", False, 6),
+    ]
+    (row,) = json.loads(evaluate(*one, "--data", "Set5", "--table", "4", "--json").stdout)["rows"]
+    assert row["table"] == 4
+
+
+def test_niqe_by_the_parameters_of_a_file(here: Path) -> None:
+    Path("real").mkdir()
+    pixels = np.random.default_rng(0).integers(0, 256, (100, 120, 3), dtype=np.uint8)
+    write_image(Picture(pixels), "real/x.png")
+    np.savez("authors.npz", mu=np.arange(36.0)[None], cov=np.eye(36))
+    options = ("-n", "bicubic", "--lr", "real", "--save", "out", "--json")
+    own, theirs = (
+        json.loads(evaluate(*options, *more).stdout) for more in ((), ("--niqe-parameters", "authors.npz"))
+    )
+    assert (own["niqe_parameters"], theirs["niqe_parameters"]) == (None, "authors.npz")
+    assert own["rows"][0]["niqe"] != theirs["rows"][0]["niqe"]
+    words = ["compare", "out/real_x2/bicubic/x.png", "--niqe-parameters", "authors.npz", "--json"]
+    alone = json.loads(CliRunner().invoke(app, words).stdout)
+    assert alone["niqe"] == pytest.approx(theirs["rows"][0]["niqe"])
 
 
 def test_without_ground_truth_niqe_is_measured(here: Path) -> None:
@@ -195,6 +225,7 @@ def test_partial_results_survive_an_interruption(here: Path, monkeypatch: pytest
         (["-n", "bicubic", "--data", "Set5", "--padding", "tiles"], "image or features"),
         (["-n", "bicubic", "--data", "Set5", "-s", "0"], "scale 0"),
         (["-n", "bicubic", "--data", "Set5", "--channels", "rgb", "--table", "2"], "Table 2 is on y"),
+        (["-n", "bicubic", "--lr", "Set5", "--niqe-parameters", "none.npz"], "cannot read none.npz"),
     ],
 )
 def test_mistakes_are_one_line(here: Path, arguments: list[str], words: str) -> None:
@@ -204,13 +235,13 @@ def test_mistakes_are_one_line(here: Path, arguments: list[str], words: str) -> 
 
 
 def test_the_papers_scores_stand_beside_ours() -> None:
-    row = ScoreRow("light", "esc-light", "set5", 2, "", 5)
-    assert row.paper(2) == (38.24, 0.9615)
-    assert ScoreRow("light", "esc-light", "BSDS100", 4, "", 100).paper(2) == (27.72, 0.7423)
-    assert ScoreRow("l", "esc-lte", "DIV2K_valid_HR", 30, "", 100).paper(5) == (20.64, None)
-    assert ScoreRow("l", "esc-lte", "B100", 8, "", 100).paper(6) == (24.96, None)
-    assert ScoreRow("bicubic", None, "Set5", 2, "", 5).paper(2) is None
-    assert ScoreRow("light", "esc-light", "mine", 2, "", 5).paper(2) is None
+    assert ScoreRow("light", "esc-light", "set5", 2, "", 5).paper() == (38.24, 0.9615)
+    assert ScoreRow("light", "esc-light", "BSDS100", 4, "", 100).paper() == (27.72, 0.7423)
+    assert ScoreRow("l", "esc-lte", "DIV2K_valid_HR", 30, "", 100, table=5).paper() == (20.64, None)
+    assert ScoreRow("l", "esc-lte", "B100", 8, "", 100, table=6).paper() == (24.96, None)
+    assert ScoreRow("lk9", "esc-lk9", "Set5", 2, "", 5, table=3).paper() == (38.33, 0.9618)
+    assert ScoreRow("bicubic", None, "Set5", 2, "", 5).paper() is None
+    assert ScoreRow("light", "esc-light", "mine", 2, "", 5).paper() is None
 
 
 def test_the_cut_out_lies_where_pictures_differ_most() -> None:

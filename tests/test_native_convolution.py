@@ -10,7 +10,7 @@ from torch import Tensor
 from esc_sr import native
 from esc_sr.errors import DeviceError
 from esc_sr.families.esc.blocks import depthwise
-from esc_sr.families.esc.network import symmetrize
+from esc_sr.families.esc.kernels import symmetrize
 from native_levels import needs_library
 
 pytestmark = pytest.mark.usefixtures("one_thread")

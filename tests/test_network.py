@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from esc_sr.families.esc import ESC, ESCConfig
 from esc_sr.families.esc.blocks import ConvAttn
-from esc_sr.families.esc.network import LargeKernel, symmetrize
+from esc_sr.families.esc.kernels import LargeKernel, symmetrize
 from esc_sr.families.esc.presets import PRESETS
 from esc_sr.families.lte import EncoderLTE, LTEConfig
 from esc_sr.network import rows as rows_module
@@ -29,6 +29,10 @@ VARIANTS = {
     "real-m-x3": ESCConfig(**TINY, scale=3, skip="conv", upsampler="nearest+conv"),
     "dysample": ESCConfig(**TINY, scale=4, skip="conv", upsampler="dysample"),
     "dysampledirect": ESCConfig(**TINY, scale=2, skip="conv", upsampler="dysampledirect"),
+    "only-attn": ESCConfig(**{**TINY, "n_convattn": 0, "pdim": 16}, n_attn=2, expansion=2.0),
+    "only-convattn": ESCConfig(**{**TINY, "window": 1, "heads": 1}, n_attn=0, kernel=17),
+    "own-lk-no-dk": ESCConfig(**TINY, own_kernels=True, dynamic=False),
+    "own-lk": ESCConfig(**TINY, own_kernels=True),
 }
 
 
@@ -228,10 +232,11 @@ def test_lte_without_decoder_is_bilinear() -> None:
 
 def test_dynamic_kernel_starts_at_zero_except_in_fp() -> None:
     for name, config in VARIANTS.items():
-        model = ESC(config)
-        first = next(layer for layer in model.modules() if isinstance(layer, ConvAttn))
-        start = first.dynamic_kernel(torch.randn(1, config.pdim, 5, 5))
-        assert bool(start.any()) == (name == "fp")
+        for layer in ESC(config).modules():
+            if isinstance(layer, ConvAttn):
+                start = layer.dynamic_kernel(torch.randn(1, config.pdim, 5, 5))
+                assert (start is None) == (name == "own-lk-no-dk")
+                assert start is None or bool(start.any()) == (name == "fp")
 
 
 def test_large_kernel_starts_orthogonal() -> None:

@@ -89,8 +89,12 @@ def test_bands_in_single_precision_differ_by_rounding() -> None:
     assert (banded - exact).abs().max() <= 2 * noise
 
 
+@pytest.mark.parametrize(
+    ("config", "maps"),
+    [(ESCConfig(**{**TINY, "pdim": 4}), 2.25), (ESCConfig(**{**TINY, "pdim": 4}, n_attn=2), 3.0)],
+)
 @torch.no_grad()
-def test_at_most_two_and_a_quarter_maps_live_at_once() -> None:
+def test_at_most_two_and_a_quarter_maps_live_at_once(config: ESCConfig, maps: float) -> None:
     alive: list[int] = []
     peak = 0
 
@@ -103,10 +107,11 @@ def test_at_most_two_and_a_quarter_maps_live_at_once() -> None:
         weakref.finalize(made, alive.remove, size)
         return made
 
-    net = make(ESCConfig(**{**TINY, "pdim": 4}))
+    net = make(config)
     x = picture(64, 8)
     list(net.bands(x, Bands(8, CPU, new_map)))
-    assert peak == 2.25 * 16 * 64 * 8
+    assert peak == maps * 16 * 64 * 8
+    assert net.cost(64, 8, 8).maps == 4 * peak
 
 
 @torch.no_grad()

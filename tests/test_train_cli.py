@@ -4,17 +4,22 @@ import io
 import json
 import tarfile
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 from PIL import Image
+from torch import nn
 from typer.testing import CliRunner, Result
 
 from esc_sr import weights
+from esc_sr.cli import train as train_command
 from esc_sr.cli.train import app
 from esc_sr.errors import DataError, EscError, UsageError, WeightsError
 from esc_sr.families.lte import EncoderLTE
+from esc_sr.train.monitor import RunOptions
+from esc_sr.train.step import prepare
 
 
 @pytest.fixture
@@ -49,6 +54,29 @@ def refused(kind: type[EscError], *arguments: object) -> str:
     message = str(result.exception)
     assert "\n" not in message
     return message
+
+
+@pytest.mark.parametrize(
+    ("words", "convolutions", "products"),
+    [((), True, False), (("--tf32",), True, True), (("--no-tf32",), False, False)],
+)
+def test_float32_is_the_default_on_cuda_too(
+    words: tuple[str, ...], convolutions: bool, products: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    given: list[RunOptions] = []
+    monkeypatch.setattr(train_command, "own_device", torch.device)
+    monkeypatch.setattr(train_command, "run", lambda *args, options, **others: given.append(options))
+    assert classic("--data", "x", "--out", "y", "--device", "cuda", *words).exit_code == 0
+    (options,) = given
+    assert options.precision == "fp32" and options.device == "cuda"
+    flags: tuple[Any, ...] = torch.backends.cudnn, torch.backends.cuda.matmul
+    before = [flag.allow_tf32 for flag in flags]
+    try:
+        prepare(nn.Identity(), tf32=options.tf32)
+        assert [flag.allow_tf32 for flag in flags] == [convolutions, products]
+    finally:
+        for flag, was in zip(flags, before, strict=True):
+            flag.allow_tf32 = was
 
 
 def test_a_run_leaves_weights_with_their_card_and_goes_on(

@@ -73,7 +73,7 @@ def test_kernels_are_those_of_the_reduced_picture(monkeypatch: pytest.MonkeyPatc
     seen: list[tuple[int, ...]] = []
     estimate = ConvAttn.dynamic_kernel
 
-    def watched(layer: ConvAttn, att: Tensor) -> Tensor:
+    def watched(layer: ConvAttn, att: Tensor) -> Tensor | None:
         seen.append(tuple(att.shape[2:]))
         return estimate(layer, att)
 

@@ -1,4 +1,4 @@
-"""The MATLAB-compatible bicubic that makes the low-resolution pictures of training and of the benchmarks."""
+"""The bicubics that make low-resolution pictures: MATLAB's, of training and benchmarks; Pillow's, of some."""
 
 from collections.abc import Callable
 from typing import Literal, TypeVar
@@ -12,6 +12,8 @@ from esc_sr.errors import UsageError
 Edge = Literal["mirror", "replicate"]
 Image = TypeVar("Image", np.ndarray, Tensor)
 Taps = tuple[np.ndarray, np.ndarray]
+Reduce = Callable[[np.ndarray, tuple[int, int]], np.ndarray]
+"""A picture (H, W, 3) uint8 and a height and width to the picture in that size."""
 
 
 def resize(image: Image, size: tuple[int, int], edge: Edge = "mirror") -> Image:
@@ -46,6 +48,18 @@ def resize(image: Image, size: tuple[int, int], edge: Edge = "mirror") -> Image:
         )
     rows, columns = (_taps(*sides, edge) for sides in zip(image.shape, size, strict=False))
     return _weigh(image, rows, columns)
+
+
+def pillow_bicubic(image: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+    """Resize (H, W, 3) uint8 as Pillow does, which differs from `resize` at the edges and in rounding."""
+    import PIL.Image
+
+    width_first = size[::-1]
+    return np.array(PIL.Image.fromarray(image).resize(width_first, PIL.Image.Resampling.BICUBIC))
+
+
+BICUBICS: dict[str, Reduce] = {"matlab": resize, "pillow": pillow_bicubic}
+"""By whose they are."""
 
 
 def downscale(image: np.ndarray, scale: float, edge: Edge = "mirror") -> np.ndarray:

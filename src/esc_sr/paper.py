@@ -10,7 +10,20 @@ from typing import NamedTuple
 PrintedScores = dict[str, tuple[float, float | None]]
 """Of each test set, PSNR in dB and, where the table has it, SSIM."""
 
-METHODS = {"esc": "ESC", "esc-light": "ESC-lt", "esc-fp": "ESC-FP", "esc-lte": "ESC+LTE"}
+METHODS = {
+    "esc": "ESC",
+    "esc-light": "ESC-lt",
+    "esc-fp": "ESC-FP",
+    "esc-lte": "ESC+LTE",
+    "esc-only-attn": "Only Self-attentions",
+    "esc-only-convattn": "Only ConvAttns",
+    "esc-lk9": "9×9 LK",
+    "esc-lk17": "17×17 LK",
+    "esc-own-lk-no-dk": "w/o LK Share and DK",
+    "esc-own-lk": "w/o LK Share",
+    "esc-ws16": "WS16 and more layers",
+    "esc-ws24": "WS24 and more layers",
+}
 """What the paper's tables call our presets."""
 
 

@@ -16,11 +16,8 @@ from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from esc_sr import paper
-from esc_sr.benchmark.networks import ABLATIONS, OUTPUT, build, input_for
+from esc_sr.benchmark.networks import OUTPUT, build, input_for
 from esc_sr.families.contract import Network
-from esc_sr.families.esc import ESC, ESCConfig
-from esc_sr.families.esc.blocks import ConvAttn, ConvFFN, LayerNorm2d, WindowAttention, depthwise
-from esc_sr.families.esc.network import LargeKernel
 from esc_sr.upscaling.runner import Sides
 
 PARTS = ("conv", "attention", "linear", "norm", "pooling", "resampling", "special")
@@ -41,11 +38,6 @@ class Count:
     def adding(self, macs: int) -> "Count":
         """This and some MACs that no operation shows."""
         return replace(self, parts={**self.parts, "special": self.parts["special"] + macs})
-
-    def plus(self, other: "Count", times: int = 1) -> "Count":
-        """This and some (or less some) of another."""
-        parts = {name: self.parts[name] + times * other.parts[name] for name in PARTS}
-        return Count(self.parameters + times * other.parameters, parts)
 
 
 def _macs(operation: str, args: tuple[Any, ...], out: Any) -> tuple[str, int]:
@@ -110,7 +102,7 @@ def count_network(network: Network, lr: Sides, scale: int) -> Count:
 
 
 def complexity(networks: Iterable[tuple[str, int]], output: Sides) -> Iterator[dict[str, Any]]:
-    """Count networks as Table 2 does, beside its figures where it has them.
+    """Count networks as Table 2 does, beside its figures, or those of Table 3, where it has them.
 
     Args:
         networks: Names and scales for `networks.build`.
@@ -122,87 +114,42 @@ def complexity(networks: Iterable[tuple[str, int]], output: Sides) -> Iterator[d
     """
     for name, scale in networks:
         found = count_network(build(name, scale), input_for(output, scale), scale)
-        yield _record(name, scale, output, found, paper.row(2, name, scale))
+        printed = paper.row(2, name, scale) or paper.row(3, name, scale)
+        yield _record(name, scale, output, found, printed)
 
 
 def ablations(output: Sides) -> Iterator[dict[str, Any]]:
-    """Count the configurations of Table 3, in its order, all x2.
+    """Count the networks of Table 3, in its order, all x2.
 
     Yields:
-        Records as of `complexity`, with the paper's name as model, preset (the name here, if any), and how:
-        "built" and counted, "derived" from counts of parts of ESC, or "not recovered", then without counts.
+        Records as of `complexity`, with the paper's name as model, and preset: the name here.
     """
-    lr = input_for(output, 2)
-    esc = count_network(build("esc", 2), lr, 2)
-    added_up = {
-        "Only Self-attentions": lambda: _only_self_attention(lr),
-        "w/o LK Share and DK": lambda: _own_kernels(esc, lr, dynamic=False),
-        "w/o LK Share": lambda: _own_kernels(esc, lr, dynamic=True),
-    }
-    built = {"ESC": "esc", **{printed: name for name, (printed, _) in ABLATIONS.items()}}
+    names = {method: name for name, method in paper.METHODS.items()}
     for row in paper.rows(3):
-        found, how = None, "not recovered"
-        if row.method == "ESC":
-            found, how = esc, "built"
-        elif row.method in built:
-            found, how = count_network(build(built[row.method], 2), lr, 2), "built"
-        elif row.method in added_up:
-            found, how = added_up[row.method](), "derived"
-        yield _record(row.method, 2, output, found, row) | {"how": how, "preset": built.get(row.method)}
+        name = names[row.method]
+        found = count_network(build(name, 2), input_for(output, 2), 2)
+        yield _record(row.method, 2, output, found, row) | {"preset": name}
 
 
-def _record(
-    name: str, scale: int, output: Sides, found: Count | None, printed: paper.Row | None
-) -> dict[str, Any]:
+def _record(name: str, scale: int, output: Sides, found: Count, printed: paper.Row | None) -> dict[str, Any]:
     """A row of the document; sizes have the width first, and the paper's figures hold for `OUTPUT` only."""
     record: dict[str, Any] = {
         "model": name,
         "scale": scale,
         "input": input_for(output, scale)[::-1],
         "output": output[::-1],
-        "parameters": found.parameters if found else None,
-        "macs": found.macs if found else None,
-        "parts": found.parts if found else None,
+        "parameters": found.parameters,
+        "macs": found.macs,
+        "parts": found.parts,
         "paper": None,
     }
     if printed and output == OUTPUT:
-        record["paper"] = {"gmacs": printed.gmacs, "kparams": printed.kparams, "agrees": False}
-        if found:
-            digits = round(found.macs / 1e9, 1), round(found.parameters / 1e3)
-            record["paper"]["agrees"] = digits == (printed.gmacs, printed.kparams)
-        if not record["paper"]["agrees"] and printed.remark:
+        digits = round(found.macs / 1e9, 1), round(found.parameters / 1e3)
+        agrees = digits == (printed.gmacs, printed.kparams)
+        record["paper"] = {"gmacs": printed.gmacs, "kparams": printed.kparams, "agrees": agrees}
+        if not agrees and printed.remark:
             record["paper"]["remark"] = printed.remark
     return record
-
-
-def _own_kernels(esc: Count, lr: Sides, dynamic: bool) -> Count:
-    """ESC with a large kernel in each ConvAttn, and without dynamic kernels unless `dynamic`."""
-    config = ESCConfig()
-    layers = config.n_blocks * config.n_convattn
-    found = esc.plus(count(lambda: None, LargeKernel(config.pdim, config.kernel)), layers - 1)
-    if dynamic:
-        return found
-    convattn = ConvAttn(config.dim, config.pdim).to("meta")
-    att = _empty(1, config.pdim, *lr)
-    estimate = count(lambda: depthwise(att, convattn.dynamic_kernel(att)), convattn.estimator)
-    return found.plus(estimate, -layers)
-
-
-def _only_self_attention(lr: Sides) -> Count:
-    """ESC's blocks without ConvAttn, each with a second pair of ConvFFN and self-attention; no large kernel.
-
-    Deviation: the paper does not describe this network; parameters and MACs are those printed.
-    """
-    config = ESCConfig(n_convattn=0)
-    network = ESC(config)
-    found = count_network(network, lr, config.scale)
-    attn = WindowAttention(config.dim, config.window, config.heads)
-    attn.backend = "naive"
-    ffn, norm = ConvFFN(config.dim, config.first_expansion), LayerNorm2d(config.dim)
-    pair = nn.Sequential(ffn, norm, attn).to("meta")
-    features = _empty(1, config.dim, *lr)
-    second = count(lambda: pair(features), pair)
-    return found.plus(count(lambda: None, network.large_kernel), -1).plus(second, config.n_blocks)
 
 
 def _empty(*shape: int) -> Tensor:

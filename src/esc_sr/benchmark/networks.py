@@ -3,48 +3,33 @@
 import os
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from dataclasses import replace
 
 from esc_sr import families, native
 from esc_sr.errors import UsageError
 from esc_sr.families.contract import Network
-from esc_sr.families.esc import ESCConfig
+from esc_sr.families.esc.presets import ABLATIONS
 from esc_sr.upscaling.runner import Sides
 
 OUTPUT: Sides = (720, 1280)
 """The picture that the paper's statistics are of."""
 
-ABLATIONS: dict[str, tuple[str, ESCConfig]] = {
-    "esc-lk9": ("9×9 LK", ESCConfig(kernel=9)),
-    "esc-lk17": ("17×17 LK", ESCConfig(kernel=17)),
-    "esc-ws16": ("WS16 and more layers", ESCConfig(window=16, n_convattn=7)),
-    "esc-ws24": ("WS24 and more layers", ESCConfig(window=24, n_convattn=6)),
-}
-"""Rows of Table 3 that are an `ESCConfig`, with the paper's names. Deviation: the paper does not say how many
-layers the last two have; with these, parameters and MACs are those printed."""
 
-
-def scales(name: str) -> tuple[int, ...]:
-    """The enlargements at which `build` builds a network.
-
-    Raises:
-        UsageError: No such network.
-    """
-    return families.scales("esc" if name in ABLATIONS else name)
+def published() -> list[str]:
+    """The names of all networks but those of the paper's ablations (Table 3)."""
+    return [name for name in families.presets() if name not in ABLATIONS]
 
 
 def build(name: str, scale: int) -> Network:
     """Build a network with fresh weights, ready to use.
 
     Args:
-        name: A preset, or a key of `ABLATIONS`.
-        scale: One of `scales`; a network for any size is the same at each.
+        name: A preset.
+        scale: One of `families.scales`; a network for any size is the same at each.
 
     Raises:
         UsageError: No such network, or not at this scale.
     """
-    config = families.preset("esc" if name in ABLATIONS else name, scale)
-    return families.build(replace(ABLATIONS[name][1], scale=scale) if name in ABLATIONS else config).eval()
+    return families.build(families.preset(name, scale)).eval()
 
 
 def select(names: Iterable[str], wanted: Iterable[int]) -> list[tuple[str, int]]:
@@ -53,7 +38,7 @@ def select(names: Iterable[str], wanted: Iterable[int]) -> list[tuple[str, int]]
     Raises:
         UsageError: A name is none, or a scale is none of any of these networks.
     """
-    there = {name: scales(name) for name in names}
+    there = {name: families.scales(name) for name in names}
     pairs = []
     for scale in wanted:
         found = [(name, scale) for name in there if scale in there[name]]

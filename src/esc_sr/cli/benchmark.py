@@ -10,7 +10,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from esc_sr import families, record
+from esc_sr import record
 from esc_sr.benchmark import attention as attentions
 from esc_sr.benchmark import complexity as counts
 from esc_sr.benchmark import latency as latencies
@@ -72,18 +72,16 @@ def complexity(
                 raise UsageError("--table 3 has its own networks, all x2; leave out -n and -s")
             rows = list(counts.ablations(output))
         else:
-            chosen = networks.select(model or families.presets(), scale or (2, 3, 4))
+            chosen = networks.select(model or networks.published(), scale or (2, 3, 4))
             rows = list(counts.complexity(chosen, output))
     shown = _table("network", "scale", "input", "K params", "paper", "G MACs", "paper", *_PARTS)
     for row in rows:
         shown.add_row(*_count_cells(row))
     notes = [f"for an output of {output_size}; params: parameters; the paper's FLOPs are MACs"]
     for row in rows:
-        if row["paper"] and not row["paper"]["agrees"] and row["macs"]:
+        if row["paper"] and not row["paper"]["agrees"]:
             remark = row["paper"].get("remark", "differs from the paper")
             notes.append(f"{row['model']} x{row['scale']}: {remark}")
-        if row.get("how", "built") != "built":
-            notes.append(f"{row['model']}: {_HOW[row['how']]}")
     facts = {"environment": record.environment(torch.device("cpu"))}
     _tell(record.document("complexity", rows, **facts), shown, notes, as_json)
 
@@ -251,10 +249,6 @@ def plot(
     print(f"written: {output}")
 
 
-_HOW = {
-    "derived": "not built, but added up from counts of parts of ESC",
-    "not recovered": "no configuration is known that has these figures",
-}
 _PARTS = ("conv", "attention", "linear", "norm", "other")
 _COSTS = ("attention", "median ms", "quartiles ms", "MiB", "reserved")
 
@@ -262,10 +256,9 @@ _COSTS = ("attention", "median ms", "quartiles ms", "MiB", "reserved")
 def _count_cells(row: dict[str, Any]) -> list[str]:
     """The cells of a row of counts; beside ours what the paper has."""
     printed = row["paper"]
-    cells = [row["model"], f"x{row['scale']}", "x".join(map(str, row["input"]))]
+    name = f"{row['preset']} ({row['model']})" if "preset" in row else row["model"]
+    cells = [name, f"x{row['scale']}", "x".join(map(str, row["input"]))]
     paper = [f"{printed['kparams']:.0f}", f"{printed['gmacs']:.1f}"] if printed else ["-", "-"]
-    if row["macs"] is None:
-        return [*cells, "not known", paper[0], "-", paper[1]]
     parts = {
         **row["parts"],
         "other": sum(row["parts"][part] for part in ("pooling", "resampling", "special")),

@@ -3,7 +3,6 @@
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict
 from functools import partial
 from pathlib import Path
 from typing import Annotated
@@ -16,13 +15,14 @@ from rich.progress import Progress
 from rich.table import Table
 
 from esc_sr import record
+from esc_sr.cli.compare import NiqeParameters
 from esc_sr.cli.output import AsJson, for_people, print_json
 from esc_sr.data.sets import BenchmarkSet, find_set, paired_set
 from esc_sr.errors import DataError, UsageError
 from esc_sr.evaluate.gallery import Gallery
 from esc_sr.evaluate.run import ScoreRow, find_methods, run
-from esc_sr.evaluate.scores import Protocol
 from esc_sr.machine.device import pick_device
+from esc_sr.niqe import load_niqe
 
 
 def evaluate(
@@ -64,9 +64,13 @@ def evaluate(
         bool, typer.Option("--self-ensemble", help="Mean over 8 flips and rotations.")
     ] = False,
     precision: Annotated[str, typer.Option(metavar="fp32|bf16|fp16", help="Of the arithmetic.")] = "fp32",
+    niqe_parameters: NiqeParameters = None,
     device: Annotated[str, typer.Option(metavar="auto|cpu|cuda[:N]|xpu|mps")] = "auto",
     table: Annotated[
-        int | None, typer.Option(min=2, max=6, help="The paper's table to compare with.")
+        int | None,
+        typer.Option(
+            min=2, max=6, help="The paper's table to compare with; by default that of each network."
+        ),
     ] = None,
     per_image: Annotated[bool, typer.Option("--per-image", help="A line for each picture as well.")] = False,
     as_json: AsJson = False,
@@ -80,22 +84,18 @@ def evaluate(
         torch.set_num_threads(threads)
     scales = scale or [2]
     place = pick_device(device)
-    methods = {factor: find_methods(model or ["esc-light"], factor, place) for factor in scales}
-    networks = [method.network for found in methods.values() for method in found]
-    any_size = next((network for network in networks if network and network.config.scale is None), None)
-    changes = {"padding": padding} if padding else {}
-    protocol = Protocol.of(
-        any_size, channels=channels, grey=grey, self_ensemble=self_ensemble, precision=precision, **changes
-    )
-    table = table or (5 if channels == "rgb" else 2 if any_size is None else 6)
-    if (table == 5) != (channels == "rgb"):
+    changes = {"channels": channels, "grey": grey, "self_ensemble": self_ensemble, "precision": precision}
+    changes |= {"padding": padding} if padding else {}
+    methods = {factor: find_methods(model or ["esc-light"], factor, place, **changes) for factor in scales}
+    if table and (table == 5) != (channels == "rgb"):
         raise UsageError(f"Table {table} is on {'rgb' if table == 5 else 'y'}, and --channels is {channels}")
+    natural = load_niqe(niqe_parameters) if niqe_parameters else None
     sets = _find_sets([*(data or []), *(more or [])], hr, lr, scales)
     rows: list[ScoreRow] = []
     facts = {
         "command": sys.argv[1:],
         "environment": record.environment(place),
-        "protocol": asdict(protocol),
+        "niqe_parameters": niqe_parameters and str(niqe_parameters),
     }
     interrupted = False
     with for_people(as_json):
@@ -104,15 +104,23 @@ def evaluate(
                 for pictures in sets:
                     gallery = Gallery(save, pictures.name, pictures.scale) if save else None
                     show = gallery.add if gallery else lambda sample, results: None
-                    run(methods[pictures.scale], pictures, protocol, rows, progress=begin, show=show)
+                    run(
+                        methods[pictures.scale],
+                        pictures,
+                        rows,
+                        table=table,
+                        natural=natural,
+                        progress=begin,
+                        show=show,
+                    )
                     if gallery:
                         gallery.finish()
         except KeyboardInterrupt:
             interrupted = True
         finally:
-            _show(rows, table, per_image)
+            _show(rows, per_image)
     if as_json:
-        print_json(record.document("evaluate", [row.record(table, protocol) for row in rows], **facts))
+        print_json(record.document("evaluate", [row.record() for row in rows], **facts))
     if interrupted:
         raise KeyboardInterrupt
     failed = sum(len(row.failed) for row in rows)
@@ -146,17 +154,18 @@ def _find_sets(
     return sets
 
 
-def _show(rows: Sequence[ScoreRow], table: int, per_image: bool) -> None:
+def _show(rows: Sequence[ScoreRow], per_image: bool) -> None:
     """Print a table of the rows and, under each, if wanted, its pictures; then what failed."""
-    shown = Table("set", "scale", "model", "PSNR/SSIM", f"paper, Table {table}", "dB", "pictures")
+    shown = Table("set", "scale", "model", "PSNR/SSIM", "paper", "Table", "dB", "pictures")
     for row in rows:
-        printed, psnr = row.paper(table), row.mean("psnr")
+        printed, psnr = row.paper(), row.mean("psnr")
+        beside = (_scores(*printed), str(row.table)) if printed else ("", "")
         gap = f"{psnr - printed[0]:+.2f}" if psnr is not None and printed else ""
         count = str(len(row.images)) if row.complete else f"{len(row.images)} of {row.total}"
         rounded = sum("rounded_to_8_bits" in image for image in row.images)
         count += f", {rounded} rounded to 8 bits" if rounded else ""
         means = _scores(psnr, row.mean("ssim"), row.mean("niqe"))
-        shown.add_row(row.set, f"x{row.scale}", row.model, means, _scores(*printed or ()), gap, count)
+        shown.add_row(row.set, f"x{row.scale}", row.model, means, *beside, gap, count)
         for image in row.images if per_image else ():
             found = _scores(image.get("psnr"), image.get("ssim"), image.get("niqe"))
             shown.add_row("", "", image["name"], found, style="dim")

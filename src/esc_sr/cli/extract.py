@@ -15,6 +15,14 @@ def extract(
     out: Annotated[Path, typer.Argument(metavar="OUT", help="New folder, or .tar shard, for the tiles.")],
     side: Annotated[int, typer.Option(help="Of a tile, px.")] = 480,
     step: Annotated[int, typer.Option(help="From one tile to the next, px.")] = 240,
+    multiscale: Annotated[
+        bool,
+        typer.Option(
+            "--multiscale",
+            help="Also of the picture reduced to 0.75, 0.5 and 1/3, and to a shortest side of 400 px, as for "
+            "ESC-Real.",
+        ),
+    ] = False,
     skip_existing: Annotated[
         bool,
         typer.Option(
@@ -29,7 +37,13 @@ def extract(
     and the exit code is 1.
     """
     tiles, faults = cut(
-        inputs, out, side=side, step=step, skip_existing=skip_existing, progress=counter("cut")
+        inputs,
+        out,
+        side=side,
+        step=step,
+        multiscale=multiscale,
+        skip_existing=skip_existing,
+        progress=counter("cut"),
     )
     for fault in faults:
         note(f"error: {fault}")

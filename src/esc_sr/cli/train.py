@@ -118,6 +118,9 @@ def _command(recipe: recipes.Recipe, scales: str) -> Callable[..., None]:
         small: Annotated[
             bool, _of_recipe("--small", help="Values for one or two CPU cores, not the paper's.")
         ] = False,
+        released: Annotated[
+            bool, _of_recipe("--released", help="Values of the released configuration, not the paper's.")
+        ] = False,
         batch: Annotated[int | None, _of_recipe(help="Crops per step.")] = None,
         patch: Annotated[int | None, _of_recipe(help="Side of an LR crop, px.")] = None,
         seed: Annotated[int | None, _of_recipe(help="Of the initial weights and the crops.")] = None,
@@ -136,9 +139,12 @@ def _command(recipe: recipes.Recipe, scales: str) -> Callable[..., None]:
         minutes: Annotated[float | None, _of_run(help="Length of the run, schedule included.")] = None,
         iterations: Annotated[int | None, _of_run(help="Length of the run in steps.")] = None,
         precision: Annotated[
-            str | None, _of_run(help="fp32, bf16 or fp16; by default bf16 on CUDA only.")
+            str, _of_run(help="fp32, as in the paper; bf16 or fp16 take less time and memory on GPUs.")
+        ] = "fp32",
+        tf32: Annotated[
+            bool | None,
+            _of_run(help="Round to TF32 on CUDA, or do not (by default convolutions, not other products)."),
         ] = None,
-        tf32: Annotated[bool, _of_run(help="Let CUDA round float32 products to TF32.")] = True,
         compile: Annotated[
             bool, _of_run("--compile", help="Compile the network: minutes at first, faster then.")
         ] = False,
@@ -162,10 +168,12 @@ def _command(recipe: recipes.Recipe, scales: str) -> Callable[..., None]:
         shortcuts = {"batch": batch, "patch": patch, "seed": seed}
         given = [f"{key}={value}" for key, value in shortcuts.items() if value is not None]
         given += settings or []
-        if anneal and (small or config):
+        if small and released:
+            raise UsageError("--small and --released exclude each other: both replace the paper's values")
+        if anneal and (small or released or config):
             raise UsageError("--anneal: the recipe is that of the run; change it with --set")
         window = families.blank(families.preset(model, scale)).window
-        base = recipe.small(window) if small else recipe
+        base = recipe.small(window) if small else recipe.released() if released else recipe
         resolved = base if anneal else recipes.override(base, given, config)
         if print_config:
             print(recipes.to_toml(resolved), end="")
@@ -173,7 +181,6 @@ def _command(recipe: recipes.Recipe, scales: str) -> Callable[..., None]:
         if not data or not out:
             raise UsageError("--data and --out are needed: the pictures, and a folder for the run")
         place = own_device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
-        precision = precision or ("bf16" if place.type == "cuda" else "fp32")
         check_precision(precision)
         budget = Budget(iterations, minutes) if iterations is not None or minutes is not None else None
         finished = run(

@@ -4,14 +4,20 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from esc_sr.bicubic import resize
+from esc_sr.bicubic import Reduce, resize
 from esc_sr.data.pairs import turn
 from esc_sr.data.pictures import Source
 from esc_sr.families.lte.network import pixel_centres
 
 
 def cut_queries(
-    picture: Source, generator: np.random.Generator, *, patch: int, scales: tuple[float, float], queries: int
+    picture: Source,
+    generator: np.random.Generator,
+    *,
+    patch: int,
+    scales: tuple[float, float],
+    queries: int,
+    reduce: Reduce = resize,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """Take a crop of a picture, in one of 8 flips and rotations, reduced by a scale of its own (Supp. 6.2).
 
@@ -21,6 +27,7 @@ def cut_queries(
         patch: side of the LR crop, px.
         scales: least and largest scale, drawn evenly between them.
         queries: points, at most patch * patch.
+        reduce: makes LR of the crop.
 
     Returns:
         What `EncoderLTE.query` takes and what it should give: lr (3, patch, patch) in -1..1, points
@@ -29,8 +36,8 @@ def cut_queries(
     """
     side = round(patch * generator.uniform(*scales))
     top, left = (int(generator.integers(length - side + 1)) for length in picture.size)
-    hr = turn(picture.crop(top, left, side, side), int(generator.integers(8)))
-    lr = resize(np.ascontiguousarray(hr), (patch, patch))
+    hr = np.ascontiguousarray(turn(picture.crop(top, left, side, side), int(generator.integers(8))))
+    lr = reduce(hr, (patch, patch))
     chosen = torch.from_numpy(generator.choice(side * side, queries, replace=False))
     return (
         _signed(torch.from_numpy(lr).permute(2, 0, 1)),

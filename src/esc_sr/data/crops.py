@@ -26,6 +26,7 @@ class Crops(Dataset[Batch], Generic[P]):
         cut: Callable[[P, np.random.Generator], Batch],
         seed: int,
         shares: Sequence[float] | None = None,
+        per_epoch: int = 0,
     ) -> None:
         """Take pictures to draw from.
 
@@ -34,18 +35,31 @@ class Crops(Dataset[Batch], Generic[P]):
             cut: takes a crop of a picture; all randomness comes from the generator.
             seed: 0 or more.
             shares: how often a crop is one of each picture, relative to the others; by default all alike.
+            per_epoch: crops of each picture in an epoch, in random order; 0 draws that of each crop anew.
         """
         self.pictures = pictures
         self.cut = cut
         self.seed = seed
         ends = np.cumsum(np.ones(len(pictures)) if shares is None else shares)
         self._ends = ends / ends[-1]
+        self.per_epoch = per_epoch
+        self._epoch, self._order = -1, np.zeros(0, int)
 
     def __getitem__(self, number: int) -> Batch:
         """Crop `number`, from 0: what the network is given and, last, what it should give."""
         generator = np.random.default_rng((self.seed, number))
-        place = np.searchsorted(self._ends, generator.random(), side="right")
-        return self.cut(self.pictures[int(place)], generator)
+        place = int(np.searchsorted(self._ends, generator.random(), side="right"))
+        return self.cut(self.pictures[self._in_turn(number) if self.per_epoch else place], generator)
+
+    def _in_turn(self, number: int) -> int:
+        """Which picture comes in the random order of its epoch."""
+        epoch, place = divmod(number, self.per_epoch * len(self.pictures))
+        if epoch != self._epoch:
+            order = np.random.default_rng((self.seed, epoch, 1)).permutation(
+                self.per_epoch * len(self.pictures)
+            )
+            self._epoch, self._order = epoch, order % len(self.pictures)
+        return int(self._order[place])
 
 
 def shares_of(counts: Sequence[int], mix: Sequence[float] | None) -> list[float] | None:

@@ -32,6 +32,7 @@ def degrade_batches(
     seed: int,
     start: int = 0,
     rank: int = 0,
+    draws: int = 1,
     redraw: int = 1,
     flat: float = 0.0,
     teach: Callable[[Tensor, Tensor], Tensor] | None = None,
@@ -48,6 +49,7 @@ def degrade_batches(
         seed: with step and rank, the source of all randomness.
         start: the step of the first batch.
         rank: of this process.
+        draws: parts of a batch; what `degrade` draws once, and the place of the crop, each part has anew.
         redraw: steps from one degraded batch to the next; in between, pairs are drawn from the pool, once it
             is full.
         flat: probability that a crop is drawn by `draw_smooth` instead.
@@ -64,8 +66,12 @@ def degrade_batches(
         if pool.is_full and step % redraw:
             lr, hr = pool.draw(len(pixels), generator)
         else:
-            lr, hr = _degraded(to_network(pixels, device), settings, teach, generator)
-            lr, hr = pool.exchange(*crop_pairs(lr, hr, patch, generator), generator)
+            parts = (
+                crop_pairs(*_degraded(to_network(part, device), settings, teach, generator), patch, generator)
+                for part in pixels.chunk(draws)
+            )
+            lr, hr = map(torch.cat, zip(*parts, strict=True))
+            lr, hr = pool.exchange(lr, hr, generator)
         yield _flatten_some(lr, hr, flat, np.random.default_rng((seed, step, rank))) if flat else (lr, hr)
 
 

@@ -8,6 +8,9 @@ from itertools import product
 from pathlib import Path, PurePath
 from typing import NamedTuple
 
+import numpy as np
+from numpy.typing import NDArray
+
 from esc_sr.data.pictures import Entry, Progress, find_pictures, in_threads, no_progress
 from esc_sr.errors import ImageError, UsageError
 from esc_sr.image import Picture, write_image
@@ -27,10 +30,13 @@ def extract(
     *,
     side: int = 480,
     step: int = 240,
+    multiscale: bool = False,
     skip_existing: bool = False,
     progress: Progress = no_progress,
 ) -> Extracted:
     """Cut pictures into tiles, PNG of 8-bit RGB, called after picture and number: a/b.jpg gives a/b_001.png.
+
+    With `multiscale` the tiles of the picture in each of `reduced_sizes` follow.
 
     The last row and column of tiles end at the picture's edge. A picture that is smaller than a tile along
     a side keeps that side: nothing is lost, and nothing enlarged. Of several inputs, the tiles of each lie
@@ -42,6 +48,7 @@ def extract(
             whole.
         side: of a tile, px.
         step: from one tile to the next, px.
+        multiscale: cut tiles of reduced pictures too.
         skip_existing: go on in a folder of tiles: pictures whose tiles are all there are left out.
         progress: called with (pictures done, pictures in all).
 
@@ -60,19 +67,20 @@ def extract(
 
         def cut(entry: Entry) -> list[Path] | str:
             try:
-                height, width = entry.read_size()
-                corners = list(product(corners_along(height, side, step), corners_along(width, side, step)))
-                paths = [folder / f"{stems[entry]}_{number:03}.png" for number in range(1, len(corners) + 1)]
+                own = entry.read_size()
+                sizes = [own, *(reduced_sizes(*own) if multiscale else ())]
+                places = [(size, *corner) for size in sizes for corner in corners_of(size, side, step)]
+                paths = [folder / f"{stems[entry]}_{number:03}.png" for number in range(1, len(places) + 1)]
                 if skip_existing and all(path.exists() for path in paths):
                     return []
-                pixels = entry.read()
+                whole = entry.read()
+                pixels = {size: _reduced(whole, size) for size in sizes}
             except ImageError as error:
                 return str(error)
             paths[0].parent.mkdir(parents=True, exist_ok=True)
-            for path, (top, left) in zip(paths, corners, strict=True):
-                write_image(
-                    Picture(pixels[top : top + side, left : left + side]), path, overwrite=skip_existing
-                )
+            for path, (size, top, left) in zip(paths, places, strict=True):
+                tile = pixels[size][top : top + side, left : left + side]
+                write_image(Picture(tile), path, overwrite=skip_existing)
             return paths
 
         count, faults = 0, []
@@ -84,6 +92,33 @@ def extract(
                 count += len(made)
             progress(done, len(stems))
     return Extracted(count, faults)
+
+
+def reduced_sizes(height: int, width: int) -> list[tuple[int, int]]:
+    """Further sizes of HR for ESC-Real, as for Real-ESRGAN: 0.75, 0.5, 1/3, and a shortest side of 400.
+
+    Deviation: none is larger than the picture.
+    """
+    shortest = min(height, width)
+    sizes = [(int(height * part), int(width * part)) for part in (0.75, 0.5, 1 / 3)]
+    if shortest > 400:
+        sizes.append((400 * height // shortest, 400 * width // shortest))
+    return [size for size in dict.fromkeys(sizes) if min(size) > 0]
+
+
+def _reduced(pixels: NDArray[np.uint8], size: tuple[int, int]) -> NDArray[np.uint8]:
+    """A picture (H, W, 3) in another size, by Pillow's Lanczos."""
+    if pixels.shape[:2] == size:
+        return pixels
+    from PIL import Image
+
+    width_first = size[::-1]
+    return np.asarray(Image.fromarray(pixels).resize(width_first, Image.Resampling.LANCZOS))
+
+
+def corners_of(size: tuple[int, int], side: int, step: int) -> Iterator[tuple[int, int]]:
+    """Upper left corners of the tiles of a picture of a height and width."""
+    return product(corners_along(size[0], side, step), corners_along(size[1], side, step))
 
 
 def corners_along(length: int, side: int, step: int) -> list[int]:

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from esc_sr.bicubic import downscale, downscale_part, reduced
+from esc_sr.bicubic import downscale, downscale_part, pillow_bicubic, reduced
 from esc_sr.data.pictures import Entry, Progress, Source, first_few, for_each, no_progress, require_side
 from esc_sr.data.sets import misfit, take_partner
 from esc_sr.errors import DataError
@@ -65,6 +65,33 @@ class Reduced:
         """Make a part of it."""
         part = (top, left, height, width)
         return downscale_part(self.source.crop, self.source.size, self.scale, part)
+
+
+@dataclass(frozen=True)
+class ReducedByCrop:
+    """The LR picture of another one, each part of which is made of that part alone, by Pillow's bicubic."""
+
+    source: Source
+    scale: int
+
+    @property
+    def name(self) -> str:
+        """Of the other picture."""
+        return self.source.name
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """Height and width, px, of LR."""
+        return reduced(self.source.size, self.scale)
+
+    def read(self) -> NDArray[np.uint8]:
+        """Make all of it."""
+        return self.crop(0, 0, *self.size)
+
+    def crop(self, top: int, left: int, height: int, width: int) -> NDArray[np.uint8]:
+        """Make a part of it."""
+        part = self.source.crop(*(self.scale * number for number in (top, left, height, width)))
+        return pillow_bicubic(part, (height, width))
 
 
 class Block:

@@ -13,47 +13,60 @@ from numpy.typing import NDArray
 from esc_sr import paper, weights
 from esc_sr.data.sets import BenchmarkSet, Sample
 from esc_sr.errors import EscError
-from esc_sr.evaluate.scores import Pixels, Protocol, bicubic, predict, score
+from esc_sr.evaluate.scores import PAPER, Pixels, Protocol, bicubic, predict, score
 from esc_sr.families import variant
 from esc_sr.families.contract import Network
 from esc_sr.metrics import luma
-from esc_sr.niqe import niqe
+from esc_sr.niqe import NiqeModel, niqe
 
 BICUBIC = "bicubic"
 
 
 class Method(NamedTuple):
-    """What is measured: bicubic, or a network at one scale."""
+    """What is measured: bicubic, or a network at one scale, and how."""
 
     name: str
     preset: str | None
     network: Network | None
+    protocol: Protocol = PAPER
 
-    def __call__(self, lr: NDArray[np.uint8], scale: int, protocol: Protocol) -> Pixels:
+    def __call__(self, lr: NDArray[np.uint8], scale: int) -> Pixels:
         """Upscale (h, w, 3) RGB, 0..255."""
-        return bicubic(lr, scale) if self.network is None else predict(self.network, lr, scale, protocol)
+        return bicubic(lr, scale) if self.network is None else predict(self.network, lr, scale, self.protocol)
+
+    @property
+    def table(self) -> int:
+        """The paper's table of such scores."""
+        any_size = self.network is not None and self.network.config.scale is None
+        return 5 if self.protocol.channels == "rgb" else 6 if any_size else 2
 
 
-def find_method(name: str, scale: int, device: str | torch.device = "cpu") -> Method:
-    """Load what is to be measured.
+def find_method(name: str, scale: int, device: str | torch.device = "cpu", **changes: Any) -> Method:
+    """Load what is to be measured, with the paper's protocol for it.
 
     Args:
         name: "bicubic", a bundled name, or a checkpoint file.
         scale: that it has to have.
         device: where to put it.
+        changes: to the protocol, as of `Protocol.of`.
 
     Raises:
         WeightsError: no such weights, or not at this scale.
+        UsageError: no protocol has such changes.
     """
-    if name == BICUBIC:
-        return Method(BICUBIC, None, None)
-    network = weights.load(name, device, scale=scale)
-    return Method(Path(name).stem if Path(name).is_file() else name, variant(network.config), network)
+    network = None if name == BICUBIC else weights.load(name, device, scale=scale)
+    protocol = Protocol.of(network, **changes)
+    if network is None:
+        return Method(BICUBIC, None, None, protocol)
+    shown = Path(name).stem if Path(name).is_file() else name
+    return Method(shown, variant(network.config), network, protocol)
 
 
-def find_methods(names: Iterable[str], scale: int, device: str | torch.device = "cpu") -> list[Method]:
+def find_methods(
+    names: Iterable[str], scale: int, device: str | torch.device = "cpu", **changes: Any
+) -> list[Method]:
     """Load each of several once, as `find_method` does; files of one name are told apart by their paths."""
-    found = {name: find_method(name, scale, device) for name in names}
+    found = {name: find_method(name, scale, device, **changes) for name in names}
     taken = Counter(method.name for method in found.values())
     return [
         method._replace(name=name) if taken[method.name] > 1 else method for name, method in found.items()
@@ -78,6 +91,8 @@ class ScoreRow:
         scale: HR over LR side.
         source: how LR and HR were found.
         total: pictures in the set.
+        protocol: how the method predicts, and is compared.
+        table: of the paper, to compare with.
         images: one mapping per picture done: name, and psnr and ssim, or niqe; rounded_to_8_bits if it was.
         failed: what went wrong, by picture.
     """
@@ -88,6 +103,8 @@ class ScoreRow:
     scale: int
     source: str
     total: int
+    protocol: Protocol = PAPER
+    table: int = 2
     images: list[dict[str, Any]] = field(default_factory=list)
     failed: dict[str, str] = field(default_factory=dict)
 
@@ -101,30 +118,31 @@ class ScoreRow:
         """Whether every picture of the set is done."""
         return len(self.images) == self.total
 
-    def paper(self, table: int) -> tuple[float, float | None] | None:
-        """PSNR and SSIM that a table of the paper has for this network, set and scale."""
-        scores = paper.scores(table, self.preset, self.scale) if self.preset else {}
+    def paper(self) -> tuple[float, float | None] | None:
+        """PSNR and SSIM that the table has for this network, set and scale."""
+        scores = paper.scores(self.table, self.preset, self.scale) if self.preset else {}
         return scores.get(_paper_name(self.set))
 
-    def record(self, table: int, protocol: Protocol) -> dict[str, Any]:
+    def record(self) -> dict[str, Any]:
         """The row as JSON holds it: psnr_y and ssim_y, or psnr_rgb and ssim_rgb, or niqe."""
-        printed = self.paper(table)
+        printed, channels = self.paper(), self.protocol.channels
         return {
             **asdict(self),
             "complete": self.complete,
-            f"psnr_{protocol.channels}": self.mean("psnr"),
-            f"ssim_{protocol.channels}": self.mean("ssim"),
+            f"psnr_{channels}": self.mean("psnr"),
+            f"ssim_{channels}": self.mean("ssim"),
             "niqe": self.mean("niqe"),
-            "paper": printed and {"table": table, "psnr": printed[0], "ssim": printed[1]},
+            "paper": printed and {"table": self.table, "psnr": printed[0], "ssim": printed[1]},
         }
 
 
 def run(
     methods: Sequence[Method],
     pictures: BenchmarkSet,
-    protocol: Protocol,
     rows: list[ScoreRow],
     *,
+    table: int | None = None,
+    natural: NiqeModel | None = None,
     progress: Callable[[str], None] = lambda name: None,
     show: Callable[[Sample, Mapping[str, Result]], None] = lambda sample, results: None,
 ) -> None:
@@ -133,14 +151,16 @@ def run(
     Args:
         methods: at the scale of the set.
         pictures: the set.
-        protocol: how to predict and compare.
         rows: one per method is added, and filled as pictures are done.
+        table: of the paper, to compare all with; by default that of each method.
+        natural: NIQE's model of good pictures; by default the package's own.
         progress: told the name of each picture before it is begun.
         show: given each picture with what every method, by name, made of it.
     """
+    facts = pictures.name, pictures.scale, pictures.source, len(pictures.items)
     mine = [
-        ScoreRow(name, preset, pictures.name, pictures.scale, pictures.source, len(pictures.items))
-        for name, preset, _ in methods
+        ScoreRow(method.name, method.preset, *facts, method.protocol, table or method.table)
+        for method in methods
     ]
     rows += mine
     for item in pictures.items:
@@ -154,22 +174,24 @@ def run(
         results: dict[str, Result] = {}
         for method, row in zip(methods, mine, strict=True):
             try:
-                pixels = method(sample.lr, pictures.scale, protocol)
-                result = Result(pixels, _judge(pixels, sample, pictures.scale, protocol))
+                pixels = method(sample.lr, pictures.scale)
+                scores = _judge(pixels, sample, pictures.scale, method.protocol, natural)
             except EscError as error:
                 row.failed[item.name] = str(error)
                 continue
             marks = {"rounded_to_8_bits": True} if sample.rounded else {}
-            row.images.append({"name": item.name, **result.scores, **marks})
-            results[method.name] = result
+            row.images.append({"name": item.name, **scores, **marks})
+            results[method.name] = Result(pixels, scores)
         if results:
             show(sample, results)
 
 
-def _judge(sr: Pixels, sample: Sample, scale: int, protocol: Protocol) -> dict[str, float]:
+def _judge(
+    sr: Pixels, sample: Sample, scale: int, protocol: Protocol, natural: NiqeModel | None
+) -> dict[str, float]:
     """PSNR and SSIM; without ground truth NIQE."""
     if sample.hr is None:
-        return {"niqe": niqe(luma(torch.from_numpy(sr).permute(2, 0, 1)))}
+        return {"niqe": niqe(luma(torch.from_numpy(sr).permute(2, 0, 1)), model=natural)}
     psnr, ssim = score(sr, sample.hr, scale, protocol, sample.grey)
     return {"psnr": psnr, "ssim": ssim}
 

@@ -34,8 +34,8 @@ class Protocol:
 
     Attributes:
         padding: "image" reflects the whole LR picture out as the network's published numbers were made
-            (`Traits.measured_multiple`: of ESC to a multiple of 32 px, whatever its window); "features"
-            leaves that to the network's windows.
+            (`Traits.measured_multiple`: of ESC to whole windows, 32 px, of ESC-XL 48); "features" leaves that
+            to the network itself.
         channels: "y", the luma of BT.601; or "rgb", all three together (Table 5).
         grey: how files stored as grey are compared on Y: "rgb", as RGB pictures; or "raw", their values as Y.
         rounded: predictions are rounded to 8 bits; Tables 5 and 6 are measured without.

@@ -41,7 +41,7 @@ class Bands:
     rows: int
     device: torch.device
     new_map: Callable[[Tensor, Sequence[int]], Tensor] = _empty
-    kernels: dict[object, Tensor] | None = None
+    kernels: dict[object, Tensor | None] | None = None
     done: Callable[[float], object] = _nothing
 
 

@@ -13,7 +13,7 @@ from esc_sr.data.crops import Batch, Crops, batches, shares_of
 from esc_sr.data.pictures import Entry, find_pictures
 from esc_sr.data.pool import PairPool
 from esc_sr.data.sources import Held
-from esc_sr.errors import DataError
+from esc_sr.errors import DataError, UsageError
 from esc_sr.machine.memory import free_memory, parse_memory
 from esc_sr.train.recipes import Recipe
 from esc_sr.train.setup import Setup
@@ -70,11 +70,16 @@ def open_crops(recipe: Recipe, setup: Setup, mix: Sequence[float] | None = None)
         mix: as of `Data`.
 
     Raises:
-        UsageError: not as many numbers or LR folders as roots, or LR for a recipe that makes its own.
+        UsageError: not as many numbers or LR folders as roots, or a mix or LR for a recipe that takes none.
         DataError: pictures are unreadable, too small, or have no LR that fits; names the first few.
     """
     shares = shares_of([len(entries) for entries in setup.roots], mix)
-    return Crops(recipe.pictures(setup), partial(recipe.cut, scale=setup.scale), recipe.seed, shares)
+    if shares and recipe.per_epoch:
+        raise UsageError(
+            f"--mix: per_epoch={recipe.per_epoch} takes all pictures alike; leave one of the two out"
+        )
+    cut = partial(recipe.cut, scale=setup.scale)
+    return Crops(recipe.pictures(setup), cut, recipe.seed, shares, recipe.per_epoch)
 
 
 def stream(

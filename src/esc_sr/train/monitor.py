@@ -29,7 +29,7 @@ class RunOptions:
 
     Attributes:
         precision: fp32, or bf16 or fp16 for autocast of the network to these.
-        tf32: whether CUDA may round factors of float32 products to 10 bits.
+        tf32: as of `step.prepare`.
         compile: whether the network is compiled, which takes minutes and pays in long runs.
         save_minutes: time between two checkpoints.
         val_minutes: time between two validations.
@@ -40,7 +40,7 @@ class RunOptions:
     """
 
     precision: str = "fp32"
-    tf32: bool = True
+    tf32: bool | None = None
     compile: bool = False
     save_minutes: float = 3.0
     val_minutes: float = 15.0

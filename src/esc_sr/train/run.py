@@ -272,7 +272,7 @@ def _new_state(recipe: Recipe, config: Config, setup: Setup, start: Path | None)
         deepcopy(model).requires_grad_(False).eval(),
         objective,
         build_optimizer(model, objective, recipe),
-        recipe.make_pool(),
+        recipe.make_pool(setup.share[1]),
         started_from=start.name if start else None,
         vgg=setup.perceptual.digest() if setup.perceptual else None,
         teacher=setup.teacher.digest if setup.teacher else None,

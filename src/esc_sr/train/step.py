@@ -29,16 +29,19 @@ class _Query(nn.Module):
         return self.model.query(lr, coord, cell)
 
 
-def prepare(model: nn.Module, team: Team = ALONE, *, tf32: bool = True, compile: bool = False) -> Forward:
+def prepare(
+    model: nn.Module, team: Team = ALONE, *, tf32: bool | None = None, compile: bool = False
+) -> Forward:
     """What maps a batch to what it should give.
 
     Args:
         model: the network; its parameters are those that learn.
         team: the processes that train it together.
-        tf32: whether CUDA may round factors of float32 products to 10 bits.
+        tf32: whether CUDA may round factors of float32 products to 10 bits; None is as torch has it, in
+            convolutions and not in products of matrices.
         compile: whether it is compiled.
     """
-    torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = tf32
+    torch.backends.cudnn.allow_tf32, torch.backends.cuda.matmul.allow_tf32 = tf32 is not False, tf32 is True
     forward = team.wrap(_Query(model) if isinstance(model, Network) and model.config.scale is None else model)
     return torch.compile(forward) if compile else forward
 

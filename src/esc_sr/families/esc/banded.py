@@ -17,10 +17,11 @@ from esc_sr.families.esc.blocks import (
     ConvAttn,
     ConvFFN,
     ESCBlock,
-    LargeKernels,
+    FedAttention,
     LayerNorm2d,
     WindowAttention,
 )
+from esc_sr.families.esc.kernels import LargeKernels
 from esc_sr.network.attention import attend_windows
 from esc_sr.network.padding import pad_to_multiple
 from esc_sr.network.rows import Bands, rowwise, rowwise_each, sum_of, walk
@@ -56,38 +57,34 @@ def enlarge(network: "ESC", lr: Tensor, bands: Bands | None) -> Iterator[tuple[i
 def features(network: "ESCEncoder", lr: Tensor, bands: Bands | None) -> Tensor:
     """Extract features F (B, C, H, W) from a picture (B, 3 unshuffle^2, H, W) (Eq. 1, 2); else as `enlarge`.
 
-    With bands, no more is alive at once than two maps of C channels and one of pdim; for that, the shallow
-    features are computed twice.
+    With bands, no more is alive at once than two maps of C channels and one of pdim, or of C where a block
+    has several self-attentions; for that, the shallow features are computed twice.
     """
-    large = network.large_kernel()
+    shared = network.shared()
     if native.takes(lr):  # all that follows then lies as the kernels like it
         lr = lr.contiguous(memory_format=torch.channels_last)
     shallow = rowwise(network.head, (lr,), bands, halo=1)
     deep = shallow
     for block in network.blocks:
         assert isinstance(block, ESCBlock)
-        deep = _block(block, deep, large, bands)
+        deep = _block(block, deep, shared, bands)
     last = nn.Sequential(network.norm_last, network.tail)
     if bands is None:
         return shallow + last(deep)
     return rowwise(lambda lr, deep: network.head(lr) + last(deep), (lr, deep), bands, halo=1)
 
 
-def _block(block: ESCBlock, x: Tensor, large: LargeKernels, bands: Bands | None) -> Tensor:
+def _block(block: ESCBlock, x: Tensor, shared: LargeKernels, bands: Bands | None) -> Tensor:
     """(B, C, H, W) to (B, C, H, W) (Eq. 3); with bands, in place of the input."""
     f = rowwise(lambda x: _feed_forward(block.ffn_in, block.norm_in, x), (x,), bands, halo=1)
-    f = rowwise(
-        lambda f: _attend(block.attn, block.norm_attn, f),
-        (f,),
-        bands,
-        onto=f,
-        align=block.attn.window,
-        share=0.25,
-        add=partial(_pointwise, *_parameters(block.attn.out)),
-    )
+    if block.attn and block.norm_attn:
+        f = _add_attention(f, f, block.norm_attn, block.attn, bands)
+    for fed in block.more_attns:
+        assert isinstance(fed, FedAttention)
+        f = _add_fed_attention(f, fed, bands)
     for norm, ffn, convattn in zip(block.ffn_norms, block.ffns, block.convattns, strict=True):
         assert isinstance(convattn, ConvAttn) and isinstance(ffn, ConvFFN)
-        f = _add_convattn(f, norm, ffn, convattn, large, bands)
+        f = _add_convattn(f, norm, ffn, convattn, shared, bands)
     return rowwise(lambda f: block.conv_out(block.norm_out(f)), (f,), bands, onto=x, halo=1)
 
 
@@ -98,6 +95,27 @@ def _feed_forward(ffn: ConvFFN, norm: nn.Module, x: Tensor) -> Tensor:
     layers = *expand, *_parameters(ffn.dwconv, ffn.project)
     y, _ = native.feed_forward(x, layers, ffn.project.out_channels, epsilon)
     return y
+
+
+def _add_fed_attention(f: Tensor, fed: FedAttention, bands: Bands | None) -> Tensor:
+    """Add a further self-attention, behind its ConvFFN, to f."""
+    y = rowwise(lambda f: _feed_forward(fed.ffn, nn.Identity(), f), (f,), bands, halo=1)
+    return _add_attention(f, y, fed.norm, fed.attn, bands)
+
+
+def _add_attention(
+    f: Tensor, y: Tensor, norm: nn.Module, attn: WindowAttention, bands: Bands | None
+) -> Tensor:
+    """Add SelfAttn(LN(y)) to f (Eq. 3, line 2)."""
+    return rowwise(
+        lambda y: _attend(attn, norm, y),
+        (y,),
+        bands,
+        onto=f,
+        align=attn.window,
+        share=0.25,
+        add=partial(_pointwise, *_parameters(attn.out)),
+    )
 
 
 def _attend(attn: WindowAttention, norm: nn.Module, x: Tensor) -> Tensor:
@@ -116,7 +134,7 @@ def _add_convattn(
     norm: nn.Module,
     ffn: ConvFFN,
     convattn: ConvAttn,
-    large: LargeKernels,
+    shared: LargeKernels,
     bands: Bands | None,
 ) -> Tensor:
     """Add ConvAttn(ConvFFN(f)) to f (Eq. 3, line 3).
@@ -128,13 +146,13 @@ def _add_convattn(
     known = {} if bands is None or bands.kernels is None else bands.kernels
     if convattn not in known:
         known[convattn] = convattn.dynamic_kernel(att)
-    dynamic, reach = known[convattn], large[-1].shape[-1] // 2
+    dynamic, large = known[convattn], convattn.large(shared)
     return rowwise(
         lambda att: _convolve(convattn, att, large, dynamic),
         (att,),
         bands,
         onto=f,
-        halo=reach,
+        halo=large[-1].shape[-1] // 2,
         share=4,
         add=partial(_pointwise, convattn.fuse.weight[:, : convattn.pdim], None),
     )
@@ -160,9 +178,11 @@ def _split(ffn: ConvFFN, convattn: ConvAttn, norm: nn.Module, x: Tensor) -> tupl
     return idt, att
 
 
-def _convolve(convattn: ConvAttn, att: Tensor, large: LargeKernels, dynamic: Tensor) -> Tensor:
+def _convolve(convattn: ConvAttn, att: Tensor, large: LargeKernels, dynamic: Tensor | None) -> Tensor:
     """Convolve (B, pdim, H, W) with both kernels (Eq. 4, line 3)."""
     if len(large) == 1 and large[0].shape[-1] <= native.LARGEST and native.takes(att):
+        if dynamic is None:
+            dynamic = att.new_zeros(*att.shape[:2], 3, 3)
         return native.large_conv(att, large[0], dynamic)
     return convattn.convolve(att, large, dynamic)
 

@@ -4,10 +4,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from esc_sr.families.esc.config import ESCConfig
+from esc_sr.families.esc.kernels import LargeKernel, LargeKernels
 from esc_sr.network.attention import SelfAttention, attend_windows
 from esc_sr.network.padding import pad_to_multiple
-
-LargeKernels = tuple[Tensor, ...]  # one full kernel, or its channel and spatial factors
 
 
 class LayerNorm2d(nn.LayerNorm):
@@ -65,23 +65,30 @@ class WindowAttention(SelfAttention):
 
 
 class ConvAttn(nn.Module):
-    """Convolutional attention: a shared large kernel and a dynamic kernel on the first channels (Eq. 4)."""
+    """Convolutional attention: a shared large kernel and a dynamic kernel on the first channels (Eq. 4).
+
+    Table 3 has it with a large kernel of its own, and without the dynamic one.
+    """
 
     squeeze = 2
 
-    def __init__(self, dim: int, pdim: int) -> None:
+    def __init__(self, config: ESCConfig) -> None:
         super().__init__()
-        self.pdim = pdim
-        self.estimator = nn.Sequential(
-            nn.Conv2d(pdim, pdim // self.squeeze, 1), nn.GELU(), nn.Conv2d(pdim // self.squeeze, 9 * pdim, 1)
-        )
+        dim, pdim = config.dim, config.pdim
+        self.pdim, self.dynamic = pdim, config.dynamic
+        self.large_kernel = LargeKernel(pdim, config.kernel) if config.own_kernels else None
+        if self.dynamic:
+            inside = pdim // self.squeeze
+            self.estimator = nn.Sequential(
+                nn.Conv2d(pdim, inside, 1), nn.GELU(), nn.Conv2d(inside, 9 * pdim, 1)
+            )
+            self.reset_estimator()
         self.fuse = nn.Conv2d(dim, dim, 1)
-        self.reset_estimator()
 
-    def forward(self, x: Tensor, large: LargeKernels) -> Tensor:
+    def forward(self, x: Tensor, shared: LargeKernels) -> Tensor:
         """(B, C, H, W) and the network's large kernel to (B, C, H, W)."""
         att, idt = x.tensor_split([self.pdim], 1)  # (B, pdim, H, W), (B, C - pdim, H, W)
-        res = self.convolve(att, large, self.dynamic_kernel(att))
+        res = self.convolve(att, self.large(shared), self.dynamic_kernel(att))
         return self.fuse(torch.cat((res, idt), 1))  # (B, C, H, W)
 
     def reset_estimator(self) -> None:
@@ -89,16 +96,23 @@ class ConvAttn(nn.Module):
         for parameter in self.estimator[-1].parameters():
             nn.init.zeros_(parameter)
 
-    def dynamic_kernel(self, att: Tensor) -> Tensor:
+    def large(self, shared: LargeKernels) -> LargeKernels:
+        """The large kernel: the network's, or its own."""
+        return shared if self.large_kernel is None else self.large_kernel()
+
+    def dynamic_kernel(self, att: Tensor) -> Tensor | None:
         """Estimate depthwise kernels (B, pdim, 3, 3) from the means of (B, pdim, H, W) (Eq. 4, line 2)."""
+        if not self.dynamic:
+            return None
         means = att.mean((2, 3), keepdim=True)  # (B, pdim, 1, 1)
         kernel: Tensor = self.estimator(means.to(self.fuse.weight.device))  # (B, 9 pdim, 1, 1)
         return kernel.view(-1, self.pdim, 3, 3)
 
-    def convolve(self, att: Tensor, large: LargeKernels, dynamic: Tensor) -> Tensor:
+    def convolve(self, att: Tensor, large: LargeKernels, dynamic: Tensor | None) -> Tensor:
         """Convolve (B, pdim, H, W) with both kernels (Eq. 4, line 3)."""
         (kernel,) = large
-        return depthwise(att, dynamic) + F.conv2d(att, kernel, padding=kernel.shape[-1] // 2)
+        res = F.conv2d(att, kernel, padding=kernel.shape[-1] // 2)
+        return res if dynamic is None else depthwise(att, dynamic) + res
 
 
 class DecomposedConvAttn(ConvAttn):
@@ -109,9 +123,10 @@ class DecomposedConvAttn(ConvAttn):
     def reset_estimator(self) -> None:
         """Keep torch's initialisation, as the released ESC-FP does."""
 
-    def convolve(self, att: Tensor, large: LargeKernels, dynamic: Tensor) -> Tensor:
+    def convolve(self, att: Tensor, large: LargeKernels, dynamic: Tensor | None) -> Tensor:
         """Convolve (B, pdim, H, W) across channels, then each with dynamic plus large kernel (Eq. 5)."""
         channel, spatial = large
+        assert dynamic is not None
         if torch.compiler.is_exporting():  # as of `depthwise`, and the spatial factor is the same always
             mixed, reach = F.conv2d(att, channel), spatial.shape[-1] // 2
             return depthwise(mixed, dynamic) + F.conv2d(mixed, spatial, padding=reach, groups=len(spatial))
@@ -136,40 +151,51 @@ def depthwise(x: Tensor, kernels: Tensor) -> Tensor:
     return y.view(b, c, h, w)
 
 
+class FedAttention(nn.Module):
+    """A further self-attention of a block, with its norm, behind a ConvFFN ("Only Self-attentions", Table 3).
+
+    Deviation: the paper does not describe that network. Here SelfAttn(LN(ConvFFN(F))) stands where Eq. 3 has
+    ConvAttn(ConvFFN(F)), twice as wide inside as outside; parameters and MACs are those printed.
+    """
+
+    def __init__(self, config: ESCConfig) -> None:
+        super().__init__()
+        self.ffn = ConvFFN(config.dim, config.first_expansion)
+        self.norm = LayerNorm2d(config.dim)
+        self.attn = WindowAttention(config.dim, config.window, config.heads)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, C, H, W) to (B, C, H, W)."""
+        return self.attn(self.norm(self.ffn(x)))
+
+
 class ESCBlock(nn.Module):
     """One block: ConvFFN, self-attention, then M pairs of ConvFFN and ConvAttn (Eq. 3)."""
 
-    def __init__(
-        self,
-        dim: int,
-        pdim: int,
-        *,
-        n_convattn: int,
-        window: int,
-        heads: int,
-        expansion: float,
-        first_expansion: float,
-        ffn_norm: bool,
-        decomposed: bool,
-    ) -> None:
+    def __init__(self, config: ESCConfig) -> None:
         super().__init__()
-        conv_attn = DecomposedConvAttn if decomposed else ConvAttn
+        dim, pairs = config.dim, range(config.n_convattn)
+        conv_attn = DecomposedConvAttn if config.decomposed else ConvAttn
         self.norm_in = LayerNorm2d(dim)
-        self.ffn_in = ConvFFN(dim, first_expansion)
-        self.norm_attn = LayerNorm2d(dim)
-        self.attn = WindowAttention(dim, window, heads)
-        self.ffn_norms = nn.ModuleList(
-            LayerNorm2d(dim) if ffn_norm else nn.Identity() for _ in range(n_convattn)
-        )
-        self.ffns = nn.ModuleList(ConvFFN(dim, expansion) for _ in range(n_convattn))
-        self.convattns = nn.ModuleList(conv_attn(dim, pdim) for _ in range(n_convattn))
+        self.ffn_in = ConvFFN(dim, config.first_expansion)
+        self.norm_attn, self.attn = None, None
+        if config.n_attn:
+            self.norm_attn = LayerNorm2d(dim)
+            self.attn = WindowAttention(dim, config.window, config.heads)
+        self.more_attns = nn.ModuleList(FedAttention(config) for _ in range(config.n_attn - 1))
+        self.ffn_norms = nn.ModuleList(LayerNorm2d(dim) if config.ffn_norm else nn.Identity() for _ in pairs)
+        self.ffns = nn.ModuleList(ConvFFN(dim, config.expansion) for _ in pairs)
+        self.convattns = nn.ModuleList(conv_attn(config) for _ in pairs)
         self.norm_out = LayerNorm2d(dim)
         self.conv_out = nn.Conv2d(dim, dim, 3, padding=1)
 
-    def forward(self, x: Tensor, large: LargeKernels) -> Tensor:
+    def forward(self, x: Tensor, shared: LargeKernels) -> Tensor:
         """(B, C, H, W) and the network's large kernel to (B, C, H, W)."""
         f = self.ffn_in(self.norm_in(x))
-        f = f + self.attn(self.norm_attn(f))
+        if self.attn and self.norm_attn:
+            f = f + self.attn(self.norm_attn(f))
+        for attn in self.more_attns:
+            f = f + attn(f)
         for norm, ffn, convattn in zip(self.ffn_norms, self.ffns, self.convattns, strict=True):
-            f = f + convattn(ffn(norm(f)), large)
+            f = f + convattn(ffn(norm(f)), shared)
         return x + self.conv_out(self.norm_out(f))

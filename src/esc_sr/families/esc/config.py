@@ -14,7 +14,7 @@ class ESCConfig(Config):
         scale: Enlargement, a whole number from 1.
         dim: Channels C.
         pdim: Channels that ConvAttn convolves.
-        kernel: Side of the large kernel, odd.
+        kernel: Side of the large kernel, odd, from 3.
         n_blocks: Blocks N.
         n_convattn: ConvAttns per block M.
         window: Side of the attention window in pixels.
@@ -27,6 +27,10 @@ class ESCConfig(Config):
         upsampler: Upsampler U, one of `upsamplers.UPSAMPLERS`.
         upsampler_width: Channels inside the pixelshuffle and dysample upsamplers.
         unshuffle: Pictures are first folded into channels by this factor, then enlarged by scale x unshuffle.
+        n_attn: Self-attentions per block (Table 3): with 0 line 2 of Eq. 3 is left out; those after the first
+            stand where a ConvAttn would, each behind a ConvFFN of its own.
+        own_kernels: Each ConvAttn has a large kernel of its own (Table 3).
+        dynamic: ConvAttns have dynamic kernels (Table 3).
     """
 
     scale: int = 2
@@ -45,6 +49,9 @@ class ESCConfig(Config):
     upsampler: str = "pixelshuffledirect"
     upsampler_width: int = 48
     unshuffle: int = 1
+    n_attn: int = 1
+    own_kernels: bool = False
+    dynamic: bool = True
 
     def __post_init__(self) -> None:
         """Refuse sizes that no network can have.
@@ -54,11 +61,13 @@ class ESCConfig(Config):
         """
         checks = {
             f"scale {self.scale} is not a whole number from 1": self.scale >= 1,
-            f"kernel {self.kernel} is not odd": self.kernel % 2 == 1,
+            f"kernel {self.kernel} is not odd, from 3": self.kernel % 2 == 1 and self.kernel >= 3,
             f"pdim {self.pdim} is not between 4 and dim {self.dim}": 4 <= self.pdim <= self.dim,
             f"dim {self.dim} is not a multiple of heads {self.heads}": self.dim % self.heads == 0,
             f"skip {self.skip!r} is none of {', '.join(SKIPS)}": self.skip in SKIPS,
             f"upsampler {self.upsampler!r} is none of {', '.join(UPSAMPLERS)}": self.upsampler in UPSAMPLERS,
+            "a decomposed kernel is shared, and has a dynamic one with it": not self.decomposed
+            or (self.dynamic and not self.own_kernels),
         }
         for problem, fine in checks.items():
             if not fine:

@@ -78,6 +78,8 @@ def infer(shapes: Shapes, enlargement: int | None = None, encoder: bool = False)
 
     Returns:
         A config whose network has the parameters that `shapes` shows; to be compared with all of them.
+        Without self-attention it has one head and windows of one pixel; without ConvAttns the usual kernel on
+        all channels, and the other expansion.
 
     Raises:
         KeyError: A tensor that is needed to tell is missing; the error carries its name.
@@ -94,9 +96,21 @@ def infer(shapes: Shapes, enlargement: int | None = None, encoder: bool = False)
 def _infer_esc(shapes: Shapes, upsampler: tuple[str, int, int] | None) -> ESCConfig:
     """Sizes of an ESC; the upsampler has a kind, a width and an enlargement, an encoder has none."""
     dim, channels = shapes["head.weight"][:2]
+    names = "\n".join(shapes)
     decomposed = "large_kernel.spatial" in shapes
-    kernel = shapes["large_kernel.spatial" if decomposed else "large_kernel.weight"]
-    heads, offsets = shapes["blocks.0.attn.bias_table"]
+    first_expansion = _ratio(shapes["blocks.0.ffn_in.expand.weight"][0], dim)
+    n_convattn = _count(shapes, r"blocks\.0\.convattns\.(\d+)\.")
+    own_kernels = "blocks.0.convattns.0.large_kernel.weight" in shapes
+    kernel: tuple[int, ...] = (dim, ESCConfig.kernel)
+    expansion = first_expansion
+    if n_convattn:
+        place = "blocks.0.convattns.0." if own_kernels else ""
+        kernel = shapes[f"{place}large_kernel.{'spatial' if decomposed else 'weight'}"]
+        expansion = _ratio(shapes["blocks.0.ffns.0.expand.weight"][0], dim)
+    n_attn, heads, offsets = 0, 1, 1
+    if "blocks.0.attn." in names:
+        n_attn = 1 + _count(shapes, r"blocks\.0\.more_attns\.(\d+)\.")
+        heads, offsets = shapes["blocks.0.attn.bias_table"]
     unshuffle = _root(channels, 3, "input channels")
     kind, width, enlargement = upsampler or (ESCConfig.upsampler, ESCConfig.upsampler_width, 2)
     if enlargement % unshuffle:
@@ -108,17 +122,20 @@ def _infer_esc(shapes: Shapes, upsampler: tuple[str, int, int] | None) -> ESCCon
         pdim=kernel[0],
         kernel=kernel[-1],
         n_blocks=_count(shapes, r"blocks\.(\d+)\."),
-        n_convattn=_count(shapes, r"blocks\.0\.convattns\.(\d+)\."),
+        n_convattn=n_convattn,
         window=(_root(offsets, 1, "position biases") + 1) // 2,
         heads=heads,
-        expansion=_ratio(shapes["blocks.0.ffns.0.expand.weight"][0], dim),
-        first_expansion=_ratio(shapes["blocks.0.ffn_in.expand.weight"][0], dim),
+        expansion=expansion,
+        first_expansion=first_expansion,
         ffn_norm="blocks.0.ffn_norms.0.weight" in shapes,
         decomposed=decomposed,
         skip=skip if upsampler else ESCConfig.skip,
         upsampler=kind,
         upsampler_width=width,
         unshuffle=unshuffle,
+        n_attn=n_attn,
+        own_kernels=own_kernels,
+        dynamic=not n_convattn or "blocks.0.convattns.0.estimator." in names,
     )
 
 

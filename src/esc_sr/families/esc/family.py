@@ -29,7 +29,7 @@ class ESCFamily(Family):
 
     def detect(self, tensors: Tensors, encoder: bool = False) -> Detected | None:
         """As `Family.detect`; what `to_img.MetaUpsample` tells is no weight."""
-        if tensors.keys() & {"large_kernel.weight", "large_kernel.spatial"}:
+        if "blocks.0.ffn_in.expand.weight" in tensors:
             return Detected(
                 detect.infer(shapes_of(tensors), encoder=encoder), identity(tensors), dialect="esc-sr"
             )
@@ -126,7 +126,8 @@ def authors_class(config: ESCConfig) -> str | None:
         fixed["upsampler"] = "pixelshuffledirect"
     if name != "ESCRealM" or config.unshuffle != max(4 // config.scale, 1):
         fixed["unshuffle"] = 1
-    return name if replace(config, **fixed) == config else None
+    fixed |= {"n_attn": 1, "own_kernels": False, "dynamic": True}
+    return name if replace(config, **fixed) == config and config.n_convattn else None
 
 
 FAMILY = ESCFamily()

@@ -2,52 +2,21 @@
 
 from collections.abc import Iterator
 
-import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from esc_sr.families.contract import Cost, Encoder, Network
 from esc_sr.families.esc import banded
-from esc_sr.families.esc.blocks import ESCBlock, LargeKernels, LayerNorm2d
+from esc_sr.families.esc.blocks import ESCBlock, LayerNorm2d
 from esc_sr.families.esc.config import ESCConfig
+from esc_sr.families.esc.kernels import DecomposedLargeKernel, LargeKernel, LargeKernels
 from esc_sr.families.esc.upsamplers import ConvSkip, build_upsampler
 from esc_sr.network import rows
 from esc_sr.network.padding import pad_to_multiple
 from esc_sr.network.rows import Bands, default_bands, join
 
-
-def symmetrize(kernel: Tensor) -> Tensor:
-    """Average kernels (..., k, k) over the eight flips and rotations of the square; idempotent."""
-    turns = [torch.rot90(kernel, n, (-2, -1)) for n in range(4)]
-    return torch.stack([*turns, *(turn.flip(-1) for turn in turns)]).mean(0)
-
-
-class LargeKernel(nn.Module):
-    """The large kernel that all ConvAttns share (Sec. 3.3, Eq. 4).
-
-    Deviation: averaged over flips and rotations, as the released code does and the paper does not say.
-    """
-
-    def __init__(self, pdim: int, size: int) -> None:
-        super().__init__()
-        self.weight = nn.Parameter(nn.init.orthogonal_(torch.empty(pdim, pdim, size, size)))
-
-    def forward(self) -> LargeKernels:
-        """Return the kernel (pdim, pdim, size, size), symmetrized."""
-        return (symmetrize(self.weight),)
-
-
-class DecomposedLargeKernel(nn.Module):
-    """ESC-FP's large kernel as a channel and a spatial factor (Eq. 5)."""
-
-    def __init__(self, pdim: int, size: int) -> None:
-        super().__init__()
-        self.channel = nn.Parameter(torch.randn(pdim, pdim, 1, 1))
-        self.spatial = nn.Parameter(nn.init.orthogonal_(torch.empty(pdim, 1, size, size)))
-
-    def forward(self) -> LargeKernels:
-        """Return the factors (pdim, pdim, 1, 1) and (pdim, 1, size, size)."""
-        return self.channel, self.spatial
+_WITHOUT_WINDOWS = 32
+"""What bands and tiles are multiples of where there is no self-attention, px."""
 
 
 class ESCEncoder(Encoder):
@@ -56,31 +25,20 @@ class ESCEncoder(Encoder):
     config: ESCConfig
     has_bands = True
     framed = True
-    measured_multiple = 32
     inner = ("blocks", "tail")
 
     def __init__(self, config: ESCConfig) -> None:
         super().__init__()
         self.config = config
         self.dim, self.window, self.fold = config.dim, config.window, config.unshuffle
-        self.multiple = config.window * config.unshuffle
-        kernel = DecomposedLargeKernel if config.decomposed else LargeKernel
-        self.large_kernel: LargeKernel | DecomposedLargeKernel = kernel(config.pdim, config.kernel)
+        self.measured_multiple = config.window
+        self.multiple = (config.window if config.n_attn else _WITHOUT_WINDOWS) * config.unshuffle
+        self.large_kernel: LargeKernel | DecomposedLargeKernel | None = None
+        if config.n_convattn and not config.own_kernels:
+            kernel = DecomposedLargeKernel if config.decomposed else LargeKernel
+            self.large_kernel = kernel(config.pdim, config.kernel)
         self.head = nn.Conv2d(3 * config.unshuffle**2, config.dim, 3, padding=1)
-        self.blocks = nn.ModuleList(
-            ESCBlock(
-                config.dim,
-                config.pdim,
-                n_convattn=config.n_convattn,
-                window=config.window,
-                heads=config.heads,
-                expansion=config.expansion,
-                first_expansion=config.first_expansion,
-                ffn_norm=config.ffn_norm,
-                decomposed=config.decomposed,
-            )
-            for _ in range(config.n_blocks)
-        )
+        self.blocks = nn.ModuleList(ESCBlock(config) for _ in range(config.n_blocks))
         self.norm_last = LayerNorm2d(config.dim) if config.decomposed else nn.Identity()
         self.tail = nn.Conv2d(config.dim, config.dim, 3, padding=1)
 
@@ -92,17 +50,22 @@ class ESCEncoder(Encoder):
 
     def features(self, lr: Tensor) -> Tensor:
         """Extract features F (B, C, H, W) from a picture (B, 3 unshuffle^2, H, W) (Eq. 1, 2)."""
-        large = self.large_kernel()
+        large = self.shared()
         shallow = self.head(lr)  # (B, C, H, W)
         deep = shallow
         for block in self.blocks:
             deep = block(deep, large)
         return shallow + self.tail(self.norm_last(deep))
 
+    def shared(self) -> LargeKernels:
+        """The large kernel of all ConvAttns; nothing where each has its own, or there are none."""
+        return () if self.large_kernel is None else self.large_kernel()
+
     @property
     def passes(self) -> int:
         """How many stages `banded.features` takes the whole picture through."""
-        return 2 + self.config.n_blocks * (3 + 2 * self.config.n_convattn)
+        attentions = max(2 * self.config.n_attn - 1, 0)
+        return 2 + self.config.n_blocks * (2 + attentions + 2 * self.config.n_convattn)
 
     def encode(self, x: Tensor, bands: Bands | None) -> Tensor:
         """`banded.features` for this network."""
@@ -111,19 +74,19 @@ class ESCEncoder(Encoder):
     def cost(self, height: int, width: int, rows: int, number: int = 4) -> Cost:
         """As `Traits.cost`.
 
-        Maps are two of C channels and one of pdim (`banded`), with a pixel for each unshuffle^2. What is
-        alive at once for each pixel of a band is measured, rounded up. Held are the scores of a window, as
-        many biases, and the folded picture.
+        Maps are two of C channels and one of pdim, or of C where a block has several self-attentions
+        (`banded`), with a pixel for each unshuffle^2. What is alive at once for each pixel of a band is
+        measured, rounded up. Held are the scores of a window, as many biases, and the folded picture.
         """
         config = self.config
         hidden = int(config.dim * max(config.expansion, config.first_expansion))
         band = max(18 * config.dim, 7 * hidden) + 6 * config.dim
-        maps = (2 + config.pdim / config.dim) * config.dim
+        maps = 2 * config.dim + (config.dim if config.n_attn > 1 else config.pdim)
         fold, pixels = config.unshuffle, height * width
         return Cost(
             held=8 * config.heads * config.window**4 + (12 * pixels if fold > 1 else 0),
             band=band * number * rows * width // fold**2,
-            maps=int(maps * pixels * number) // fold**2,
+            maps=maps * pixels * number // fold**2,
         )
 
 

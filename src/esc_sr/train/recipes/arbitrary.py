@@ -7,6 +7,7 @@ from typing import Any, ClassVar
 import numpy as np
 import torch
 
+from esc_sr.bicubic import BICUBICS
 from esc_sr.data.coordinates import cut_queries
 from esc_sr.data.crops import Batch
 from esc_sr.data.pictures import Source
@@ -29,6 +30,7 @@ class Arbitrary(Recipe):
     Attributes:
         scales: least and largest scale of a crop, drawn evenly between.
         queries: points per crop at which colours are compared.
+        bicubic: whose makes LR of each crop, matlab or pillow.
     """
 
     model: ClassVar[str] = "esc"
@@ -42,15 +44,21 @@ class Arbitrary(Recipe):
     batch: int = 32
     scales: tuple[float, ...] = (1.0, 4.0)
     queries: int = 2304
+    bicubic: str = "matlab"
 
     def rules(self) -> dict[str, tuple[bool, str]]:
-        """As of all, and `scales` and `queries`."""
+        """As of all, and `scales`, `queries` and `bicubic`."""
         pixels = self.patch**2
         rising = len(self.scales) == 2 and 1 <= self.scales[0] <= self.scales[1]
         return super().rules() | {
             "scales": (rising, "two numbers from 1, the larger one last"),
             "queries": (1 <= self.queries <= pixels, f"from 1 to the {pixels} pixels of a crop"),
+            "bicubic": (self.bicubic in BICUBICS, f"one of {', '.join(BICUBICS)}"),
         }
+
+    def released_settings(self) -> dict[str, Any]:
+        """Pillow's bicubic, and LTE's epochs."""
+        return {"per_epoch": 20, "bicubic": "pillow"}
 
     def network(self, model: str, scale: int, blocks: int | None = None) -> Config:
         """ESC+LTE, with the encoder of a name."""
@@ -72,7 +80,14 @@ class Arbitrary(Recipe):
     def cut(self, picture: Source, generator: np.random.Generator, scale: int) -> Batch:
         """LR of a scale of its own, points and cells in it, and their colours, as `cut_queries` has them."""
         scales = self.scales[0], self.scales[1]
-        return cut_queries(picture, generator, patch=self.patch, scales=scales, queries=self.queries)
+        return cut_queries(
+            picture,
+            generator,
+            patch=self.patch,
+            scales=scales,
+            queries=self.queries,
+            reduce=BICUBICS[self.bicubic],
+        )
 
     def batches(self, crops: Iterator[Batch], setup: Setup, pool: PairPool, start: int) -> Iterator[Batch]:
         """The crops, with a teacher's colours if there is one."""

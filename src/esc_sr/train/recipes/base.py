@@ -53,6 +53,8 @@ class Recipe(ABC):
         optimizer: adamw; or muon, which moves the matrices inside the network, and AdamW the rest.
         muon_lr: learning rate after warm-up, of Muon.
         clip: largest norm of the network's gradient, longer ones are shortened; 0 for any.
+        per_epoch: crops of each picture in an epoch, whose order is random, and after which all have come
+            equally often; 0 draws the picture of each crop anew.
 
     Raises:
         UsageError: a value that no run can work with.
@@ -80,6 +82,7 @@ class Recipe(ABC):
     optimizer: str = "adamw"
     muon_lr: float = 2e-3
     clip: float = 0.0
+    per_epoch: int = 0
 
     def __post_init__(self) -> None:
         """Hold the settings to the rules."""
@@ -109,6 +112,7 @@ class Recipe(ABC):
             "seed": (self.seed >= 0, "0 or more"),
             "teacher_share": (0 <= self.teacher_share <= 1, "from 0 to 1"),
             "clip": (0 <= self.clip < float("inf"), "0 or more"),
+            "per_epoch": (self.per_epoch >= 0, "0 or more"),
         }
 
     def small(self, window: int) -> Self:
@@ -140,6 +144,14 @@ class Recipe(ABC):
             "patch": max(64, 2 * window),
         }
 
+    def released(self) -> Self:
+        """The values of the released configuration, where it differs; docs/recipes.md lists them."""
+        return replace(self, **self.released_settings())
+
+    def released_settings(self) -> dict[str, Any]:
+        """The settings that `released` changes."""
+        return {"betas": (0.9, 0.9), "per_epoch": 1}
+
     def network(self, model: str, scale: int, blocks: int | None = None) -> Config:
         """The network to train.
 
@@ -170,8 +182,8 @@ class Recipe(ABC):
         setup.refuse_vgg(self.name)
         return Distance(self.loss)
 
-    def make_pool(self) -> PairPool:
-        """What is remembered from batch to batch, and so is part of a checkpoint; here nothing."""
+    def make_pool(self, processes: int = 1) -> PairPool:
+        """What each process remembers from batch to batch, and so is part of a checkpoint; here nothing."""
         return PairPool(0)
 
     def pictures(self, setup: Setup) -> Sequence[Any]:

@@ -5,10 +5,11 @@ from typing import Any
 
 import numpy as np
 
+from esc_sr.bicubic import BICUBICS
 from esc_sr.data.crops import Batch
 from esc_sr.data.pairs import cut_pair
 from esc_sr.data.pictures import Source, find_pictures
-from esc_sr.data.sources import Held, Reduced, hold, measure_pairs
+from esc_sr.data.sources import Held, Reduced, ReducedByCrop, hold, measure_pairs
 from esc_sr.errors import UsageError
 from esc_sr.train.recipes.base import Recipe
 from esc_sr.train.setup import Setup
@@ -26,14 +27,24 @@ class Classic(Recipe):
 
     Attributes:
         flat: probability that a crop is flat or smooth and drawn, not of a picture.
+        bicubic: whose makes LR that is not given: matlab, of the whole picture, as benchmarks have it; or
+            pillow, of each crop.
     """
 
     name: str = "classic"
     flat: float = 0.0
+    bicubic: str = "matlab"
 
     def rules(self) -> dict[str, tuple[bool, str]]:
-        """As of all, and `flat`."""
-        return super().rules() | {"flat": (0 <= self.flat <= 1, "from 0 to 1")}
+        """As of all, and `flat` and `bicubic`."""
+        return super().rules() | {
+            "flat": (0 <= self.flat <= 1, "from 0 to 1"),
+            "bicubic": (self.bicubic in BICUBICS, f"one of {', '.join(BICUBICS)}"),
+        }
+
+    def released_settings(self) -> dict[str, Any]:
+        """As of all, and Pillow's bicubic, which made LR for DFLIP; that of DIV2K was given."""
+        return super().released_settings() | {"bicubic": "pillow"}
 
     def small_settings(self, window: int) -> dict[str, Any]:
         """As of all, with mse and smooth crops."""
@@ -41,6 +52,8 @@ class Classic(Recipe):
 
     def pictures(self, setup: Setup) -> list[SourcePair]:
         """Pairs of LR, made or given, and HR, or what a teacher makes of LR."""
+        if self.bicubic == "pillow" and not setup.lr:
+            return self._cropped_pairs(setup)
         pairs = self._stored_pairs(setup) if setup.lr else self._made_pairs(setup)
         if not setup.teacher:
             return pairs
@@ -54,6 +67,16 @@ class Classic(Recipe):
     def card(self) -> dict[str, Any]:
         """The share of smooth crops."""
         return {"flat": self.flat or None}
+
+    def _cropped_pairs(self, setup: Setup) -> list[SourcePair]:
+        """Pairs (LR, HR) whose LR is made of each crop."""
+        if setup.teacher:
+            raise UsageError(
+                "bicubic=pillow makes LR of each crop, and --teacher takes whole LR pictures: "
+                "give --lr, or --set bicubic=matlab"
+            )
+        hr = setup.hold(setup.measure(setup.scale * self.patch))
+        return [(ReducedByCrop(source, setup.scale), source) for source in hr]
 
     def _made_pairs(self, setup: Setup) -> list[SourcePair]:
         """Pairs (LR, HR) whose LR is made: once if both fit into memory, else for each crop."""

@@ -1,12 +1,12 @@
 """Training on realistic LR, in two stages (Supp. 6.3)."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
 import numpy as np
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from esc_sr.data.crops import Batch
 from esc_sr.data.degrade import Degradation
@@ -22,6 +22,14 @@ from esc_sr.train.recipes.base import Recipe
 from esc_sr.train.setup import Setup
 from esc_sr.train.teacher import Teacher
 
+SHARPENED: dict[str, Callable[[Tensor, Tensor], Tensor] | None] = {
+    "crop": None,
+    "context": lambda lr, sharpened: sharpened,
+}
+"""What `degrade_batches` is to give as the target."""
+
+_FOUR_PROCESSES = {"draws": 4, "pool": 4 * 180}
+
 
 @dataclass(frozen=True)
 class RealMSE(Recipe):
@@ -33,7 +41,11 @@ class RealMSE(Recipe):
 
     Attributes:
         context: side of the LR pictures that crops are cut out of after degradation, px.
-        pool: pairs of earlier batches kept to mix degradations.
+        pool: pairs of earlier batches kept to mix degradations, by all processes together.
+        draws: parts of a batch, that of all processes together, each of which has resizing, kind of noise and
+            order of its own.
+        sharpen: what is sharpened to compare with: crop, what was cut out of the HR picture; or context, that
+            before it is cut, so that the crop's edges are sharpened by what was beside them.
         redraw: steps from one degraded batch to the next; in between, pairs are of the pool.
         clean: probability that an LR picture is reduced by bicubic and nothing else.
         flat: probability that a crop is flat or smooth and drawn, not of a picture.
@@ -49,6 +61,8 @@ class RealMSE(Recipe):
     batch: int = 48
     context: int = 100
     pool: int = 180
+    draws: int = 1
+    sharpen: str = "crop"
     redraw: int = 1
     clean: float = 0.0
     flat: float = 0.0
@@ -58,6 +72,8 @@ class RealMSE(Recipe):
         return super().rules() | {
             "context": (self.context >= self.patch, f"at least the patch of {self.patch}"),
             "pool": (self.pool >= 1, "at least 1"),
+            "draws": (self.draws >= 1, "at least 1"),
+            "sharpen": (self.sharpen in SHARPENED, f"one of {', '.join(SHARPENED)}"),
             "redraw": (self.redraw >= 1, "at least 1"),
             "clean": (0 <= self.clean <= 1, "from 0 to 1"),
             "flat": (0 <= self.flat <= 1, "from 0 to 1"),
@@ -69,6 +85,11 @@ class RealMSE(Recipe):
         context = max(80, settings["patch"])
         return settings | {"flat": 0.1, "context": context, "pool": 180, "redraw": 4, "clean": 0.25}
 
+    def released_settings(self) -> dict[str, Any]:
+        """As of all, more iterations, and what four processes make of degradation and pool."""
+        own = {"iterations": 1_000_000, "warmup": 0, "sharpen": "context", **_FOUR_PROCESSES}
+        return super().released_settings() | own
+
     def teacher(self, name: str, scale: int, device: torch.device) -> Teacher:
         """A network of a name, of the scale or a multiple of it."""
         return Teacher(name, scale, self.teacher_share, device, multiples=True)
@@ -76,11 +97,11 @@ class RealMSE(Recipe):
     def objective(self, setup: Setup) -> nn.Module:
         """The distance to sharpened HR, or to what the teacher makes."""
         setup.refuse_vgg(self.name)
-        return Distance(self.loss, sharpened=setup.teacher is None)
+        return Distance(self.loss, sharpened=setup.teacher is None and self.sharpen == "crop")
 
-    def make_pool(self) -> PairPool:
+    def make_pool(self, processes: int = 1) -> PairPool:
         """Pairs of earlier batches, so that one does not share a degradation."""
-        return PairPool(self.pool)
+        return PairPool(-(-self.pool // processes))
 
     def pictures(self, setup: Setup) -> Sequence[Source]:
         """HR pictures in which a crop to degrade fits."""
@@ -104,9 +125,10 @@ class RealMSE(Recipe):
             seed=self.seed,
             start=start,
             rank=setup.share[0],
+            draws=-(-self.draws // setup.share[1]),
             redraw=self.redraw,
             flat=self.flat,
-            teach=setup.teacher.answer if setup.teacher else None,
+            teach=setup.teacher.answer if setup.teacher else SHARPENED[self.sharpen],
         )
 
     def held_out(self, pictures: Sequence[Decoded], scale: int) -> list[Pair]:
@@ -140,7 +162,14 @@ class RealGAN(RealMSE):
     def rules(self) -> dict[str, tuple[bool, str]]:
         """As of the first stage, and `weights`."""
         counted = len(self.weights) == 3 and all(0 <= weight < float("inf") for weight in self.weights)
-        return super().rules() | {"weights": (counted, "three numbers from 0")}
+        return super().rules() | {
+            "weights": (counted, "three numbers from 0"),
+            "sharpen": (self.sharpen == "crop", "crop, since the discriminator sees HR as it is"),
+        }
+
+    def released_settings(self) -> dict[str, Any]:
+        """Epochs, and what four processes make of degradation and pool."""
+        return {"per_epoch": 1, **_FOUR_PROCESSES}
 
     def small_settings(self, window: int) -> dict[str, Any]:
         """None."""
