@@ -1,7 +1,9 @@
 """From paths and names to a running training: pictures, network, checkpoint; then the loop."""
 
+import os
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
 from copy import deepcopy
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,6 +24,7 @@ from esc_sr.train.optimizer import build_optimizer, follow
 from esc_sr.train.recipes import Recipe
 from esc_sr.train.schedule import Budget
 from esc_sr.train.setup import Report, Setup
+from esc_sr.train.stop import stop_signals
 from esc_sr.train.team import Team, own_device
 
 
@@ -120,9 +123,11 @@ def run(
         report: called with each log record; loading is reported too.
 
     Returns:
-        True if the run reached its end, False if it was stopped by a signal.
+        True if the run reached its end, False if it was stopped by Ctrl-C or SIGTERM, of which a second one
+        ends the process at once.
 
     Raises:
+        Stopped: it was stopped so before its first step; nothing was saved.
         UsageError: `out` holds a run already that is not resumed, the checkpoint is of another run, or the
             recipe is not for this network, or lacks weights that it needs, or its batch cannot be divided
             among the processes, or TensorBoard is not installed; the numbers in `data` do not fit.
@@ -142,56 +147,59 @@ def run(
     device = own_device(options.device)
     if device.type == "cpu":
         keep_freed_memory()
-    roots, held_out = data.find()
-    setup = Setup(
-        scale=model.scale,
-        device=device,
-        share=(team.rank, team.size),
-        roots=roots,
-        lr=data.lr,
-        cache=feed.cache_bytes(data.cache, team.local_size),
-        teacher=recipe.teacher(frozen.teacher, model.scale, device) if frozen.teacher else None,
-        teacher_cache=frozen.teacher_cache or (start.anneal or out) / "teacher",
-        vgg=frozen.vgg,
-        started=start.weights is not None or content is not None,
-        report=report if team.leads else lambda record: None,
-    )
-    state = _new_state(recipe, config, setup, start.weights)
-    state.scaler = torch.amp.GradScaler(device.type, enabled=options.precision == "fp16")
-    if not start.resume:
-        _make_folder(out)
     if budget is None:
         budget = Budget(**content["budget"]) if content else Budget(iterations=recipe.iterations)
     plan = checkpoint.Plan(recipe, budget, config.sizes(), model.scale)
-    if content is not None:
-        checkpoint.restore(state, content, plan)
-        follow(state.optimizer, recipe)
-    hardware = describe(device) if team.size == 1 else f"{team.size} x {describe(device)}"
-    state.hardware = sorted({*state.hardware, hardware})
+    with stop_signals() as stop, _folder(out, new=not start.resume):
+        with stop.at_once():
+            roots, held_out = data.find()
+            setup = Setup(
+                scale=model.scale,
+                device=device,
+                share=(team.rank, team.size),
+                roots=roots,
+                lr=data.lr,
+                cache=feed.cache_bytes(data.cache, team.local_size),
+                teacher=recipe.teacher(frozen.teacher, model.scale, device) if frozen.teacher else None,
+                teacher_cache=frozen.teacher_cache or (start.anneal or out) / "teacher",
+                vgg=frozen.vgg,
+                started=start.weights is not None or content is not None,
+                report=report if team.leads else lambda record: None,
+            )
+            state = _new_state(recipe, config, setup, start.weights)
+            state.scaler = torch.amp.GradScaler(device.type, enabled=options.precision == "fp16")
+            if content is not None:
+                checkpoint.restore(state, content, plan)
+                follow(state.optimizer, recipe)
+            hardware = describe(device) if team.size == 1 else f"{team.size} x {describe(device)}"
+            state.hardware = sorted({*state.hardware, hardware})
 
-    _warn_of_small_crops(recipe, families.blank(config).window, setup)
-    crops = feed.open_crops(recipe, setup, data.mix)
-    batches = feed.stream(recipe, crops, setup, state.pool, state.iteration, data.workers)
-    pictures = load_pictures(held_out, 16 * model.scale, setup.progress("held-out")) if team.leads else []
+            _warn_of_small_crops(recipe, families.blank(config).window, setup)
+            crops = feed.open_crops(recipe, setup, data.mix)
+            batches = feed.stream(recipe, crops, setup, state.pool, state.iteration, data.workers)
+            least = 16 * model.scale
+            pictures = load_pictures(held_out, least, setup.progress("held-out")) if team.leads else []
+            pairs = recipe.held_out(pictures, model.scale)
 
-    def export(name: str) -> None:
-        card = _card(state, recipe, model, data, setup)
-        facts = {"blocks": config.depth, "precision": options.precision}
-        assert isinstance(state.ema, Network)
-        weights.save(state.ema, out / f"{name}.safetensors", card | facts)
+        def export(name: str) -> None:
+            card = _card(state, recipe, model, data, setup)
+            facts = {"blocks": config.depth, "precision": options.precision}
+            assert isinstance(state.ema, Network)
+            weights.save(state.ema, out / f"{name}.safetensors", card | facts)
 
-    with team.connected(device):
-        return loop.train(
-            state,
-            batches,
-            plan,
-            out,
-            held_out=recipe.held_out(pictures, model.scale),
-            options=options,
-            export=export,
-            report=setup.report,
-            team=team,
-        )
+        with team.connected(device):
+            return loop.train(
+                state,
+                batches,
+                plan,
+                out,
+                stop=stop,
+                held_out=pairs,
+                options=options,
+                export=export,
+                report=setup.report,
+                team=team,
+            )
 
 
 def _warn_of_small_crops(recipe: Recipe, window: int, setup: Setup) -> None:
@@ -247,14 +255,28 @@ def _check_shares(recipe: Recipe, team: Team) -> None:
         )
 
 
-def _make_folder(out: Path) -> None:
-    """Make the folder of a new run."""
+@contextmanager
+def _folder(out: Path, new: bool) -> Iterator[None]:
+    """Make the folder of a run; where it fails or is stopped, folders that nothing was written to go again.
+
+    Raises:
+        UsageError: a new run cannot have it, or there is one in it.
+    """
+    if new and (out / "last.pt").exists():
+        raise UsageError(f"{out}: holds a run already; go on with --resume, or give another --out")
+    made = [folder for folder in (out, *out.parents) if not folder.exists()]
     try:
         out.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise UsageError(f"{out}: cannot be made ({error.strerror}); give another --out") from error
-    if (out / "last.pt").exists():
-        raise UsageError(f"{out}: holds a run already; go on with --resume, or give another --out")
+    try:
+        yield
+    except BaseException:
+        inside = [Path(folder) for folder, _, _ in os.walk(out, topdown=False)] if made else []
+        for folder in (*inside, *made):
+            with suppress(OSError):  # it holds something, or is gone already
+                folder.rmdir()
+        raise
 
 
 def _new_state(recipe: Recipe, config: Config, setup: Setup, start: Path | None) -> checkpoint.State:
