@@ -15,10 +15,14 @@ from esc_sr.train.setup import Report
 from esc_sr.train.step import backup, prepare, step
 from esc_sr.train.stop import Stop, Stopped
 from esc_sr.train.team import ALONE, Team
+from esc_sr.train.trial import expected_time
 
 MAX_BAD_STEPS = 10
 """So many steps in a row may have a loss or gradient that is not finite; one more ends the run.
 Those by which fp16 finds a scale for its gradients, at most 16 in a row, do not count."""
+
+_SETTLED = 3
+"""The step of a run, counted from 1, that takes on a GPU about as long as those after it."""
 
 
 def train(
@@ -101,6 +105,8 @@ def train(
                 f"from before are saved in {out}: go on with --resume in fp32, or from its "
                 "ema.safetensors with a lower learning rate"
             )
+        if state.iteration == first + _SETTLED and next(state.model.parameters()).device.type != "cpu":
+            report({"event": "note", "text": expected_time(plan, state, seconds)})
         monitor.after_step(lr, losses, seconds)
     if stopped and state.iteration == first:
         raise Stopped

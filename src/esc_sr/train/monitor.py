@@ -24,6 +24,9 @@ from esc_sr.train.stop import Stop, Stopped
 Export = Callable[[str], object]
 Losses = dict[str, float]
 
+_LONG_SILENCE = 300
+"""Seconds of training after which a log line comes in any case."""
+
 
 @dataclass(frozen=True)
 class RunOptions:
@@ -36,7 +39,7 @@ class RunOptions:
         save_minutes: time between two checkpoints.
         val_minutes: time between two validations.
         val_every: steps between two validations; None leaves them to `val_minutes`.
-        log_every: steps per log line.
+        log_every: steps per log line; where these take longer than five minutes, a line comes then.
         tensorboard: whether the numbers of log and validation go to `out/tensorboard` as well.
         device: as of `machine.device.pick_device`; of several processes, "cuda" gives each a GPU of its own.
     """
@@ -101,7 +104,7 @@ class Monitor:
         self._steps += 1
         self._seconds += seconds
         self._losses += [losses] if losses else []
-        if self.state.iteration % self.options.log_every == 0:
+        if self.state.iteration % self.options.log_every == 0 or self._seconds >= _LONG_SILENCE:
             self._log("train", **self._progress(lr))
             self._losses, self._steps, self._seconds = [], 0, 0.0
         started = time.perf_counter()

@@ -5,26 +5,28 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from copy import deepcopy
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
 import torch
 
 from esc_sr import families, weights
+from esc_sr.data.crops import Batch
 from esc_sr.data.pictures import load_pictures
 from esc_sr.errors import UsageError
 from esc_sr.families.contract import Config, Network
 from esc_sr.machine.device import describe
 from esc_sr.machine.memory import keep_freed_memory
-from esc_sr.train import checkpoint, feed, loop
+from esc_sr.train import checkpoint, feed, loop, trial
 from esc_sr.train.anneal import annealed
 from esc_sr.train.monitor import RunOptions, find_board
 from esc_sr.train.optimizer import build_optimizer, follow
 from esc_sr.train.recipes import Recipe
 from esc_sr.train.schedule import Budget
 from esc_sr.train.setup import Report, Setup
-from esc_sr.train.stop import stop_signals
+from esc_sr.train.stop import Stop, stop_signals
 from esc_sr.train.team import Team, own_device
 
 
@@ -141,6 +143,8 @@ def run(
         recipe, budget = annealed(recipe, content, start.settings, budget, start.resume)
     config = recipe.network(model.name, model.scale, model.blocks)
     team = Team.here()
+    if start.resume and content is not None:
+        recipe = _kept_parts(recipe, content, team)
     _check_shares(recipe, team)
     if options.tensorboard:
         find_board()
@@ -188,6 +192,8 @@ def run(
             weights.save(state.ema, out / f"{name}.safetensors", card | facts)
 
         with team.connected(device):
+            if budget.progress(state.iteration, state.elapsed) < 1:
+                plan, batches = _tried(state, plan, batches, setup, options.precision, team, stop)
             return loop.train(
                 state,
                 batches,
@@ -200,6 +206,51 @@ def run(
                 report=setup.report,
                 team=team,
             )
+
+
+def _kept_parts(recipe: Recipe, content: dict[str, Any], team: Team) -> Recipe:
+    """The recipe of a run that goes on, with the parts of a batch that it had, unless others are given.
+
+    These change the weights by rounding only, so they may differ; in the checkpoint, they are made the same.
+    """
+    had = content["recipe"].get("accumulate", 1)
+    if not recipe.accumulate and recipe.batch % (team.size * had) == 0:
+        recipe = replace(recipe, accumulate=had)
+    content["recipe"]["accumulate"] = recipe.accumulate
+    return recipe
+
+
+def _tried(
+    state: checkpoint.State,
+    plan: checkpoint.Plan,
+    batches: Iterator[Batch],
+    setup: Setup,
+    precision: str,
+    team: Team,
+    stop: Stop,
+) -> tuple[checkpoint.Plan, Iterator[Batch]]:
+    """Try a crop, choose what is left open, and say so, and on a CPU what time to expect."""
+    device, recipe = setup.device, plan.recipe
+    if recipe.accumulate and device.type != "cpu":
+        return plan, batches
+    free = trial.free_for_a_part(device, team)
+    with stop.at_once(team.size == 1):
+        batch = next(batches)
+        tried = trial.try_out(state, batch, precision)
+    crops = recipe.batch // team.size
+    if not recipe.accumulate:
+        parts = team.largest(trial.parts_for(crops, tried.memory, free, device))
+        recipe = replace(recipe, accumulate=parts)
+        if parts > 1 or tried.memory > free:
+            setup.note(trial.chosen_parts(recipe, crops, tried.memory, free))
+    if device.type == "cpu":
+        seconds = crops * tried.seconds
+        setup.note(trial.expected_time(plan, state, seconds))
+        network = state.model
+        assert isinstance(network, Network)
+        if not state.iteration and (advice := trial.advice(recipe, network.window, seconds)):
+            setup.note(advice)
+    return replace(plan, recipe=recipe), chain([batch], batches)
 
 
 def _warn_of_small_crops(recipe: Recipe, window: int, setup: Setup) -> None:
@@ -247,7 +298,7 @@ def _labels(roots: Sequence[Path]) -> list[str]:
 
 def _check_shares(recipe: Recipe, team: Team) -> None:
     """Refuse a batch that cannot be divided evenly."""
-    parts = team.size * recipe.accumulate
+    parts = team.size * max(recipe.accumulate, 1)
     if recipe.batch % parts:
         raise UsageError(
             f"batch={recipe.batch}: must be a multiple of {parts}, for {team.size} processes and "

@@ -77,7 +77,7 @@ def step(
     weights: list[Tensor] = list(state.model.parameters())
     device = weights[0].device
     totals: dict[str, Tensor] = {}
-    count = recipe.accumulate
+    count = max(recipe.accumulate, 1)
     parts = zip(*(part.to(device).chunk(count) for part in batch), strict=True)
     stop = stop or Stop()
     with stop.at_once(team.size == 1):
