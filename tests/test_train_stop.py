@@ -35,7 +35,7 @@ from esc_sr.train.losses import Distance
 from esc_sr.train.recipes import Classic, RealMSE
 
 
-def wait(where, seconds=60):
+def wait(where, seconds=300):
     """Tell the test where the run is, and take long."""
     if os.environ.get("WAIT_AT") == where:
         Path("here").touch()
@@ -118,7 +118,7 @@ def go(arguments: Sequence[str]) -> str:
 
 
 def stop_at(where: str, arguments: Sequence[str], *signals: int) -> tuple[int, str]:
-    """Send signals when the run is somewhere; its exit code and what it said, within generous 20 s."""
+    """Send signals when the run is somewhere; its exit code and what it said, within a generous minute."""
     with subprocess.Popen(
         [sys.executable, "-m", "esc_sr", "train", *arguments],
         stdout=subprocess.PIPE,
@@ -134,7 +134,7 @@ def stop_at(where: str, arguments: Sequence[str], *signals: int) -> tuple[int, s
             for number in signals:
                 process.send_signal(number)
                 time.sleep(0.3)
-            said, _ = process.communicate(timeout=20)
+            said, _ = process.communicate(timeout=60)
         finally:
             process.kill()
     Path("here").unlink()
