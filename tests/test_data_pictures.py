@@ -72,6 +72,25 @@ def test_hidden_files_are_left_out_and_links_followed_as_everywhere(tmp_path: Pa
     assert [entry.name for entry in find_pictures(tmp_path / "all")] == ["linked/b.png", "linked/x/a.png"]
 
 
+def test_shards_in_a_folder_are_like_sub_folders(tmp_path: Path) -> None:
+    (tmp_path / "x").mkdir()
+    make_tar(
+        tmp_path / "x" / "2.tar", {"b.png": png(noise(8, 9, 2)), "a/c.png": png(noise(8, 9, 3)), "t": b""}
+    )
+    with pytest.raises(DataError, match="holds no picture"):
+        find_pictures(make_tar(tmp_path / "none.tar", {"README": b"?"}).parent / "none.tar")
+    assert [entry.name for entry in find_pictures(tmp_path)] == ["x/2.tar/b.png", "x/2.tar/a/c.png"]
+    for name in ("x/1.png", "x/3.png"):
+        (tmp_path / name).write_bytes(png(noise(8, 9)))
+    make_tar(tmp_path / "x" / "._2.tar", {"b.png": b""})
+    found = find_pictures(tmp_path)
+    assert [entry.name for entry in found] == ["x/1.png", "x/2.tar/b.png", "x/2.tar/a/c.png", "x/3.png"]
+    np.testing.assert_array_equal(load_pictures(found, 8)[2].pixels, noise(8, 9, 3))
+    (tmp_path / "x" / "broken.tar").write_bytes(b"no tar")
+    with pytest.raises(DataError, match="broken.tar: not a folder"):
+        find_pictures(tmp_path)
+
+
 def test_missing_empty_and_foreign_roots_are_refused(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="no such folder"):
         find_pictures(tmp_path / "missing")

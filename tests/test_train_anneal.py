@@ -150,3 +150,25 @@ def test_crops_of_one_window_are_warned_of(pictures: Path, tmp_path: Path) -> No
     rng = np.random.default_rng(0)
     Image.fromarray(rng.integers(0, 256, (128, 128, 3), dtype=np.uint8)).save(pictures / "0.png")
     assert "two windows" not in train(*run, "--patch", 64, "--blocks", 1, "--out", tmp_path / "b").output
+
+
+def test_a_pool_of_crops_of_another_size_begins_anew(pictures: Path, tmp_path: Path) -> None:
+    base = ("--data", pictures, "--device", "cpu", "--model", "esc-light", "--blocks", 1, "--scale", 2)
+    real = (
+        *base,
+        "--batch",
+        2,
+        "--patch",
+        8,
+        "--set",
+        "context=10",
+        "--set",
+        "pool=2",
+        "--set",
+        "milestones=()",
+    )
+    copy = (*base, "--anneal", tmp_path / "run", "--patch", 10, "--batch", 4)
+    for arguments in ((*real, "--out", tmp_path / "run"), (*copy, "--out", tmp_path / "copy")):
+        result = CliRunner().invoke(app, ["real-mse", *map(str, arguments), "--iterations", "2"])
+        assert result.exit_code == 0, result.exception
+    assert checkpoint.load(tmp_path / "copy")["pool"]["lr"].shape == (4, 3, 10, 10)

@@ -30,6 +30,7 @@ from esc_sr.train.recipes import Classic, Recipe
 from esc_sr.train.schedule import Budget
 from esc_sr.train.setup import Report
 from esc_sr.train.step import step
+from esc_sr.train.stop import stop_signals
 
 RECIPE = replace(Classic(), batch=4, patch=8, lr=2e-3)
 TWENTY = Budget(iterations=20)
@@ -69,7 +70,8 @@ def run(
     **options: Any,
 ) -> bool:
     given = given or make_batches(state.iteration)
-    return train(state, given, checkpoint.Plan(recipe, budget, {}), out, **options)
+    with stop_signals() as stop:
+        return train(state, given, checkpoint.Plan(recipe, budget, {}), out, stop=stop, **options)
 
 
 def resume(out: Path) -> checkpoint.State:

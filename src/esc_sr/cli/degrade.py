@@ -59,11 +59,7 @@ def _sources(inputs: list[Path], output: Path, count: int, sheet: bool, overwrit
     """The pictures to degrade; what cannot work is refused before the first one, and the folder made."""
     if missing := [path for path in inputs if not path.exists()]:
         raise UsageError(f"{missing[0]}: no such picture or folder")
-    sources = [
-        picture
-        for path in inputs
-        for picture in ([entry.path for entry in find_pictures(path)] if path.is_dir() else [path])
-    ]
+    sources = [picture for path in inputs for picture in (_files_in(path) if path.is_dir() else [path])]
     targets: dict[Path, Path] = {output / SHEET: Path(SHEET)} if sheet else {}
     for source in sources:
         for number in range(count):
@@ -80,6 +76,11 @@ def _sources(inputs: list[Path], output: Path, count: int, sheet: bool, overwrit
     except OSError as error:
         raise UsageError(f"--output {output}: cannot be made ({error.strerror})") from error
     return sources
+
+
+def _files_in(folder: Path) -> list[Path]:
+    """The pictures of a folder, without those in shards."""
+    return [entry.path for entry in find_pictures(folder) if entry.path.suffix.lower() != ".tar"]
 
 
 def _target(output: Path, source: Path, number: int) -> Path:

@@ -6,7 +6,6 @@ from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
 
-import torch
 import typer
 from typer.core import TyperGroup
 from typer.main import get_command
@@ -149,12 +148,8 @@ def _command(recipe: recipes.Recipe, scales: str) -> Callable[..., None]:
             bool, _of_run("--compile", help="Compile the network: minutes at first, faster then.")
         ] = False,
         device: Annotated[
-            str | None,
-            _of_run(
-                metavar="auto|cpu|cuda[:N]|xpu|mps",
-                help="Where; by default cuda where there is one.",
-            ),
-        ] = None,
+            str, _of_run(metavar="auto|cpu|cuda[:N]|xpu|mps", help="Where to compute.")
+        ] = "auto",
         save_minutes: Annotated[float, _of_run(help="Time between two checkpoints.")] = 3.0,
         val_minutes: Annotated[float, _of_run(help="Time between two validations.")] = 15.0,
         val_every: Annotated[
@@ -180,7 +175,7 @@ def _command(recipe: recipes.Recipe, scales: str) -> Callable[..., None]:
             return
         if not data or not out:
             raise UsageError("--data and --out are needed: the pictures, and a folder for the run")
-        place = own_device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
+        place = own_device(device)
         check_precision(precision)
         budget = Budget(iterations, minutes) if iterations is not None or minutes is not None else None
         finished = run(

@@ -2,8 +2,9 @@
 
 import multiprocessing
 import os
-from collections.abc import Callable, Iterator, Sequence
-from itertools import count
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from itertools import count, takewhile
+from multiprocessing.synchronize import Event
 from typing import Any, Generic, TypeVar
 
 import numpy as np
@@ -121,20 +122,24 @@ def part_of(batch: int, processes: int) -> int:
     return batch // processes
 
 
-def stack(crops: Dataset[Batch], numbers: range) -> Batch:
+def stack(crops: Dataset[Batch], numbers: Iterable[int]) -> Batch:
     """Crops of some numbers, each part stacked."""
     return tuple(map(torch.stack, zip(*(crops[number] for number in numbers), strict=True)))
 
 
 class _Reader(Dataset[Batch | EscError]):
-    """Batches as a worker gives them: an error is given, not raised, so that it arrives as one line."""
+    """Batches as a worker gives them: an error is given, not raised, so that it arrives as one line.
 
-    def __init__(self, crops: Dataset[Batch]) -> None:
+    When `ended` is set, one that is being read is given unfinished, for nobody.
+    """
+
+    def __init__(self, crops: Dataset[Batch], ended: Event) -> None:
         self.crops = crops
+        self.ended = ended
 
     def __getitem__(self, numbers: range) -> Batch | EscError:
         try:
-            return stack(self.crops, numbers)
+            return stack(self.crops, takewhile(lambda number: not self.ended.is_set(), numbers))
         except EscError as error:
             return error
 
@@ -148,8 +153,9 @@ def _read_ahead(crops: Dataset[Batch], numbers: Iterator[range], workers: int) -
     context = multiprocessing.get_context(method)
     if method == "forkserver":
         context.set_forkserver_preload([__name__])  # torch is imported once for all
+    ended = context.Event()
     loader = DataLoader(
-        _Reader(crops),
+        _Reader(crops, ended),
         batch_size=None,
         sampler=numbers,
         num_workers=workers,
@@ -173,6 +179,8 @@ def _read_ahead(crops: Dataset[Batch], numbers: Iterator[range], workers: int) -
             f"a process that reads pictures ahead died ({reason.splitlines()[0]}); "
             "it may have lacked memory: use fewer --workers or less --cache"
         ) from error
+    finally:
+        ended.set()
 
 
 def _as_it_is(item: Any) -> Any:

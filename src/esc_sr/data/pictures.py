@@ -5,7 +5,7 @@ import os
 import tarfile
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path, PurePath
 from typing import Protocol, TypeVar
 
@@ -134,22 +134,34 @@ def find_pictures(root: Path) -> list[Entry]:
     """List the pictures of a folder (with all its sub-folders) or of an uncompressed .tar shard.
 
     Those of a folder are sorted by name, those of a shard in its order; hidden ones are left out everywhere.
+    A shard in a folder is like a sub-folder of its name.
 
     Raises:
-        DataError: `root` is missing, is neither of the two, or holds no picture.
+        DataError: `root` is missing, is neither of the two, or holds no picture; or a shard cannot be read.
     """
     if root.is_dir():
-        entries = [
-            Entry(str(path.relative_to(root)), path.resolve(), 0, path.stat().st_size)
-            for path in sorted(picture_files(root))
-        ]
+        others: list[Path] = []
+        files = [*picture_files(root, other=others.append), *filter(_is_shard, others)]
+        entries = [entry for file in sorted(files) for entry in _entries_in(root, file)]
     elif root.is_file():
         entries = _tar_entries(root)
     else:
         raise DataError(f"{root}: no such folder or .tar file")
     if not entries:
-        raise DataError(f"{root}: holds no picture ({', '.join(FORMATS)}); name .tar shards one by one")
+        raise DataError(f"{root}: holds no picture ({', '.join(FORMATS)}), also in no .tar shard")
     return entries
+
+
+def _is_shard(path: Path) -> bool:
+    return path.suffix.lower() == ".tar" and path.is_file()
+
+
+def _entries_in(root: Path, file: Path) -> list[Entry]:
+    """The picture that a file in a folder is, or those of a shard."""
+    name = str(file.relative_to(root))
+    if _is_shard(file):
+        return [replace(entry, name=str(PurePath(name, entry.name))) for entry in _tar_entries(file)]
+    return [Entry(name, file.resolve(), 0, file.stat().st_size)]
 
 
 def _tar_entries(shard: Path) -> list[Entry]:

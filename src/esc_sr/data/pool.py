@@ -36,7 +36,9 @@ class PairPool:
         self._lr, self._hr = self._lr.to(lr.device), self._hr.to(hr.device)
         places = self._places(len(lr), generator)
         old = self._lr[places].float() / 255, self._hr[places].float() / 255
-        self._lr[places], self._hr[places] = new_lr, new_hr
+        self._lr, self._hr = (
+            pairs.index_copy(0, places, new) for pairs, new in ((self._lr, new_lr), (self._hr, new_hr))
+        )  # as new tensors: what `state_dict` gave stays as it was
         return old
 
     @property

@@ -5,6 +5,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -12,15 +13,19 @@ import numpy as np
 
 from esc_sr.data.pairs import Pair
 from esc_sr.errors import DataError, UsageError
-from esc_sr.evaluate import Protocol, predict
+from esc_sr.evaluate import Protocol, Scores, predict
 from esc_sr.evaluate.scores import bicubic
 from esc_sr.image import Picture, write_image
 from esc_sr.image.sheet import Panel, strip
 from esc_sr.train import checkpoint
 from esc_sr.train.setup import Report
+from esc_sr.train.stop import Stop, Stopped
 
 Export = Callable[[str], object]
 Losses = dict[str, float]
+
+_LONG_SILENCE = 300
+"""Seconds of training after which a log line comes in any case."""
 
 
 @dataclass(frozen=True)
@@ -34,7 +39,7 @@ class RunOptions:
         save_minutes: time between two checkpoints.
         val_minutes: time between two validations.
         val_every: steps between two validations; None leaves them to `val_minutes`.
-        log_every: steps per log line.
+        log_every: steps per log line; where these take longer than five minutes, a line comes then.
         tensorboard: whether the numbers of log and validation go to `out/tensorboard` as well.
         device: as of `machine.device.pick_device`; of several processes, "cuda" gives each a GPU of its own.
     """
@@ -64,6 +69,7 @@ class Monitor:
         export: writes the averaged weights under a name: "ema" after every save and the last validation,
             "best" when a validation has the highest PSNR so far.
         report: called with each record, which is a line of `out/log.jsonl` as well.
+        stop: breaks validations off.
 
     Each validation leaves a picture, `out/validation/ITERATION.png`: a cut-out of the first held-out one.
     """
@@ -76,6 +82,7 @@ class Monitor:
     held_out: Sequence[Pair]
     export: Export
     report: Report
+    stop: Stop
     _losses: list[Losses] = field(default_factory=list)
     _steps: int = 0
     _seconds: float = 0.0
@@ -84,9 +91,11 @@ class Monitor:
         """Begin to count the time to the next checkpoint and validation."""
         self._saved = self._validated = self.state.elapsed
         self._scored: int | None = None  # the step after which the last validation was
-        self._board = (
-            find_board()(str(self.out / "tensorboard")) if self.leads and self.options.tensorboard else None
-        )
+
+    @cached_property
+    def _board(self) -> Any:
+        """TensorBoard's writer, if it is wanted; makes its folder."""
+        return find_board()(str(self.out / "tensorboard")) if self.options.tensorboard else None
 
     def after_step(self, lr: float, losses: Losses | None, seconds: float) -> None:
         """Log, save and validate where it is time; None is a step left out."""
@@ -95,7 +104,7 @@ class Monitor:
         self._steps += 1
         self._seconds += seconds
         self._losses += [losses] if losses else []
-        if self.state.iteration % self.options.log_every == 0:
+        if self.state.iteration % self.options.log_every == 0 or self._seconds >= _LONG_SILENCE:
             self._log("train", **self._progress(lr))
             self._losses, self._steps, self._seconds = [], 0, 0.0
         started = time.perf_counter()
@@ -113,16 +122,16 @@ class Monitor:
             checkpoint.save(self.state, self.plan, self.out)
             self.export("ema")
 
-    def finish(self, stopped: bool) -> None:
-        """Save, and validate at the end of a run that was not stopped."""
+    def finish(self, stopped: bool) -> bool:
+        """Save, and validate at the end of a run that was not stopped; tell whether all of that is done."""
         self.save()
         if not self.leads:
-            return
+            return not stopped
         if self.held_out and not stopped:
-            if self._scored != self.state.iteration:
-                self._validate()
+            stopped = self._scored != self.state.iteration and not self._validate()
             self.export("ema")
         self._log("stopped" if stopped else "finished", iteration=self.state.iteration)
+        return not stopped
 
     def _validation_is_due(self) -> bool:
         """Whether so many steps are done, or so much time has passed."""
@@ -130,16 +139,30 @@ class Monitor:
             return self.state.iteration % self.options.val_every == 0
         return self.state.elapsed - self._validated >= 60 * self.options.val_minutes
 
-    def _validate(self) -> None:
-        """Score the averaged weights, and draw what they make of the first picture."""
-        network, iteration, scale = self.state.ema, self.state.iteration, self.plan.scale
-        scores = self.plan.recipe.validate(network, self.held_out, scale)
-        self.state.scores = {"iteration": iteration, **scores._asdict()}
-        self._scored = iteration
+    def _validate(self) -> bool:
+        """Score the averaged weights, and draw what they make of the first picture; False if broken off."""
+        try:
+            with self.stop.at_once():
+                scores = self.plan.recipe.validate(self.state.ema, self.held_out, self.plan.scale)
+            self._keep_scores(scores)
+            with self.stop.at_once():
+                self._draw()
+        except Stopped:
+            return False
+        return True
+
+    def _keep_scores(self, scores: Scores) -> None:
+        """Note scores, and export the weights if these are the best."""
+        self.state.scores = {"iteration": self.state.iteration, **scores._asdict()}
+        self._scored = self.state.iteration
         self._log("validation", **self.state.scores)
         if self.state.best is None or scores.psnr > self.state.best:
             self.state.best = scores.psnr
             self.export("best")
+
+    def _draw(self) -> None:
+        """Put what the averaged weights make of the first picture beside bicubic and HR."""
+        network, iteration, scale = self.state.ema, self.state.iteration, self.plan.scale
         name, lr, hr = self.held_out[0]
         sr = np.rint(predict(network, lr, scale, Protocol.of(network))).astype(np.uint8)
         target = self.out / "validation" / f"{iteration:06}.png"

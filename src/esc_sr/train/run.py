@@ -1,27 +1,32 @@
 """From paths and names to a running training: pictures, network, checkpoint; then the loop."""
 
+import os
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
 from copy import deepcopy
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
 import torch
 
 from esc_sr import families, weights
+from esc_sr.data.crops import Batch
 from esc_sr.data.pictures import load_pictures
 from esc_sr.errors import UsageError
 from esc_sr.families.contract import Config, Network
 from esc_sr.machine.device import describe
 from esc_sr.machine.memory import keep_freed_memory
-from esc_sr.train import checkpoint, feed, loop
+from esc_sr.train import checkpoint, feed, loop, trial
 from esc_sr.train.anneal import annealed
 from esc_sr.train.monitor import RunOptions, find_board
 from esc_sr.train.optimizer import build_optimizer, follow
 from esc_sr.train.recipes import Recipe
 from esc_sr.train.schedule import Budget
 from esc_sr.train.setup import Report, Setup
+from esc_sr.train.stop import Stop, stop_signals
 from esc_sr.train.team import Team, own_device
 
 
@@ -120,9 +125,11 @@ def run(
         report: called with each log record; loading is reported too.
 
     Returns:
-        True if the run reached its end, False if it was stopped by a signal.
+        True if the run reached its end, False if it was stopped by Ctrl-C or SIGTERM, of which a second one
+        ends the process at once.
 
     Raises:
+        Stopped: it was stopped so before its first step; nothing was saved.
         UsageError: `out` holds a run already that is not resumed, the checkpoint is of another run, or the
             recipe is not for this network, or lacks weights that it needs, or its batch cannot be divided
             among the processes, or TensorBoard is not installed; the numbers in `data` do not fit.
@@ -136,62 +143,114 @@ def run(
         recipe, budget = annealed(recipe, content, start.settings, budget, start.resume)
     config = recipe.network(model.name, model.scale, model.blocks)
     team = Team.here()
+    if start.resume and content is not None:
+        recipe = _kept_parts(recipe, content, team)
     _check_shares(recipe, team)
     if options.tensorboard:
         find_board()
     device = own_device(options.device)
     if device.type == "cpu":
         keep_freed_memory()
-    roots, held_out = data.find()
-    setup = Setup(
-        scale=model.scale,
-        device=device,
-        share=(team.rank, team.size),
-        roots=roots,
-        lr=data.lr,
-        cache=feed.cache_bytes(data.cache, team.local_size),
-        teacher=recipe.teacher(frozen.teacher, model.scale, device) if frozen.teacher else None,
-        teacher_cache=frozen.teacher_cache or (start.anneal or out) / "teacher",
-        vgg=frozen.vgg,
-        started=start.weights is not None or content is not None,
-        report=report if team.leads else lambda record: None,
-    )
-    state = _new_state(recipe, config, setup, start.weights)
-    state.scaler = torch.amp.GradScaler(device.type, enabled=options.precision == "fp16")
-    if not start.resume:
-        _make_folder(out)
     if budget is None:
         budget = Budget(**content["budget"]) if content else Budget(iterations=recipe.iterations)
     plan = checkpoint.Plan(recipe, budget, config.sizes(), model.scale)
-    if content is not None:
-        checkpoint.restore(state, content, plan)
-        follow(state.optimizer, recipe)
-    hardware = describe(device) if team.size == 1 else f"{team.size} x {describe(device)}"
-    state.hardware = sorted({*state.hardware, hardware})
+    with stop_signals() as stop, _folder(out, new=not start.resume):
+        with stop.at_once():
+            roots, held_out = data.find()
+            setup = Setup(
+                scale=model.scale,
+                device=device,
+                share=(team.rank, team.size),
+                roots=roots,
+                lr=data.lr,
+                cache=feed.cache_bytes(data.cache, team.local_size),
+                teacher=recipe.teacher(frozen.teacher, model.scale, device) if frozen.teacher else None,
+                teacher_cache=frozen.teacher_cache or (start.anneal or out) / "teacher",
+                vgg=frozen.vgg,
+                started=start.weights is not None or content is not None,
+                report=report if team.leads else lambda record: None,
+            )
+            state = _new_state(recipe, config, setup, start.weights)
+            state.scaler = torch.amp.GradScaler(device.type, enabled=options.precision == "fp16")
+            if content is not None:
+                checkpoint.restore(state, content, plan)
+                follow(state.optimizer, recipe)
+            hardware = describe(device) if team.size == 1 else f"{team.size} x {describe(device)}"
+            state.hardware = sorted({*state.hardware, hardware})
 
-    _warn_of_small_crops(recipe, families.blank(config).window, setup)
-    crops = feed.open_crops(recipe, setup, data.mix)
-    batches = feed.stream(recipe, crops, setup, state.pool, state.iteration, data.workers)
-    pictures = load_pictures(held_out, 16 * model.scale, setup.progress("held-out")) if team.leads else []
+            _warn_of_small_crops(recipe, families.blank(config).window, setup)
+            crops = feed.open_crops(recipe, setup, data.mix)
+            batches = feed.stream(recipe, crops, setup, state.pool, state.iteration, data.workers)
+            least = 16 * model.scale
+            pictures = load_pictures(held_out, least, setup.progress("held-out")) if team.leads else []
+            pairs = recipe.held_out(pictures, model.scale)
 
-    def export(name: str) -> None:
-        card = _card(state, recipe, model, data, setup)
-        facts = {"blocks": config.depth, "precision": options.precision}
-        assert isinstance(state.ema, Network)
-        weights.save(state.ema, out / f"{name}.safetensors", card | facts)
+        def export(name: str) -> None:
+            card = _card(state, recipe, model, data, setup)
+            facts = {"blocks": config.depth, "precision": options.precision}
+            assert isinstance(state.ema, Network)
+            weights.save(state.ema, out / f"{name}.safetensors", card | facts)
 
-    with team.connected(device):
-        return loop.train(
-            state,
-            batches,
-            plan,
-            out,
-            held_out=recipe.held_out(pictures, model.scale),
-            options=options,
-            export=export,
-            report=setup.report,
-            team=team,
-        )
+        with team.connected(device):
+            if budget.progress(state.iteration, state.elapsed) < 1:
+                plan, batches = _tried(state, plan, batches, setup, options.precision, team, stop)
+            return loop.train(
+                state,
+                batches,
+                plan,
+                out,
+                stop=stop,
+                held_out=pairs,
+                options=options,
+                export=export,
+                report=setup.report,
+                team=team,
+            )
+
+
+def _kept_parts(recipe: Recipe, content: dict[str, Any], team: Team) -> Recipe:
+    """The recipe of a run that goes on, with the parts of a batch that it had, unless others are given.
+
+    These change the weights by rounding only, so they may differ; in the checkpoint, they are made the same.
+    """
+    had = content["recipe"].get("accumulate", 1)
+    if not recipe.accumulate and recipe.batch % (team.size * had) == 0:
+        recipe = replace(recipe, accumulate=had)
+    content["recipe"]["accumulate"] = recipe.accumulate
+    return recipe
+
+
+def _tried(
+    state: checkpoint.State,
+    plan: checkpoint.Plan,
+    batches: Iterator[Batch],
+    setup: Setup,
+    precision: str,
+    team: Team,
+    stop: Stop,
+) -> tuple[checkpoint.Plan, Iterator[Batch]]:
+    """Try a crop, choose what is left open, and say so, and on a CPU what time to expect."""
+    device, recipe = setup.device, plan.recipe
+    if recipe.accumulate and device.type != "cpu":
+        return plan, batches
+    free = trial.free_for_a_part(device, team)
+    with stop.at_once(team.size == 1):
+        batch = next(batches)
+        tried = trial.try_out(state, batch, precision)
+    crops = recipe.batch // team.size
+    if not recipe.accumulate:
+        parts = team.largest(trial.parts_for(crops, tried.memory, free, device))
+        recipe = replace(recipe, accumulate=parts)
+        if parts > 1 or tried.memory > free:
+            setup.note(trial.chosen_parts(recipe, crops, tried.memory, free))
+    if device.type == "cpu":
+        seconds = crops * tried.seconds
+        setup.note(trial.expected_time(plan, state, seconds))
+        network = state.model
+        assert isinstance(network, Network)
+        if not state.iteration and (advice := trial.advice(recipe, network.window, seconds)):
+            setup.note(advice)
+    return replace(plan, recipe=recipe), chain([batch], batches)
 
 
 def _warn_of_small_crops(recipe: Recipe, window: int, setup: Setup) -> None:
@@ -239,7 +298,7 @@ def _labels(roots: Sequence[Path]) -> list[str]:
 
 def _check_shares(recipe: Recipe, team: Team) -> None:
     """Refuse a batch that cannot be divided evenly."""
-    parts = team.size * recipe.accumulate
+    parts = team.size * max(recipe.accumulate, 1)
     if recipe.batch % parts:
         raise UsageError(
             f"batch={recipe.batch}: must be a multiple of {parts}, for {team.size} processes and "
@@ -247,14 +306,28 @@ def _check_shares(recipe: Recipe, team: Team) -> None:
         )
 
 
-def _make_folder(out: Path) -> None:
-    """Make the folder of a new run."""
+@contextmanager
+def _folder(out: Path, new: bool) -> Iterator[None]:
+    """Make the folder of a run; where it fails or is stopped, folders that nothing was written to go again.
+
+    Raises:
+        UsageError: a new run cannot have it, or there is one in it.
+    """
+    if new and (out / "last.pt").exists():
+        raise UsageError(f"{out}: holds a run already; go on with --resume, or give another --out")
+    made = [folder for folder in (out, *out.parents) if not folder.exists()]
     try:
         out.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise UsageError(f"{out}: cannot be made ({error.strerror}); give another --out") from error
-    if (out / "last.pt").exists():
-        raise UsageError(f"{out}: holds a run already; go on with --resume, or give another --out")
+    try:
+        yield
+    except BaseException:
+        inside = [Path(folder) for folder, _, _ in os.walk(out, topdown=False)] if made else []
+        for folder in (*inside, *made):
+            with suppress(OSError):  # it holds something, or is gone already
+                folder.rmdir()
+        raise
 
 
 def _new_state(recipe: Recipe, config: Config, setup: Setup, start: Path | None) -> checkpoint.State:

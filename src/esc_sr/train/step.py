@@ -12,6 +12,7 @@ from esc_sr.machine.precision import autocast
 from esc_sr.train.checkpoint import State
 from esc_sr.train.recipes import Recipe
 from esc_sr.train.schedule import ema_decay
+from esc_sr.train.stop import Stop, Stopped
 from esc_sr.train.team import ALONE, Team
 
 Forward = Callable[..., Tensor]
@@ -54,6 +55,7 @@ def step(
     learning_rate: float,
     precision: str,
     team: Team = ALONE,
+    stop: Stop | None = None,
 ) -> dict[str, float] | None:
     """Move network and objective by one batch; leave them alone if a loss or gradient is not finite.
 
@@ -67,24 +69,30 @@ def step(
         precision: of the network, one of `PRECISIONS`; the objective works in float32. For fp16 the state's
             scaler is enabled; where a gradient overflows, it takes a smaller scale.
         team: the processes that take the step together; all of them, or none.
+        stop: breaks the step off before it moves anything: at once, or in a team after a part of the batch.
 
     Returns:
         The team's mean losses by name; None if the step was left out.
+
+    Raises:
+        Stopped: the step was broken off; `backup` puts back what it has changed.
     """
     weights: list[Tensor] = list(state.model.parameters())
     device = weights[0].device
     totals: dict[str, Tensor] = {}
-    parts = zip(*(part.to(device).chunk(recipe.accumulate) for part in batch), strict=True)
-    for number, (*given, wanted) in enumerate(parts, 1):
-        with _exchanging(forward, number == recipe.accumulate):
-            with autocast(device, precision):
-                found = forward(*given)
-            losses = {
-                name: loss / recipe.accumulate
-                for name, loss in state.objective(found.float(), wanted).items()
-            }
-            state.scaler.scale(torch.stack(list(losses.values())).sum()).backward()
-        totals = {name: totals.get(name, 0) + loss.detach() for name, loss in losses.items()}
+    count = max(recipe.accumulate, 1)
+    parts = zip(*(part.to(device).chunk(count) for part in batch), strict=True)
+    stop = stop or Stop()
+    with stop.at_once(team.size == 1):
+        for number, (*given, wanted) in enumerate(parts, 1):
+            if number > 1 and team.agree(stop.wished, 0.0)[0]:
+                raise Stopped
+            with _exchanging(forward, number == count):
+                with autocast(device, precision):
+                    found = forward(*given)
+                losses = {name: loss / count for name, loss in state.objective(found.float(), wanted).items()}
+                state.scaler.scale(torch.stack(list(losses.values())).sum()).backward()
+            totals = {name: totals.get(name, 0) + loss.detach() for name, loss in losses.items()}
     team.average(state.objective.parameters())
 
     learning = (*weights, *state.objective.parameters())
@@ -99,6 +107,22 @@ def step(
         state.scaler.update()
     state.optimizer.zero_grad()
     return dict(zip(totals, values, strict=True)) if finite else None
+
+
+def backup(state: State) -> Callable[[], None]:
+    """What puts back all that a step, from the drawing of its batch on, changes before it moves weights."""
+    pool = state.pool.state_dict()
+    buffers = [*state.model.buffers(), *state.objective.buffers()]
+    kept = [buffer.clone() for buffer in buffers]
+
+    def undo() -> None:
+        state.optimizer.zero_grad()
+        state.pool.load_state_dict(pool)
+        with torch.no_grad():
+            for buffer, value in zip(buffers, kept, strict=True):
+                buffer.copy_(value)
+
+    return undo
 
 
 def _move(state: State, recipe: Recipe, learning_rate: float) -> None:

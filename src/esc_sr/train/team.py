@@ -73,6 +73,14 @@ class Team:
         dist.all_reduce(found, dist.ReduceOp.MAX)
         return bool(found[0]), float(found[1])
 
+    def largest(self, value: int) -> int:
+        """The largest of what the processes have."""
+        if self.size == 1:
+            return value
+        found = torch.tensor(value)
+        dist.all_reduce(found, dist.ReduceOp.MAX)
+        return int(found)
+
     @contextmanager
     def connected(self, device: torch.device) -> Iterator[None]:
         """Connect the processes until the end of the block.

@@ -46,7 +46,8 @@ class Recipe(ABC):
         ema: decay per step of the averaged weights, which are the ones to keep.
         batch: crops per step.
         patch: side of an LR crop, px.
-        accumulate: parts that a batch is worked through in, to save memory; the step is the same.
+        accumulate: parts that a batch is worked through in, to save memory; the step is the same. 0 has
+            a run choose as many as it takes, and keep these.
         seed: of the initial weights, the crops and their degradation.
         teacher_share: what the teacher's picture counts in the target, the rest is HR; where there is one.
         decay: share of the run, at its end, over which the learning rate falls in a straight line to 0.
@@ -75,7 +76,7 @@ class Recipe(ABC):
     ema: float = 0.999
     batch: int = 64
     patch: int = 64
-    accumulate: int = 1
+    accumulate: int = 0
     seed: int = 0
     teacher_share: float = 1.0
     decay: float = 0.0
@@ -106,8 +107,8 @@ class Recipe(ABC):
             "batch": (self.batch >= 1, "at least 1"),
             "patch": (self.patch >= 1, "at least 1"),
             "accumulate": (
-                self.accumulate >= 1 and self.batch % self.accumulate == 0,
-                f"a divisor of the batch of {self.batch}",
+                self.accumulate == 0 or (self.accumulate > 0 and self.batch % self.accumulate == 0),
+                f"a divisor of the batch of {self.batch}, or 0 to have it chosen",
             ),
             "seed": (self.seed >= 0, "0 or more"),
             "teacher_share": (0 <= self.teacher_share <= 1, "from 0 to 1"),
