@@ -20,9 +20,12 @@ FLAGS = [
     "-pthread",
 ]
 LIBRARIES = ["-pthread", *(["-ldl"] if platform.system() == "Linux" else [])]
+AVX2 = ["-mavx2", "-mfma"]
+AVX512 = ["-mavx512f", "-mavx512dq", *AVX2]
 LEVEL_FLAGS = {
-    "level_avx2.cpp": ["-mavx2", "-mfma"],
-    "level_avx512.cpp": ["-mavx512f", "-mavx512dq", "-mavx2", "-mfma"],
+    "level_avx2.cpp": AVX2,
+    "level_avx512.cpp": AVX512,
+    "level_amx.cpp": ["-mamx-tile", "-mamx-bf16", "-mavx512bw", "-mavx512vl", "-mavx512bf16", *AVX512],
 }
 
 
@@ -39,11 +42,20 @@ class BuildKernels(build_ext):
         objects = []
         for source in ext.sources:
             own = LEVEL_FLAGS.get(Path(source).name, []) if intel else []
-            objects += self.compiler.compile([source], self.build_temp, extra_postargs=[*FLAGS, *own])
+            objects += self.compile_level(source, own)
         part = Path(self.build_temp, target.name)
         self.compiler.link_shared_object(objects, str(part), extra_postargs=LIBRARIES, target_lang="c++")
         target.parent.mkdir(parents=True, exist_ok=True)
         shutil.move(part, target)
+
+    def compile_level(self, source: str, own: list[str]) -> list[str]:
+        """Compile a source; where the compiler refuses its own flags, without: the level is empty then."""
+        try:
+            return self.compiler.compile([source], self.build_temp, extra_postargs=[*FLAGS, *own])
+        except CompileError:
+            if not own:
+                raise
+            return self.compiler.compile([source], self.build_temp, extra_postargs=FLAGS)
 
     def copy_extensions_to_source(self) -> None:
         """Put the library of an editable install beside the sources; without one, take an old one away."""

@@ -9,3 +9,7 @@ needs_library = pytest.mark.skipif(library.load()[0] is None, reason=f"native ke
 LEVELS = [
     name for name in native.LEVELS if (lib := library.load()[0]) and lib.esc_sr_has_level(name.encode())
 ]
+ROUNDING = [name for name in LEVELS if library.load()[0].esc_sr_rounds(name.encode())]
+"""Those of them that have products of bfloat16."""
+
+needs_rounding = pytest.mark.skipif(not ROUNDING, reason="this processor has no AMX, or the kernels do not")

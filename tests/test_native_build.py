@@ -19,6 +19,7 @@ pytestmark = [
 
 WORKS = 'for last; do [ "$before" = -o ] && echo library > "$last"; before=$last; done; echo "$@" >> log'
 FAILS_AT_A_LEVEL = f'case "$*" in *level_generic.cpp*) exit 1;; esac; {WORKS}'
+KNOWS_NO_AMX = f'case "$*" in *-mamx*) exit 1;; esac; {WORKS}'
 FAILS_HALF_LINKED = f'{WORKS}; case "$*" in *-shared*) exit 1;; esac'
 
 
@@ -66,6 +67,15 @@ def test_each_level_has_its_own_instructions(project: Path) -> None:
     if platform.machine() == "x86_64":
         assert "-mavx512f" in commands["src/esc_sr/native/level_avx512.cpp"]
         assert "-mavx512f" not in commands["src/esc_sr/native/level_avx2.cpp"]
+
+
+@pytest.mark.skipif(platform.machine() != "x86_64", reason="no level here has instructions of its own")
+def test_a_compiler_that_does_not_know_a_level_leaves_it_out(project: Path) -> None:
+    build(project, KNOWS_NO_AMX)
+    assert libraries(project)
+    lines = (project / "log").read_text().splitlines()
+    (amx,) = (line for line in lines if "-c src/esc_sr/native/level_amx.cpp" in line)
+    assert "-mavx" not in amx
 
 
 @pytest.mark.parametrize("script", [None, "exit 1", FAILS_AT_A_LEVEL, FAILS_HALF_LINKED])

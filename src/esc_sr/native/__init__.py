@@ -1,7 +1,7 @@
 """Compiled kernels for CPUs: there if a C++ compiler was, when esc-sr was installed; never needed.
 
 The environment variable `ESC_SR_NATIVE` says which instructions they use: `auto` (the best that the processor
-has, the default), `avx512`, `avx2`, `generic`, or `off`.
+has, the default), `amx`, `avx512`, `avx2`, `generic`, or `off`.
 """
 
 from esc_sr.native.attention import attend, attend_windows

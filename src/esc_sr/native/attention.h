@@ -16,7 +16,7 @@ constexpr float kLog2e = 1.44269504f;
 // Where a window's first pixel lies.
 ESC_INLINE float* at(const View& x, const Attention& a, int64_t window, int64_t head) {
     const int64_t across = window % a.across, down = window / a.across % a.down;
-    return x.data + window / (a.across * a.down) * x.picture + head * x.head + down * a.side * x.row +
+    return static_cast<float*>(x.data) + window / (a.across * a.down) * x.picture + head * x.head + down * a.side * x.row +
            across * a.side * x.column;
 }
 

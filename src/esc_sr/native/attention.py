@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from esc_sr.native.library import check_types, run
+from esc_sr.native.library import check_types, rounds, run
 
 _SIZES = ("side", "pictures", "down", "across", "heads", "width")
 _STRIDES = ("picture", "head", "width", "row", "column")
@@ -107,9 +107,10 @@ class _Attention(torch.autograd.Function):
     @torch.autograd.function.once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
         out, lse, table, *inputs = ctx.saved_tensors
-        maps = [t.float() for t in inputs]
+        maps = _working(inputs, ctx.window)
         grads = [torch.empty_like(t) for t in maps]
-        views = dict(zip(("q", "k", "v"), _parts(maps), strict=True)) | {"out": out, "grad_out": grad.float()}
+        (grad,) = _working([grad], ctx.window)
+        views = dict(zip(("q", "k", "v"), _parts(maps), strict=True)) | {"out": out, "grad_out": grad}
         views |= zip(("grad_q", "grad_k", "grad_v"), _parts(grads), strict=True)
         sums = _run("attention gradients", table.float(), ctx.window, views, lse)
         pairs = zip(grads, inputs, strict=True)
@@ -121,10 +122,22 @@ def _parts(maps: Sequence[Tensor]) -> Sequence[Tensor]:
 
 
 def _forward(table: Tensor, window: int, maps: Sequence[Tensor], lse: Tensor | None) -> Tensor:
-    q, k, v = _parts([t.float() for t in maps])
+    q, k, v = _parts(_working(maps, window))
     out = torch.empty_like(q)  # dense in the order of q's strides
     _run("attention", table.float(), window, {"q": q, "k": k, "v": v, "out": out}, lse)
     return out
+
+
+def _rounds(x: Tensor, window: int) -> bool:
+    """Whether kernels round: they compute with whole vectors of keys in a row of the window."""
+    return window % 16 == 0 and rounds(x)
+
+
+def _working(maps: Sequence[Tensor], window: int) -> list[Tensor]:
+    """Maps (..., d, H, W) as kernels read them: float32, or where they round as they are, d side by side."""
+    if not _rounds(maps[0], window):
+        return [t.float() for t in maps]
+    return [t if t.stride(-3) == 1 else t.movedim(-3, -1).contiguous().movedim(-1, -3) for t in maps]
 
 
 def _run(kernel: str, table: Tensor, window: int, views: dict[str, Tensor], lse: Tensor | None) -> Tensor:
@@ -135,7 +148,7 @@ def _run(kernel: str, table: Tensor, window: int, views: dict[str, Tensor], lse:
         setattr(problem, name, _View(t.data_ptr(), *t.stride()))
     if lse is not None:
         problem.lse = lse.data_ptr()
-    return run(kernel, problem)
+    return run(kernel, problem, _rounds(views["q"], window))
 
 
 def _check(q: Tensor, k: Tensor, v: Tensor, table: Tensor, window: int) -> None:

@@ -7,7 +7,17 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from esc_sr.native.library import Strided, check_not_recording, check_types, filled, new_map, pitch, run
+from esc_sr.native.library import (
+    Strided,
+    check_not_recording,
+    check_types,
+    filled,
+    new_map,
+    pitch,
+    rounds,
+    run,
+    working,
+)
 
 LARGEST = 33
 """Side of the largest kernel that `large_conv` takes."""
@@ -84,19 +94,18 @@ class _LargeConvFunction(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, x: Tensor, kernel: Tensor, dynamic: Tensor) -> Tensor:
         ctx.save_for_backward(x, kernel, dynamic)
-        return _large(x.float(), kernel, dynamic.float()).to(x.dtype)
+        return _large(x, kernel, dynamic.float())
 
     @staticmethod
     @torch.autograd.function.once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
-        inputs = ctx.saved_tensors
-        x, kernel, dynamic = (t.float() for t in inputs)
+        inputs = x, kernel, dynamic = ctx.saved_tensors
         b, c, h, w = x.shape
-        reach = kernel.shape[-1] // 2
-        grad = grad.float()
-        grad_x = _large(grad, kernel.transpose(0, 1), dynamic.flip(2, 3))
+        reach, rounding = kernel.shape[-1] // 2, rounds(x)
+        grad_x = _large(grad, kernel.float().transpose(0, 1), dynamic.float().flip(2, 3))
+        x, grad = working(x, rounding), working(grad, rounding)
         problem = _LargeConv(b, c, h, w, reach, x=Strided.of(x), grad_y=Strided.of(grad))
-        sums = run("large convolution's weights", problem)
+        sums = run("large convolution's weights", problem, rounding)
         taps, grad_dynamic = sums.tensor_split([sums.numel() - 9 * b * c])
         taps = taps.view(c, -1, pitch(c))[:, :, :c].permute(2, 0, 1)  # (out, in, taps)
         down, right = torch.triu_indices(reach + 1, reach + 1)
@@ -115,11 +124,12 @@ def _large(x: Tensor, kernel: Tensor, dynamic: Tensor) -> Tensor:
     down, right = torch.triu_indices(reach + 1, reach + 1)
     taps = filled(kernel[:, :, reach + down, reach + right].permute(1, 2, 0))  # (in, taps, out)
     dynamic = dynamic.contiguous()
-    y = new_map(b, c, h, w)
+    dtype, rounding = x.dtype, rounds(x)
+    x, y = working(x, rounding), new_map(b, c, h, w, rounding=rounding)
     problem = _LargeConv(b, c, h, w, reach, x=Strided.of(x), y=Strided.of(y))
     problem.taps, problem.dynamic = taps.data_ptr(), dynamic.data_ptr()
-    run("large convolution", problem)
-    return y
+    run("large convolution", problem, rounding)
+    return y.to(dtype)
 
 
 def feed_forward(x: Tensor, layers: Sequence[Tensor], cut: int, epsilon: float = 0) -> tuple[Tensor, Tensor]:
@@ -168,14 +178,15 @@ class _FeedForwardFunction(torch.autograd.Function):
     @torch.autograd.function.once_differentiable
     def backward(ctx: Any, grad: Tensor, grad_rest: Tensor) -> tuple[Tensor | None, ...]:
         x, *parameters = ctx.saved_tensors
-        grad_x = new_map(*x.shape)
-        maps = {"grad_y": grad.float(), "grad_rest": grad_rest.float(), "grad_x": grad_x}
-        sums = _run_feed_forward("feed-forward gradients", x.float(), ctx.cut, parameters, maps)
+        rounding = rounds(x)
+        grad_x = new_map(*x.shape, rounding=rounding)
+        grads = {"grad_y": working(grad, rounding), "grad_rest": working(grad_rest, rounding)}
+        sums = _run_feed_forward("feed-forward gradients", x, ctx.cut, parameters, grads | {"grad_x": grad_x})
         hidden, c, out = len(parameters[0]), x.shape[1], len(parameters[4])
         width = pitch(hidden)
         parts = sums.split([hidden * pitch(c), width, 9 * width, width, out * width, pitch(out)])
         expand, expand_bias, depthwise, depthwise_bias, project, project_bias = parts
-        grads = (
+        gradients = (
             expand.view(hidden, -1)[:, :c],
             expand_bias[:hidden],
             depthwise.view(9, width)[:, :hidden].T,
@@ -183,7 +194,7 @@ class _FeedForwardFunction(torch.autograd.Function):
             project.view(out, width)[:, :hidden],
             project_bias[:out],
         )
-        pairs = zip(grads, parameters, strict=True)
+        pairs = zip(gradients, parameters, strict=True)
         return grad_x.to(x.dtype), None, *(grad.reshape(t.shape).to(t.dtype) for grad, t in pairs)
 
 
@@ -191,8 +202,9 @@ def _feed_forward(
     x: Tensor, parameters: Sequence[Tensor], cut: int, epsilon: float = 0
 ) -> tuple[Tensor, Tensor]:
     b, _, h, w = x.shape
-    maps = {"y": new_map(b, cut, h, w), "rest": new_map(b, len(parameters[4]) - cut, h, w)}
-    _run_feed_forward("feed-forward", x.float(), cut, parameters, maps, epsilon)
+    widths = {"y": cut, "rest": len(parameters[4]) - cut}
+    maps = {name: new_map(b, width, h, w, rounding=rounds(x)) for name, width in widths.items()}
+    _run_feed_forward("feed-forward", x, cut, parameters, maps, epsilon)
     return maps["y"].to(x.dtype), maps["rest"].to(x.dtype)
 
 
@@ -209,12 +221,14 @@ def _run_feed_forward(
     given = [expand, expand.T, expand_bias, depthwise[:, 0].permute(1, 2, 0), depthwise_bias]
     given = [filled(t) for t in (*given, project, project.T, project_bias)]
     b, c, h, w = x.shape
+    rounding = rounds(x)
+    x = working(x, rounding)
     problem = _FeedForward(b, c, len(expand), len(project), cut, h, w, epsilon, x=Strided.of(x))
     for name, t in zip(_FeedForward.PARAMETERS, given, strict=True):
         setattr(problem, name, t.data_ptr())
     for name, t in maps.items():
         setattr(problem, name, Strided.of(t))
-    return run(kernel, problem)
+    return run(kernel, problem, rounding)
 
 
 def pointwise(
@@ -272,11 +286,15 @@ class _PointwiseFunction(torch.autograd.Function):
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
         x, weight, bias = ctx.saved_tensors
         b, c, h, w = x.shape
-        out, grad_x, inputs, grad = len(weight), new_map(*x.shape), x.float(), grad.float()
+        out, rounding = len(weight), rounds(x)
+        grad_x = new_map(*x.shape, rounding=rounding)
+        inputs, grad = working(x, rounding), working(grad, rounding)
         straight = filled(weight[:, :, 0, 0])
         problem = _Pointwise(b, c, out, h, w, x=Strided.of(inputs), weight=straight.data_ptr())
         problem.grad_y, problem.grad_x = Strided.of(grad), Strided.of(grad_x)
-        weights, biases = run("pointwise convolution's gradients", problem).tensor_split([out * pitch(c)])
+        weights, biases = run("pointwise convolution's gradients", problem, rounding).tensor_split(
+            [out * pitch(c)]
+        )
         grad_weight = weights.view(out, -1)[:, :c].reshape(weight.shape).to(weight.dtype)
         grad_bias = None if bias is None else biases[:out].to(bias.dtype)
         return grad_x.to(x.dtype), grad_weight, grad_bias
@@ -285,10 +303,11 @@ class _PointwiseFunction(torch.autograd.Function):
 def _pointwise(
     x: Tensor, weight: Tensor, bias: Tensor | None, onto: Tensor | None = None, epsilon: float = 0
 ) -> Tensor:
-    (b, c, h, w), out, dtype, x = x.shape, len(weight), x.dtype, x.float()
-    y = new_map(b, out, h, w) if onto is None else onto
+    (b, c, h, w), out, dtype, rounding = x.shape, len(weight), x.dtype, rounds(x)
+    x = working(x, rounding)
+    y = new_map(b, out, h, w, rounding=rounding) if onto is None else onto
     turned, bias = filled(weight[:, :, 0, 0].T), None if bias is None else filled(bias)
     problem = _Pointwise(b, c, out, h, w, onto is not None, epsilon, x=Strided.of(x), y=Strided.of(y))
     problem.weight, problem.bias = turned.data_ptr(), None if bias is None else bias.data_ptr()
-    run("pointwise convolution", problem)
+    run("pointwise convolution", problem, rounding)
     return y.to(dtype) if onto is None else onto

@@ -22,25 +22,34 @@ ESC_INLINE Vec gelu(Vec x, Vec* derivative) {
     return x * phi;
 }
 
+template <class Products>
 struct FeedForwardWork {
     const FeedForward& p;
     const int64_t in, hidden, out;  // floats of a pixel
+    Memory memory;
+    Products products;
+    typename Products::Factor expand_turned, project_turned, expand, project;
     // Rings of four rows: h; of the backward the derivative of the first GELU, the gradients of the second
     // one's argument and of its sum with h.
     float *h, *slope, *grad_d, *grad_z;
     float *x, *y, *z;
-    int64_t used;
 
     FeedForwardWork(const FeedForward& p, bool backward, float* base)
-        : p(p), in(pitch(p.in)), hidden(pitch(p.hidden)), out(pitch(p.out)) {
-        Memory m{base};
+        : p(p), in(pitch(p.in)), hidden(pitch(p.hidden)), out(pitch(p.out)), memory{base},
+          products(memory, kWhole, most(p.hidden, most(p.in, p.out))),
+          expand_turned(products.factor(memory, p.expand_turned, p.in, p.hidden)),
+          project_turned(products.factor(memory, p.project_turned, p.hidden, p.out)),
+          expand(products.factor(memory, p.expand, p.hidden, p.in)),
+          project(products.factor(memory, p.project, p.out, p.hidden)) {
         const int64_t ring = 4 * kWhole * hidden;
-        h = m.take(ring);
-        slope = backward ? m.take(ring) : nullptr;
-        grad_d = backward ? m.take(ring) : nullptr;
-        grad_z = backward ? m.take(ring) : nullptr;
-        x = m.take(kWhole * in), y = m.take(kWhole * out), z = m.take(kWhole * hidden);
-        used = m.used;
+        const auto take_ring = [&](bool wanted) { return wanted ? memory.take(ring) : nullptr; };
+        h = take_ring(true), slope = take_ring(backward), grad_d = take_ring(backward);
+        grad_z = take_ring(backward);
+        x = memory.take(kWhole * in), y = memory.take(kWhole * out), z = memory.take(kWhole * hidden);
+        if (!base) return;
+        products.prepare(expand_turned);
+        if (!backward) products.prepare(project_turned);
+        if (backward) products.prepare(expand), products.prepare(project);
     }
 
     float* of(float* ring, int64_t row, const Span& s) const {
@@ -64,14 +73,14 @@ struct FeedForwardWork {
 
     // h = gelu(expand(x)) of a row, and its derivative; zeros outside of the picture.
     template <bool kDerivative>
-    void expand(int64_t picture, int64_t row, const Span& s) {
+    void make_hidden(int64_t picture, int64_t row, const Span& s) {
         clear_outside(h, row, s);
         if (row < 0 || row >= p.height) return;
         float *to = of(h, row, s), *derivative = kDerivative ? of(slope, row, s) : nullptr;
         load_row(x, p.x, picture, row, p.in, s);
         if (p.epsilon) normalise_row(x, p.in, s.count(), float(p.epsilon));
         fill_row(to, p.expand_bias, p.hidden, s.count());
-        multiply<false>(to, hidden, x, in, p.expand_turned, hidden, s.count(), p.hidden, p.in);
+        products.apply(to, x, in, expand_turned, s.count(), p.hidden, p.in);
         for (int64_t c = 0, last = s.count() * hidden; c < last; c += kLanes) {
             Vec slope_here;
             store(to + c, gelu<kDerivative>(load(to + c), &slope_here));
@@ -147,14 +156,12 @@ struct FeedForwardWork {
 };
 
 // The gradient of the result's row, from its two maps.
-void load_grad(const FeedForwardWork& w, int64_t picture, int64_t row, const Span& s) {
+template <class Work>
+void load_grad(const Work& w, int64_t picture, int64_t row, const Span& s) {
     const FeedForward& p = w.p;
-    const auto load_part = [&](float* to, const Map& from, int64_t channels) {
-        copy(to, w.out, 1, at(from, picture, row, s), from.column, from.channel, s.count(), channels, 1);
-    };
     if (w.out > p.out) memset(w.y, 0, sizeof(float) * w.out * s.count());
-    load_part(w.y, p.grad_y, p.cut);
-    load_part(w.y + p.cut, p.grad_rest, p.out - p.cut);
+    load_part(w.y, w.out, p.grad_y, picture, row, p.cut, s);
+    load_part(w.y + p.cut, w.out, p.grad_rest, picture, row, p.out - p.cut, s);
 }
 
 int64_t feed_forward_items(const void* problem) {
@@ -162,29 +169,27 @@ int64_t feed_forward_items(const void* problem) {
     return Items(p.pictures, p.height, p.width).number;
 }
 
+template <class Products, bool kBackward>
 int64_t feed_forward_scratch(const void* problem) {
-    return FeedForwardWork(*static_cast<const FeedForward*>(problem), false, nullptr).used;
+    return FeedForwardWork<Products>(*static_cast<const FeedForward*>(problem), kBackward, nullptr).memory.used;
 }
 
-int64_t feed_forward_gradients_scratch(const void* problem) {
-    return FeedForwardWork(*static_cast<const FeedForward*>(problem), true, nullptr).used;
-}
-
+template <class Products>
 void feed_forward(const void* problem, int64_t first, int64_t last, float* scratch, float*) {
     const auto& p = *static_cast<const FeedForward*>(problem);
-    FeedForwardWork w(p, false, scratch);
+    [[maybe_unused]] const typename Products::Scope scope;
+    FeedForwardWork<Products> w(p, false, scratch);
     const Items items(p.pictures, p.height, p.width);
     for (int64_t item = first; item < last; item++) {
         const int64_t picture = items.picture(item), left = items.left(item), top = items.top(item);
         const Span own = span(left, p.width, 0), wide = span(left, p.width, 1);
-        w.expand<false>(picture, top - 1, wide);
-        w.expand<false>(picture, top, wide);
+        w.template make_hidden<false>(picture, top - 1, wide);
+        w.template make_hidden<false>(picture, top, wide);
         for (int64_t r = top; r < items.bottom(item); r++) {
-            w.expand<false>(picture, r + 1, wide);
-            w.mix<false>(r, own);
+            w.template make_hidden<false>(picture, r + 1, wide);
+            w.template mix<false>(r, own);
             fill_row(w.y, p.project_bias, p.out, own.count());
-            multiply<false>(w.y, w.out, w.z + own.at() * w.hidden, w.hidden, p.project_turned, w.out,
-                            own.count(), p.out, p.hidden);
+            w.products.apply(w.y, w.z + own.at() * w.hidden, w.hidden, w.project_turned, own.count(), p.out, p.hidden);
             store_row(p.y, picture, r, w.y, w.out, p.cut, own);
             store_row(p.rest, picture, r, w.y + p.cut, w.out, p.out - p.cut, own);
         }
@@ -212,9 +217,11 @@ int64_t feed_forward_sums(const void* problem) {
     return FeedForwardSums(*static_cast<const FeedForward*>(problem), nullptr).used;
 }
 
+template <class Products>
 void feed_forward_gradients(const void* problem, int64_t first, int64_t last, float* scratch, float* sums) {
     const auto& p = *static_cast<const FeedForward*>(problem);
-    FeedForwardWork w(p, true, scratch);
+    [[maybe_unused]] const typename Products::Scope scope;
+    FeedForwardWork<Products> w(p, true, scratch);
     const FeedForwardSums to(p, sums);
     const Items items(p.pictures, p.height, p.width);
     for (int64_t item = first; item < last; item++) {
@@ -222,31 +229,31 @@ void feed_forward_gradients(const void* problem, int64_t first, int64_t last, fl
         const int64_t top = items.top(item), bottom = items.bottom(item);
         const Span own = span(left, p.width, 0), wide = span(left, p.width, 1), wider = span(left, p.width, 2);
         float* z = w.z + own.at() * w.hidden;
-        w.expand<true>(picture, top - 2, wider);
-        w.expand<true>(picture, top - 1, wider);
+        w.template make_hidden<true>(picture, top - 2, wider);
+        w.template make_hidden<true>(picture, top - 1, wider);
         for (int64_t r = top - 1; r <= bottom; r++) {  // r: of the depthwise convolution; r - 1: of x
-            w.expand<true>(picture, r + 1, wider);
+            w.template make_hidden<true>(picture, r + 1, wider);
             w.clear_outside(w.grad_d, r, wide);
             if (r >= 0 && r < p.height) {
                 load_grad(w, picture, r, wide);
                 float* grad_z = w.of(w.grad_z, r, wide);
                 fill_row(grad_z, nullptr, p.hidden, wide.count());
-                multiply<false>(grad_z, w.hidden, w.y, w.out, p.project, w.hidden, wide.count(), p.hidden, p.out);
-                w.mix<true>(r, wide);
+                w.products.apply(grad_z, w.y, w.out, w.project, wide.count(), p.hidden, p.out);
+                w.template mix<true>(r, wide);
             }
             if (r >= top && r < bottom) {
                 const float* grad = w.y + (own.first - wide.first) * w.out;
-                multiply<true>(to.project, w.hidden, grad, w.out, z, w.hidden, p.out, p.hidden, own.count());
+                w.products.gather(to.project, grad, w.out, z, w.hidden, p.out, p.hidden, own.count());
                 add_row(to.project_bias, grad, p.out, own.count());
                 w.gather_depthwise(r, own, to.depthwise, to.depthwise_bias);
             }
             if (r - 1 < top) continue;
             w.return_to_expansion(r - 1, own);
             load_row(w.x, p.x, picture, r - 1, p.in, own);
-            multiply<true>(to.expand, w.in, z, w.hidden, w.x, w.in, p.hidden, p.in, own.count());
+            w.products.gather(to.expand, z, w.hidden, w.x, w.in, p.hidden, p.in, own.count());
             add_row(to.expand_bias, z, p.hidden, own.count());
             fill_row(w.x, nullptr, p.in, own.count());
-            multiply<false>(w.x, w.in, z, w.hidden, p.expand, w.in, own.count(), p.in, p.hidden);
+            w.products.apply(w.x, z, w.hidden, w.expand, own.count(), p.in, p.hidden);
             store_row(p.grad_x, picture, r - 1, w.x, w.in, p.in, own);
         }
     }

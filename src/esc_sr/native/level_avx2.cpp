@@ -12,10 +12,10 @@ constexpr int kChunk = 4;    // channels whose sums are held in registers
 
 #include "kernels.h"
 
-const Level level_avx2 = {"avx2", kernels};
+const Level level_avx2 = {"avx2", kernels, nullptr};
 
 #else
 
-const Level level_avx2 = {"avx2", nullptr};
+const Level level_avx2 = {"avx2", nullptr, nullptr};
 
 #endif

@@ -12,10 +12,10 @@ constexpr int kChunk = 8;    // channels whose sums are held in registers
 
 #include "kernels.h"
 
-const Level level_avx512 = {"avx512", kernels};
+const Level level_avx512 = {"avx512", kernels, nullptr};
 
 #else
 
-const Level level_avx512 = {"avx512", nullptr};
+const Level level_avx512 = {"avx512", nullptr, nullptr};
 
 #endif

@@ -10,4 +10,4 @@ constexpr int kChunk = 4;    // channels whose sums are held in registers
 
 #include "kernels.h"
 
-const Level level_generic = {"generic", kernels};
+const Level level_generic = {"generic", kernels, nullptr};

@@ -4,8 +4,8 @@
 
 #include <stdint.h>
 
-struct View {  // channels of a map seen as (B, heads, width, H, W), with its strides in floats
-    float* data;
+struct View {  // channels of a map seen as (B, heads, width, H, W), with its strides in numbers
+    void* data;
     int64_t picture, head, width, row, column;
 };
 
@@ -17,9 +17,9 @@ struct Attention {
     float* lse;          // (B, down, across, heads, side^2): log2 of the sum of exponentials, or null
 };
 
-struct Map {  // a tensor (B, C, H, W) of floats, with its strides in floats
-    float* data;
-    int64_t picture, channel, row, column;
+struct Map {  // a tensor (B, C, H, W) of floats or, where `half` is not 0, bfloat16, with its strides in numbers
+    void* data;
+    int64_t picture, channel, row, column, half;
 };
 
 // A convolution of (B, channels, H, W) with a kernel that no flip or rotation of the square changes, plus one
@@ -89,6 +89,8 @@ enum {
 struct Level {
     const char* name;
     const Kernel* kernels;  // as the enumeration has them; null where the level was not compiled
-};
+    const Kernel* rounding; // the same with factors of products rounded to bfloat16; null where it cannot. They
+};                          // take maps that are or are not `half`, with channels side by side; attention takes
+                            // such maps only, and windows whose side is a multiple of 16
 
-extern const Level level_generic, level_avx2, level_avx512;
+extern const Level level_generic, level_avx2, level_avx512, level_amx;

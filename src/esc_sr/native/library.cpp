@@ -11,7 +11,12 @@
 #if defined(__linux__)
 #include <dlfcn.h>
 #endif
+#if defined(__linux__) && defined(__x86_64__)
+#include <sys/syscall.h>
+#include <unistd.h>
+#endif
 #if defined(__x86_64__)
+#include <cpuid.h>
 #include <xmmintrin.h>
 #endif
 
@@ -19,24 +24,55 @@
 
 namespace {
 
-const Level* const kLevels[] = {&level_generic, &level_avx2, &level_avx512};
+const Level* const kLevels[] = {&level_generic, &level_avx2, &level_avx512, &level_amx};
+
+#if defined(__x86_64__)
+
+// Bit `bit` of a register that CPUID leaf 7 fills: 1 ebx, 2 ecx, 3 edx.
+bool has(unsigned part, int number, int bit) {
+    unsigned registers[4] = {};
+    if (!__get_cpuid_count(7, part, &registers[0], &registers[1], &registers[2], &registers[3])) return false;
+    return registers[number] >> bit & 1;
+}
+
+// Linux lends AMX's registers to a process that asks; other systems are not known to.
+bool may_use_tiles() {
+#if defined(__linux__)
+    constexpr int kAskForState = 0x1023, kTileData = 18;  // ARCH_REQ_XCOMP_PERM, XFEATURE_XTILEDATA
+    static const bool may = !syscall(SYS_arch_prctl, kAskForState, kTileData);
+    return may;
+#else
+    return false;
+#endif
+}
+
+#endif
 
 // Whether the level was compiled, the processor has its instructions and the system saves its registers.
 bool runs_here(const Level* level) {
     if (!level->kernels) return false;
 #if defined(__x86_64__)
     if (level == &level_avx2) return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma");
-    if (level == &level_avx512)
-        return __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512dq") &&
-               __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma");
-#endif
+    if (level == &level_generic) return true;
+    const bool wide = __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512dq") &&
+                      __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma");
+    if (level == &level_avx512) return wide;
+    return wide && __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512vl") &&
+           has(1, 0, 5) && has(0, 3, 22) && has(0, 3, 24) && may_use_tiles();  // AVX512-BF16, AMX-BF16, -TILE
+#else
     return level == &level_generic;
+#endif
 }
 
 const Level* find(const char* name) {
     for (const Level* level : kLevels)
         if (!strcmp(level->name, name) && runs_here(level)) return level;
     return nullptr;
+}
+
+const Kernel* find_kernels(const char* name, bool rounds) {
+    const Level* level = find(name);
+    return !level ? nullptr : rounds ? level->rounding : level->kernels;
 }
 
 int64_t up(int64_t floats) { return (floats + 15) / 16 * 16; }
@@ -120,18 +156,25 @@ int run(const Kernel& kernel, int threads, const void* problem, float* sums) {
 #define ESC_EXPORT extern "C" __attribute__((visibility("default")))
 
 // Changes with whatever is passed: Python refuses a library that was made from other sources.
-ESC_EXPORT int esc_sr_interface() { return 5; }
+ESC_EXPORT int esc_sr_interface() { return 6; }
 
 ESC_EXPORT int esc_sr_has_level(const char* name) { return find(name) != nullptr; }
 
-// How many numbers a kernel adds up over its items.
-ESC_EXPORT int64_t esc_sr_sums(const char* name, int kernel, const void* problem) {
+// Whether a level has kernels that round factors to bfloat16.
+ESC_EXPORT int esc_sr_rounds(const char* name) {
     const Level* level = find(name);
-    return level && level->kernels[kernel].sums ? level->kernels[kernel].sums(problem) : 0;
+    return level && level->rounding;
+}
+
+// How many numbers a kernel adds up over its items.
+ESC_EXPORT int64_t esc_sr_sums(const char* name, int rounds, int kernel, const void* problem) {
+    const Kernel* kernels = find_kernels(name, rounds);
+    return kernels && kernels[kernel].sums ? kernels[kernel].sums(problem) : 0;
 }
 
 // Returns 0, 1 where there is no such level, 2 where there is no memory.
-ESC_EXPORT int esc_sr_run(const char* name, int kernel, int threads, const void* problem, float* sums) {
-    const Level* level = find(name);
-    return level ? run(level->kernels[kernel], threads, problem, sums) : 1;
+ESC_EXPORT int esc_sr_run(const char* name, int rounds, int kernel, int threads, const void* problem,
+                          float* sums) {
+    const Kernel* kernels = find_kernels(name, rounds);
+    return kernels ? run(kernels[kernel], threads, problem, sums) : 1;
 }

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from esc_sr.errors import DeviceError, UsageError
 
-LEVELS = ("generic", "avx2", "avx512")
+LEVELS = ("generic", "avx2", "avx512", "amx")
 """Sets of processor instructions that kernels are compiled for, the best last; all have the first."""
 
 KERNELS = (
@@ -29,10 +29,10 @@ KERNELS = (
 """What the library does, in the order of levels.h."""
 
 DTYPES = (torch.float32, torch.bfloat16, torch.float16)
-"""Types of tensors that kernels take; they compute in the first."""
+"""Types of tensors that kernels take; they compute in the first, but where `rounds` says otherwise."""
 
 VARIABLE = "ESC_SR_NATIVE"
-INTERFACE = 5  # of library.cpp
+INTERFACE = 6  # of library.cpp
 
 
 def available() -> bool:
@@ -110,6 +110,21 @@ def takes(x: Tensor) -> bool:
     return x.device.type == "cpu" and x.dtype in DTYPES and not torch.compiler.is_compiling() and available()
 
 
+def rounds(x: Tensor) -> bool:
+    """Tell whether kernels round factors of products to bfloat16 for tensors like this one, which they take.
+
+    They do so for bfloat16 where the level has instructions for such products. Maps may then be of that type
+    or of float32, with channels side by side; everything is added up in float32.
+    """
+    return x.dtype == torch.bfloat16 and _rounds(level())
+
+
+@functools.cache
+def _rounds(chosen: str | None) -> bool:
+    library, _ = load()
+    return bool(library and chosen and library.esc_sr_rounds(chosen.encode()))
+
+
 def check_types(*tensors: Tensor) -> None:
     """Refuse tensors that kernels, which trust their arguments, must not get.
 
@@ -121,12 +136,13 @@ def check_types(*tensors: Tensor) -> None:
             raise ValueError(f"{t.dtype} on {t.device}: pass float32, bfloat16 or float16 on the CPU")
 
 
-def run(kernel: str, problem: ctypes.Structure) -> Tensor:
+def run(kernel: str, problem: ctypes.Structure, rounding: bool = False) -> Tensor:
     """Run one of `KERNELS` on as many threads as torch uses.
 
     Args:
         kernel: Which one.
         problem: Its structure of levels.h, which the kernel trusts in all it says.
+        rounding: Whether to round factors of products, which `rounds` allows.
 
     Returns:
         What the kernel adds up, float32, as its header describes it; empty if that is nothing.
@@ -140,9 +156,9 @@ def run(kernel: str, problem: ctypes.Structure) -> Tensor:
     if library is None or chosen is None:
         raise DeviceError(f"no compiled kernels: {why_not or 'ESC_SR_NATIVE=off'}")
     name, number, threads = chosen.encode(), KERNELS.index(kernel), torch.get_num_threads()
-    sums = torch.empty(library.esc_sr_sums(name, number, ctypes.byref(problem)))
+    sums = torch.empty(library.esc_sr_sums(name, rounding, number, ctypes.byref(problem)))
     pointer = ctypes.c_void_p(sums.data_ptr())
-    if library.esc_sr_run(name, number, threads, ctypes.byref(problem), pointer):
+    if library.esc_sr_run(name, rounding, number, threads, ctypes.byref(problem), pointer):
         raise DeviceError(f"no memory for {kernel} on {threads} threads; use fewer")
     return sums
 
@@ -150,12 +166,16 @@ def run(kernel: str, problem: ctypes.Structure) -> Tensor:
 class Strided(ctypes.Structure):
     """`Map` of levels.h: a tensor (B, C, H, W) as it lies in memory."""
 
-    _fields_ = [("data", ctypes.c_void_p), *((f"stride{i}", ctypes.c_int64) for i in range(4))]
+    _fields_ = [
+        ("data", ctypes.c_void_p),
+        *((f"stride{i}", ctypes.c_int64) for i in range(4)),
+        ("half", ctypes.c_int64),
+    ]
 
     @classmethod
     def of(cls, t: Tensor) -> "Strided":
         """Describe a tensor, which has to live as long as this is used."""
-        return cls(t.data_ptr(), *t.stride())
+        return cls(t.data_ptr(), *t.stride(), t.dtype == torch.bfloat16)
 
 
 def check_not_recording(*tensors: Tensor) -> None:
@@ -178,6 +198,16 @@ def filled(t: Tensor) -> Tensor:
     return F.pad(t.float(), (0, -t.shape[-1] % 16)).contiguous()
 
 
-def new_map(*shape: int) -> Tensor:
-    """A float32 map (B, C, H, W), channels last, which is how kernels write most quickly."""
-    return torch.empty(shape, memory_format=torch.channels_last)
+def working(x: Tensor, rounding: bool) -> Tensor:
+    """A map (B, C, H, W) as kernels read it: float32, or where they round with channels side by side."""
+    if not rounding:
+        return x.float()
+    if x.dtype == torch.float16:
+        x = x.float()
+    return x if x.stride(1) == 1 else x.contiguous(memory_format=torch.channels_last)
+
+
+def new_map(*shape: int, rounding: bool = False) -> Tensor:
+    """A map (B, C, H, W) of what `working` makes, channels last, which is how kernels write most quickly."""
+    dtype = torch.bfloat16 if rounding else torch.float32
+    return torch.empty(shape, dtype=dtype, memory_format=torch.channels_last)

@@ -5,14 +5,18 @@
 
 namespace {
 
+template <class Products>
 struct PointwiseWork {
+    Memory memory;
     float *x, *y;
-    int64_t used;
+    Products products;
+    typename Products::Factor weight;
 
-    PointwiseWork(const Pointwise& p, float* base) {
-        Memory m{base};
-        x = m.take(kColumns * pitch(p.in)), y = m.take(kColumns * pitch(p.out));
-        used = m.used;
+    PointwiseWork(const Pointwise& p, bool backward, float* base)
+        : memory{base}, x(memory.take(kColumns * pitch(p.in))), y(memory.take(kColumns * pitch(p.out))),
+          products(memory, kColumns, most(p.in, p.out)),
+          weight(products.factor(memory, p.weight, backward ? p.out : p.in, backward ? p.in : p.out)) {
+        if (base) products.prepare(weight);
     }
 };
 
@@ -30,14 +34,17 @@ int64_t pointwise_items(const void* problem) {
     return Items(p.pictures, p.height, p.width).number;
 }
 
+template <class Products, bool kBackward>
 int64_t pointwise_scratch(const void* problem) {
-    return PointwiseWork(*static_cast<const Pointwise*>(problem), nullptr).used;
+    return PointwiseWork<Products>(*static_cast<const Pointwise*>(problem), kBackward, nullptr).memory.used;
 }
 
+template <class Products>
 void pointwise(const void* problem, int64_t first, int64_t last, float* scratch, float*) {
     const auto& p = *static_cast<const Pointwise*>(problem);
-    const PointwiseWork w(p, scratch);
-    const int64_t in = pitch(p.in), out = pitch(p.out);
+    [[maybe_unused]] const typename Products::Scope scope;
+    const PointwiseWork<Products> w(p, false, scratch);
+    const int64_t out = pitch(p.out);
     each_row(p, first, last, [&](int64_t picture, int64_t r, const Span& s) {
         load_row(w.x, p.x, picture, r, p.in, s);
         if (p.epsilon) normalise_row(w.x, p.in, s.count(), float(p.epsilon));
@@ -47,7 +54,7 @@ void pointwise(const void* problem, int64_t first, int64_t last, float* scratch,
         } else {
             fill_row(w.y, p.bias, p.out, s.count());
         }
-        multiply<false>(w.y, out, w.x, in, p.weight, out, s.count(), p.out, p.in);
+        w.products.apply(w.y, w.x, pitch(p.in), w.weight, s.count(), p.out, p.in);
         store_row(p.y, picture, r, w.y, out, p.out, s);
     });
 }
@@ -58,17 +65,19 @@ int64_t pointwise_sums(const void* problem) {
     return p.out * pitch(p.in) + pitch(p.out);
 }
 
+template <class Products>
 void pointwise_gradients(const void* problem, int64_t first, int64_t last, float* scratch, float* sums) {
     const auto& p = *static_cast<const Pointwise*>(problem);
-    const PointwiseWork w(p, scratch);
+    [[maybe_unused]] const typename Products::Scope scope;
+    const PointwiseWork<Products> w(p, true, scratch);
     const int64_t in = pitch(p.in), out = pitch(p.out);
     each_row(p, first, last, [&](int64_t picture, int64_t r, const Span& s) {
         load_row(w.y, p.grad_y, picture, r, p.out, s);
         load_row(w.x, p.x, picture, r, p.in, s);
-        multiply<true>(sums, in, w.y, out, w.x, in, p.out, p.in, s.count());
+        w.products.gather(sums, w.y, out, w.x, in, p.out, p.in, s.count());
         add_row(sums + p.out * in, w.y, p.out, s.count());
         fill_row(w.x, nullptr, p.in, s.count());
-        multiply<false>(w.x, in, w.y, out, p.weight, in, s.count(), p.in, p.out);
+        w.products.apply(w.x, w.y, out, w.weight, s.count(), p.in, p.out);
         store_row(p.grad_x, picture, r, w.x, in, p.in, s);
     });
 }

@@ -83,10 +83,40 @@ struct Memory {
     float* base;
     int64_t used = 0;
 
-    float* take(int64_t floats) {
+    template <class Number = float>
+    Number* take(int64_t numbers) {
         float* piece = base ? base + used : nullptr;
-        used += up(floats, 16);
-        return piece;
+        used += up((numbers * int64_t(sizeof(Number)) + 3) / 4, 16);
+        return reinterpret_cast<Number*>(piece);
+    }
+};
+
+// Products of floats, for what can be computed with others too (half_products.h).
+struct Exact {
+    struct Scope {};  // lives while products are computed
+
+    struct Factor {  // (depth, columns)
+        const float* values;
+        int64_t pitch;
+    };
+
+    Exact(Memory&, int64_t, int64_t) {}
+
+    static Factor factor(Memory&, const float* values, int64_t, int64_t columns) {
+        return {values, pitch(columns)};
+    }
+    static void prepare(Factor&) {}
+
+    // C (rows, columns) += A B
+    static void apply(float* c, const float* a, int64_t a_pitch, const Factor& b, int64_t rows,
+                      int64_t columns, int64_t depth) {
+        multiply<false>(c, b.pitch, a, a_pitch, b.values, b.pitch, rows, columns, depth);
+    }
+
+    // C (rows, columns) += A B, A turned: (depth, rows)
+    static void gather(float* c, const float* a, int64_t a_pitch, const float* b, int64_t b_pitch, int64_t rows,
+                       int64_t columns, int64_t depth) {
+        multiply<true>(c, b_pitch, a, a_pitch, b, b_pitch, rows, columns, depth);
     }
 };
 
@@ -107,20 +137,36 @@ ESC_INLINE Span span(int64_t left, int64_t width, int64_t more) {
 }
 
 // Where the first of the columns of a row of a map lies.
-ESC_INLINE float* at(const Map& map, int64_t picture, int64_t row, const Span& s) {
-    return map.data + picture * map.picture + row * map.row + s.first * map.column;
+template <class Number = float>
+ESC_INLINE Number* at(const Map& map, int64_t picture, int64_t row, const Span& s) {
+    return static_cast<Number*>(map.data) + picture * map.picture + row * map.row + s.first * map.column;
 }
 
-// One row of a map, or back; `to` is the first of the columns. Channels that are not there become zeros.
-void load_row(float* to, const Map& from, int64_t picture, int64_t row, int64_t channels, const Span& s) {
+// Some channels of one row of a map, or back; `to` and `from` are the first of the columns.
+ESC_INLINE void load_part(float* to, int64_t to_pitch, const Map& from, int64_t picture, int64_t row,
+                          int64_t channels, const Span& s) {
+#if defined(__AVX512BF16__)
+    if (from.half)
+        return copy(to, to_pitch, at<Half>(from, picture, row, s), from.column, s.count(), channels);
+#endif
+    copy(to, to_pitch, 1, at(from, picture, row, s), from.column, from.channel, s.count(), channels, 1);
+}
+
+ESC_INLINE void store_row(const Map& to, int64_t picture, int64_t row, const float* from, int64_t from_pitch,
+                          int64_t channels, const Span& s) {
+#if defined(__AVX512BF16__)
+    if (to.half)
+        return copy(at<Half>(to, picture, row, s), to.column, from, from_pitch, s.count(), channels);
+#endif
+    copy(at(to, picture, row, s), to.column, to.channel, from, from_pitch, 1, s.count(), channels, 1);
+}
+
+// One row of a map. Channels that are not there become zeros.
+ESC_INLINE void load_row(float* to, const Map& from, int64_t picture, int64_t row, int64_t channels,
+                         const Span& s) {
     const int64_t whole = pitch(channels);
     if (whole > channels) memset(to, 0, sizeof(float) * whole * s.count());
-    copy(to, whole, 1, at(from, picture, row, s), from.column, from.channel, s.count(), channels, 1);
-}
-
-void store_row(const Map& to, int64_t picture, int64_t row, const float* from, int64_t from_pitch,
-               int64_t channels, const Span& s) {
-    copy(at(to, picture, row, s), to.column, to.channel, from, from_pitch, 1, s.count(), channels, 1);
+    load_part(to, whole, from, picture, row, channels, s);
 }
 
 // Every pixel starts as the biases, which are filled up to a whole pitch, or as zeros.

@@ -139,4 +139,45 @@ void copy(float* to, int64_t to_row, int64_t to_column, const float* from, int64
             to[r * to_row + c * to_column] = from[r * from_row + c * from_column] * scale;
 }
 
+#if defined(__AVX512BF16__)
+
+using Half = uint16_t;  // a bfloat16
+
+ESC_INLINE Vec widen(__m256i x) { return (Vec)_mm512_maskz_slli_epi32(-1, _mm512_maskz_cvtepu16_epi32(-1, x), 16); }
+ESC_INLINE Vec widen(const Half* p) {
+    return widen(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(p)));
+}
+ESC_INLINE void narrow(Half* p, Vec x) {
+    _mm256_storeu_si256(reinterpret_cast<__m256i*>(p), (__m256i)_mm512_cvtneps_pbh(x));
+}
+ESC_INLINE void narrow(Half* p, Vec x, Vec next) {
+    _mm512_storeu_si512(p, (__m512i)_mm512_cvtne2ps_pbh(next, x));
+}
+
+ESC_INLINE __mmask16 first_lanes(int64_t count) { return __mmask16((1u << count) - 1); }
+
+// Rows of numbers that lie side by side, widened or rounded.
+void copy(float* to, int64_t to_row, const Half* from, int64_t from_row, int64_t rows, int64_t columns) {
+    for (int64_t r = 0; r < rows; r++, to += to_row, from += from_row) {
+        int64_t c = 0;
+        for (; c + kLanes <= columns; c += kLanes) store(to + c, widen(from + c));
+        if (c == columns) continue;
+        const __mmask16 rest = first_lanes(columns - c);
+        _mm512_mask_storeu_ps(to + c, rest, widen(_mm256_maskz_loadu_epi16(rest, from + c)));
+    }
+}
+
+void copy(Half* to, int64_t to_row, const float* from, int64_t from_row, int64_t rows, int64_t columns) {
+    for (int64_t r = 0; r < rows; r++, to += to_row, from += from_row) {
+        int64_t c = 0;
+        for (; c + kLanes <= columns; c += kLanes) narrow(to + c, load(from + c));
+        if (c == columns) continue;
+        const __mmask16 rest = first_lanes(columns - c);
+        const Vec x = _mm512_maskz_loadu_ps(rest, from + c);
+        _mm256_mask_storeu_epi16(to + c, rest, (__m256i)_mm512_cvtneps_pbh(x));
+    }
+}
+
+#endif
+
 }  // namespace

@@ -1,0 +1,24 @@
+// The kernels of a level that rounds. Included last by each such, after its settings.
+#pragma once
+
+#include "half.h"
+#include "half_attention.h"
+#include "half_large_conv.h"
+#include "kernels.h"
+
+namespace {
+
+constexpr Kernel half_kernels[kKernels] = {
+    {attention_items, half_attention_scratch, nullptr, half_attention},
+    {attention_items, half_attention_gradients_scratch, attention_sums, half_attention_gradients},
+    {large_conv_items, half_large_conv_scratch<false>, nullptr, half_large_conv},
+    {large_conv_items, half_large_conv_scratch<true>, large_conv_sums, half_large_conv_weights},
+    {feed_forward_items, feed_forward_scratch<Rounded, false>, nullptr, feed_forward<Rounded>},
+    {feed_forward_items, feed_forward_scratch<Rounded, true>, feed_forward_sums,
+     feed_forward_gradients<Rounded>},
+    {pointwise_items, pointwise_scratch<Rounded, false>, nullptr, pointwise<Rounded>},
+    {pointwise_items, pointwise_scratch<Rounded, true>, pointwise_sums, pointwise_gradients<Rounded>},
+    kDecoderKernel,
+};
+
+}  // namespace
