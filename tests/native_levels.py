@@ -6,10 +6,9 @@ from esc_sr import native
 from esc_sr.native import library
 
 needs_library = pytest.mark.skipif(library.load()[0] is None, reason=f"native kernels: {library.load()[1]}")
-LEVELS = [
-    name for name in native.LEVELS if (lib := library.load()[0]) and lib.esc_sr_has_level(name.encode())
-]
-ROUNDING = [name for name in LEVELS if library.load()[0].esc_sr_rounds(name.encode())]
+_LIBRARY = library.load()[0]
+LEVELS = [name for name in native.LEVELS if _LIBRARY and _LIBRARY.esc_sr_has_level(name.encode())]
+ROUNDING = [name for name in LEVELS if _LIBRARY and _LIBRARY.esc_sr_rounds(name.encode())]
 """Those of them that have products of bfloat16."""
 
 needs_rounding = pytest.mark.skipif(not ROUNDING, reason="this processor has no AMX, or the kernels do not")

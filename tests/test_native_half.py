@@ -89,8 +89,8 @@ def test_large_scores_neither_overflow_nor_vanish() -> None:
 def test_attention_reads_any_layout() -> None:
     q, k, v, table, grad = attention.cast(attention.inputs(2, 3, 16, 20), torch.bfloat16)
     expected = attention.run((q, k, v, table, grad), 16)
-    turned = tuple(t.mT.contiguous().mT for t in (q, k, v))
-    for one, two in zip(attention.run((*turned, table, grad.expand_as(grad)), 16), expected, strict=True):
+    q, k, v = (t.mT.contiguous().mT for t in (q, k, v))
+    for one, two in zip(attention.run((q, k, v, table, grad.expand_as(grad)), 16), expected, strict=True):
         assert torch.equal(one, two)
 
 
@@ -139,8 +139,8 @@ def test_a_layer_norm_before_and_a_map_to_add_to() -> None:
     _, *layers = convolution.feed_forward_inputs(2, 48, 20, 24, 35, 70)
     found = [native.pointwise(x, weight, bias, epsilon=1e-6), *native.feed_forward(x, layers, 8, 1e-6)]
     x = x.float()
-    wanted = [native.pointwise(x, weight, bias, epsilon=1e-6), *native.feed_forward(x, layers, 8, 1e-6)]
-    assert_near(found, wanted)
+    exact = [native.pointwise(x, weight, bias, epsilon=1e-6), *native.feed_forward(x, layers, 8, 1e-6)]
+    assert_near(found, exact)
 
 
 @pytest.mark.parametrize(("function", "inputs"), KINDS)

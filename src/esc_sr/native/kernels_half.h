@@ -3,6 +3,7 @@
 
 #include "half.h"
 #include "half_attention.h"
+#include "half_attention_gradients.h"
 #include "half_large_conv.h"
 #include "kernels.h"
 
