@@ -26,12 +26,18 @@ def data_dir() -> Path:
     return Path(folder)
 
 
-@pytest.fixture
-def one_thread() -> Iterator[None]:
+@pytest.fixture(autouse=True)
+def _threads() -> Iterator[None]:
+    """Each test begins with as many threads as the suite; a command with --threads leaves its own number."""
     before = torch.get_num_threads()
-    torch.set_num_threads(1)
     yield
-    torch.set_num_threads(before)
+    if torch.get_num_threads() != before:
+        torch.set_num_threads(before)
+
+
+@pytest.fixture
+def one_thread(_threads: None) -> None:
+    torch.set_num_threads(1)
 
 
 @pytest.fixture(params=LEVELS or ["generic"])

@@ -21,7 +21,10 @@ from esc_sr.errors import DataError
 from esc_sr.train import checkpoint
 from esc_sr.train.stop import Stop, Stopped, stop_signals
 
-pytestmark = pytest.mark.skipif(os.name == "nt", reason="no such signals to a process there")
+pytestmark = [
+    pytest.mark.skipif(os.name == "nt", reason="no such signals to a process there"),
+    pytest.mark.usefixtures("one_thread"),  # as the processes, for results that are equal to the last bit
+]
 
 RECIPE = '''
 import os, time
@@ -124,7 +127,7 @@ def stop_at(where: str, arguments: Sequence[str], *signals: int) -> tuple[int, s
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
-        env=os.environ | {"WAIT_AT": where},
+        env=os.environ | {"WAIT_AT": where, "OMP_NUM_THREADS": "1"},
     ) as process:
         try:
             until = time.monotonic() + 100

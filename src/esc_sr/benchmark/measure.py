@@ -7,6 +7,7 @@ Latency  all cases in one process, warmed up one after another, then timed in tu
          so that whatever slows the machine down for a while slows all of them. On CUDA between two events.
 """
 
+import gc
 import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
@@ -19,6 +20,8 @@ from typing import Any, Protocol
 
 import numpy as np
 import torch
+
+from esc_sr.machine.memory import give_back_freed_memory
 
 Record = dict[str, Any]
 
@@ -199,6 +202,8 @@ def _cpu_memory(run: Callable[[], object], device: torch.device) -> Record:
     if device.type != "cpu" or not Path("/proc/self/clear_refs").exists():
         run()
         return {}  # nothing here tells the peak of a single run
+    gc.collect()
+    give_back_freed_memory()  # of what the run takes, nothing is there already
     Path("/proc/self/clear_refs").write_text("5")  # the peak starts anew
     before = _status("VmRSS")
     run()

@@ -112,6 +112,16 @@ def keep_freed_memory() -> None:
             libc.mallopt(-2, 2**26)  # M_TOP_PAD
 
 
+def give_back_freed_memory() -> None:
+    """Give back now what was freed and kept.
+
+    Other libraries than glibc do not, or cannot be told.
+    """
+    if sys.platform == "linux":
+        with suppress(AttributeError):
+            ctypes.CDLL(None).malloc_trim(0)
+
+
 def _free_by_sysconf() -> int:
     """Free memory where there is no /proc: half of what is built in, if that is told."""
     try:
