@@ -11,4 +11,6 @@ LEVELS = [name for name in native.LEVELS if _LIBRARY and _LIBRARY.esc_sr_has_lev
 ROUNDING = [name for name in LEVELS if _LIBRARY and _LIBRARY.esc_sr_rounds(name.encode())]
 """Those of them that have products of bfloat16."""
 
-needs_rounding = pytest.mark.skipif(not ROUNDING, reason="this processor has no AMX, or the kernels do not")
+needs_rounding = pytest.mark.skipif(
+    not ROUNDING, reason="this processor has no AVX512-BF16, or the kernels do not"
+)

@@ -144,22 +144,20 @@ def test_a_layer_norm_before_and_a_map_to_add_to() -> None:
 
 
 @pytest.mark.parametrize(("function", "inputs"), KINDS)
-def test_float32_has_the_bits_of_the_level_below(
-    function: Function, inputs: list[Tensor], rounding: str, monkeypatch: pytest.MonkeyPatch
+def test_float32_has_the_bits_of_avx512(
+    function: Function, inputs: list[Tensor], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     half = rounded(inputs)
     exact, rough = run(function, inputs), run(function, half)
-    monkeypatch.setenv("ESC_SR_NATIVE", native.LEVELS[native.LEVELS.index(rounding) - 1])
+    monkeypatch.setenv("ESC_SR_NATIVE", "avx512")
     assert all(map(torch.equal, run(function, inputs), exact))
     assert not all(map(torch.equal, run(function, half), rough))
 
 
-def test_attention_in_float32_has_the_bits_of_the_level_below(
-    rounding: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_attention_in_float32_has_the_bits_of_avx512(monkeypatch: pytest.MonkeyPatch) -> None:
     tensors = attention.inputs(2, 2, 16, 16)
     exact, rough = attention.run(tensors, 16), attention.run(attention.cast(tensors, torch.bfloat16), 16)
-    monkeypatch.setenv("ESC_SR_NATIVE", native.LEVELS[native.LEVELS.index(rounding) - 1])
+    monkeypatch.setenv("ESC_SR_NATIVE", "avx512")
     assert all(map(torch.equal, attention.run(tensors, 16), exact))
     assert not torch.equal(attention.run(attention.cast(tensors, torch.bfloat16), 16)[0], rough[0])
 

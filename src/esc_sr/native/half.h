@@ -1,4 +1,4 @@
-// Products of bfloat16 numbers, added up in float32, by AMX's tiles.
+// Products of bfloat16 numbers, added up in float32, by AMX's tiles or, where there are none, by vectors.
 //
 // Of C = A B, A lies in rows; B in pairs: two rows of it are one of 32-bit numbers, the upper row in the low
 // halves. Depths are filled up by zeros to whole steps of kStep.
@@ -29,6 +29,26 @@ ESC_INLINE __m512i paired(const Half* low, const Half* high) {
 struct Places {
     int64_t c_row, c_block, a_row, a_block, a_stretch, b_row;
 };
+
+// C (kRows, kLanes) = or += A B by vectors; A's rows lie p.a_row apart.
+template <int kRows, bool kAdds>
+ESC_INLINE void product_of_rows(float* c, const Half* a, const Pair* b, const Places& p, int64_t stretches,
+                                int64_t depth) {
+    Vec acc[kRows];
+    ESC_EACH(r, kRows) acc[r] = kAdds ? load(c + r * p.c_row) : Vec{};
+    for (int64_t i = 0; i < stretches; i++, a += p.a_stretch)
+        for (int64_t k = 0; k < depth; k += 2, b += p.b_row) {
+            const __m512bh in = (__m512bh)_mm512_loadu_si512(b);
+            ESC_EACH(r, kRows) {
+                int pair;
+                memcpy(&pair, a + r * p.a_row + k, sizeof pair);
+                acc[r] = _mm512_dpbf16_ps(acc[r], (__m512bh)_mm512_set1_epi32(pair), in);
+            }
+        }
+    ESC_EACH(r, kRows) store(c + r * p.c_row, acc[r]);
+}
+
+#if defined(__AMX_BF16__)
 
 // While it lives, this thread's tiles have kSide rows of 64 bytes; what they had before comes back.
 struct Tiling {
@@ -88,21 +108,21 @@ ESC_INLINE void product(float* c, const Half* a, const Pair* b, const Places& p,
 #undef ESC_END
 }
 
-// C (kRows, kLanes) += A B by vectors: for rows that are too few for a tile.
-template <int kRows>
-ESC_INLINE void add_rows(float* c, const Half* a, const Pair* b, const Places& p, int64_t depth) {
-    Vec acc[kRows];
-    ESC_EACH(r, kRows) acc[r] = load(c + r * p.c_row);
-    for (int64_t k = 0; k < depth; k += 2, b += p.b_row) {
-        const __m512bh in = (__m512bh)_mm512_loadu_si512(b);
-        ESC_EACH(r, kRows) {
-            int pair;
-            memcpy(&pair, a + r * p.a_row + k, sizeof pair);
-            acc[r] = _mm512_dpbf16_ps(acc[r], (__m512bh)_mm512_set1_epi32(pair), in);
-        }
-    }
-    ESC_EACH(r, kRows) store(c + r * p.c_row, acc[r]);
+#else
+
+struct Tiling {
+    Tiling() {}
+};
+
+// C (kBlocks blocks of kSide, kSide) = or += A B.
+template <int kBlocks, bool kAdds>
+ESC_INLINE void product(float* c, const Half* a, const Pair* b, const Places& p, int64_t stretches,
+                        int64_t depth) {
+    for (int t = 0; t < kBlocks; t++)
+        product_of_rows<kSide, kAdds>(c + t * p.c_block, a + t * p.a_block, b, p, stretches, depth);
 }
+
+#endif
 
 // C (rows, columns) += A B, columns in sixteens; b_row: of B's pairs.
 void multiply_halves(float* c, int64_t c_row, const Half* a, int64_t a_row, const Pair* b, int64_t b_row,
@@ -115,8 +135,8 @@ void multiply_halves(float* c, int64_t c_row, const Half* a, int64_t a_row, cons
         };
         each([&](float* c, const Half* a, const Pair* b) { product<4, true>(c, a, b, p, 1, depth); }, 64);
         each([&](float* c, const Half* a, const Pair* b) { product<1, true>(c, a, b, p, 1, depth); }, 16);
-        each([&](float* c, const Half* a, const Pair* b) { add_rows<4>(c, a, b, p, depth); }, 4);
-        each([&](float* c, const Half* a, const Pair* b) { add_rows<1>(c, a, b, p, depth); }, 1);
+        each([&](float* c, const Half* a, const Pair* b) { product_of_rows<4, true>(c, a, b, p, 1, depth); }, 4);
+        each([&](float* c, const Half* a, const Pair* b) { product_of_rows<1, true>(c, a, b, p, 1, depth); }, 1);
     }
 }
 

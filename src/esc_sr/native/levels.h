@@ -93,4 +93,4 @@ struct Level {
 };                          // take maps that are or are not `half`, with channels side by side; attention takes
                             // such maps only, and windows whose side is a multiple of 16
 
-extern const Level level_generic, level_avx2, level_avx512, level_amx;
+extern const Level level_generic, level_avx2, level_avx512, level_avx512bf16, level_amx;

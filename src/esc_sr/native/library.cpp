@@ -24,7 +24,7 @@
 
 namespace {
 
-const Level* const kLevels[] = {&level_generic, &level_avx2, &level_avx512, &level_amx};
+const Level* const kLevels[] = {&level_generic, &level_avx2, &level_avx512, &level_avx512bf16, &level_amx};
 
 #if defined(__x86_64__)
 
@@ -57,8 +57,10 @@ bool runs_here(const Level* level) {
     const bool wide = __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512dq") &&
                       __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma");
     if (level == &level_avx512) return wide;
-    return wide && __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512vl") &&
-           has(1, 0, 5) && has(0, 3, 22) && has(0, 3, 24) && may_use_tiles();  // AVX512-BF16, AMX-BF16, -TILE
+    const bool rounds = wide && __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512vl") &&
+                        has(1, 0, 5);  // AVX512-BF16
+    if (level == &level_avx512bf16) return rounds;
+    return rounds && has(0, 3, 22) && has(0, 3, 24) && may_use_tiles();  // AMX-BF16, -TILE
 #else
     return level == &level_generic;
 #endif

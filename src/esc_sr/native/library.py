@@ -12,7 +12,7 @@ from torch import Tensor
 
 from esc_sr.errors import DeviceError, UsageError
 
-LEVELS = ("generic", "avx2", "avx512", "amx")
+LEVELS = ("generic", "avx2", "avx512", "avx512bf16", "amx")
 """Sets of processor instructions that kernels are compiled for, the best last; all have the first."""
 
 KERNELS = (
