@@ -24,7 +24,7 @@ def test_readme_starts_with_two_commands_for_a_fresh_machine() -> None:
     upscale, test = FRESH
     assert README.index(test) < 1800  # the first screen
     assert upscale.endswith(".venv/bin/esc-sr upscale examples/harbour.png")
-    assert test.endswith(".venv/bin/python -m pytest")
+    assert test.endswith(".venv/bin/python -m pytest -n auto")
     assert all("pip install -c constraints.txt" in command for command in FRESH)
 
 
