@@ -26,6 +26,10 @@ COMMANDS = {
         "evaluate -n tiny.safetensors -n bicubic --data Set5 --json",
         "evaluate -n bicubic --data Set5 --save Set5/HR/a.png --json",
     ),
+    "analyze similarity": (
+        "analyze similarity Set5/HR/a.png -n tiny.safetensors --json",
+        "analyze similarity none.png -n tiny.safetensors --json",
+    ),
     "compare": ("compare Set5/HR/a.png Set5/HR/a.png --json", "compare Set5/HR/a.png none.png --json"),
     "benchmark complexity": (
         "benchmark complexity -n esc-light -s 4 --output-size 64x64 --json",

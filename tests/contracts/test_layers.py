@@ -25,12 +25,14 @@ ORDER = (
     "metrics",
     "niqe",
     "record",
+    "figure",
     "upscaling",
     "export",
     "data",
     "evaluate",
     "train",
     "benchmark",
+    "analysis",
     "cli",
 )
 """What may import what: only names further left, and a package its own modules."""

@@ -6,6 +6,7 @@ from typing import Any, NamedTuple
 
 from esc_sr import paper
 from esc_sr.errors import UsageError
+from esc_sr.figure import check_target, new_figure, save_figure
 from esc_sr.record import load
 
 
@@ -68,16 +69,9 @@ def plot(files: Iterable[Path], target: Path, test_set: str = "Urban100") -> lis
     Raises:
         UsageError: As `points`; or the file's folder or matplotlib is missing, or that writes no such file.
     """
-    if target.is_dir():
-        raise UsageError(f"{target} is a folder; name a file")
-    if not target.parent.is_dir():
-        raise UsageError(f"{target}: there is no folder {target.parent}")
-    try:
-        from matplotlib.figure import Figure
-    except ImportError as error:
-        raise UsageError('plots need matplotlib: pip install "esc-sr[plot]"') from error
+    check_target(target)
     found = points(files, test_set)
-    figure = Figure(figsize=(8, 5), layout="constrained")
+    figure = new_figure(8, 5)
     axes = figure.subplots()
     colours = {scale: f"C{n}" for n, scale in enumerate(sorted({point.scale for point in found}))}
     for point in found:
@@ -104,10 +98,7 @@ def plot(files: Iterable[Path], target: Path, test_set: str = "Urban100") -> lis
     )
     axes.margins(0.2)
     axes.grid(alpha=0.3)
-    try:
-        figure.savefig(target, dpi=150)
-    except (ValueError, OSError) as error:
-        raise UsageError(f"{target}: cannot be written: {error}") from error
+    save_figure(figure, target)
     return found
 
 

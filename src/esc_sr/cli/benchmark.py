@@ -18,6 +18,7 @@ from esc_sr.benchmark import networks
 from esc_sr.benchmark import plot as plots
 from esc_sr.benchmark import training as trainings
 from esc_sr.benchmark.measure import Rule
+from esc_sr.cli.options import Device, Threads
 from esc_sr.cli.output import AsJson, for_people, print_json
 from esc_sr.errors import UsageError
 from esc_sr.machine.device import pick_device
@@ -38,11 +39,9 @@ Backends = Annotated[
 Precision = Annotated[
     str, typer.Option(metavar="fp32|bf16|fp16", help="Of the arithmetic, as in esc-sr upscale.")
 ]
-Device = Annotated[str, typer.Option(metavar="auto|cpu|cuda[:N]|xpu|mps", help="Where to compute.")]
 Runs = Annotated[
     int | None, typer.Option(min=1, help="Timed runs per case; by default 100 on CUDA and 5 elsewhere.")
 ]
-Threads = Annotated[int | None, typer.Option(min=1, help="CPU threads; by default PyTorch decides.")]
 
 
 @app.callback()

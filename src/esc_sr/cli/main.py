@@ -20,6 +20,7 @@ _LATER = {
     "evaluate": "Measure networks on benchmark sets, as the paper does.",
     "compare": "Measure a picture against its original, or alone.",
     "train": "Train a network by one of the paper's recipes.",
+    "analyze": "Look into networks, and draw the paper's figures.",
     "benchmark": "Measure what the networks cost: MACs, latency, memory.",
     "check-data": "List training pictures that are unreadable, too small, unpaired or there twice.",
     "extract": "Cut large training pictures into overlapping tiles.",

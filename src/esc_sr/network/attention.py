@@ -12,7 +12,7 @@ import functools
 import importlib.util
 import warnings
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -23,6 +23,22 @@ from esc_sr import native
 BACKENDS = ("auto", "naive", "sdpa", "flex", "native")
 
 
+class Compared(NamedTuple):
+    """What a self-attention compares with what: its weights are softmax(q k^T + bias).
+
+    Attributes:
+        q: Queries (windows, heads, n, d), divided by sqrt(d) or as the layer does.
+        k: Keys (windows, heads, m, d).
+        bias: What is added, (heads, n, m), or (windows, heads or 1, n, m) where windows differ.
+        places: Row and column of each query, and of each key, in the window, px: (n, 2), (m, 2).
+    """
+
+    q: Tensor
+    k: Tensor
+    bias: Tensor
+    places: tuple[Tensor, Tensor]
+
+
 class SelfAttention(nn.Module):
     """A layer that computes attention in a way that may be chosen.
 
@@ -31,6 +47,14 @@ class SelfAttention(nn.Module):
     """
 
     backend: str = "auto"
+
+    def compared(self, x: Tensor, *others: Any) -> Compared:
+        """What is compared for the inputs of `forward`; layers may tell it those who look into them.
+
+        Raises:
+            NotImplementedError: This one does not tell.
+        """
+        raise NotImplementedError
 
 
 def position_bias(table: Tensor, window: int) -> Tensor:
@@ -101,13 +125,20 @@ def attend_windows(qkv: Tensor, table: Tensor, window: int, backend: str = "auto
         return native.attend_windows(qkv, table, window)
     b, _, height, width = qkv.shape
     heads, down, across = len(table), height // window, width // window  # windows below and beside each other
-    # from (B, 3, heads, d, down, window, across, window) to (3, B, down, across, heads, window, window, d):
-    # which of the three, which window, which head, which pixel in it, its d numbers; below, the way back
-    qkv = qkv.view(b, 3, heads, -1, down, window, across, window).permute(1, 0, 4, 6, 2, 5, 7, 3)
-    q, k, v = qkv.reshape(3, b * down * across, heads, window**2, -1)  # each (windows, heads, n, d)
+    q, k, v = cut_windows(qkv, heads, window)
     y = attend(q, k, v, table, window, backend)
     y = y.view(b, down, across, heads, window, window, -1).permute(0, 3, 6, 1, 4, 2, 5)
     return y.reshape(b, -1, height, width)
+
+
+def cut_windows(qkv: Tensor, heads: int, window: int) -> Tensor:
+    """Cut (B, 3 heads d, H, W), whole windows, into queries, keys and values (3, windows, heads, n, d)."""
+    b, _, height, width = qkv.shape
+    down, across = height // window, width // window
+    # from (B, 3, heads, d, down, window, across, window) to (3, B, down, across, heads, window, window, d):
+    # which of the three, which window, which head, which pixel in it, its d numbers
+    qkv = qkv.view(b, 3, heads, -1, down, window, across, window).permute(1, 0, 4, 6, 2, 5, 7, 3)
+    return qkv.reshape(3, b * down * across, heads, window**2, -1)
 
 
 def best_backend(device: torch.device) -> str:

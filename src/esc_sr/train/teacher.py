@@ -92,10 +92,7 @@ class Teacher:
         if times != 1 and (not multiples or times != int(times)):
             more = " or of a multiple of it" if multiples else ""
             raise UsageError(f"--teacher {name}: is {self.network}; give one of x{scale}{more}")
-        digest = hashlib.sha256(self.network.encode())
-        for key, value in sorted(self._network.state_dict().items()):
-            digest.update(key.encode() + value.cpu().contiguous().numpy().tobytes())
-        self.digest = digest.hexdigest()
+        self.digest = weights.digest(self._network)
 
     @property
     def card(self) -> dict[str, Any]:

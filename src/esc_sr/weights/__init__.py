@@ -1,5 +1,6 @@
 """Weights: our own files and checkpoints as users have them, to networks and back."""
 
+from hashlib import sha256
 from pathlib import Path
 
 import torch
@@ -11,7 +12,17 @@ from esc_sr.weights.bundle import bundled, bundled_scales, card, find
 from esc_sr.weights.checkpoint import build, read, save
 from esc_sr.weights.conversion import convert, starting_weights
 
-__all__ = ["bundled", "bundled_scales", "card", "convert", "find", "load", "save", "starting_weights"]
+__all__ = [
+    "bundled",
+    "bundled_scales",
+    "card",
+    "convert",
+    "digest",
+    "find",
+    "load",
+    "save",
+    "starting_weights",
+]
 
 
 def load(
@@ -43,3 +54,11 @@ def load(
             f"{name_or_path}: is {families.describe(config)}, not x{scale}; give weights of that scale"
         )
     return build(checkpoint).to(device, dtype).eval()
+
+
+def digest(network: Network) -> str:
+    """SHA-256 of what a network is and of all its numbers, in hexadecimal digits."""
+    found = sha256(families.describe(network.config).encode())
+    for key, value in sorted(network.state_dict().items()):
+        found.update(key.encode() + value.cpu().contiguous().numpy().tobytes())
+    return found.hexdigest()

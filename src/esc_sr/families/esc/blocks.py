@@ -1,12 +1,20 @@
 """The layers of an ESC block (Sec. 3.3, Figure 4, Eq. 3 to 5)."""
 
+from typing import Any
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from esc_sr.families.esc.config import ESCConfig
 from esc_sr.families.esc.kernels import LargeKernel, LargeKernels
-from esc_sr.network.attention import SelfAttention, attend_windows
+from esc_sr.network.attention import (
+    Compared,
+    SelfAttention,
+    attend_windows,
+    cut_windows,
+    position_bias,
+)
 from esc_sr.network.padding import pad_to_multiple
 
 
@@ -62,6 +70,13 @@ class WindowAttention(SelfAttention):
         qkv = self.qkv(pad_to_multiple(x, self.window))  # (B, 3 C, whole windows)
         y = attend_windows(qkv, self.bias_table, self.window, self.backend)
         return self.out(y[:, :, :height, :width])
+
+    def compared(self, x: Tensor, *others: Any) -> Compared:
+        """What `forward` compares for (B, C, H, W)."""
+        q, k, _ = cut_windows(self.qkv(pad_to_multiple(x, self.window)), self.heads, self.window)
+        places = torch.cartesian_prod(*[torch.arange(self.window, device=x.device)] * 2)
+        bias = position_bias(self.bias_table, self.window)
+        return Compared(q * q.shape[-1] ** -0.5, k, bias, (places, places))
 
 
 class ConvAttn(nn.Module):
