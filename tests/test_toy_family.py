@@ -16,6 +16,7 @@ from typer.testing import CliRunner, Result
 
 import esc_sr
 from esc_sr import families, weights
+from esc_sr.benchmark import networks
 from esc_sr.benchmark.complexity import complexity
 from esc_sr.cli.main import app
 from esc_sr.errors import DeviceError, UsageError
@@ -110,8 +111,10 @@ def test_it_is_counted_and_measured(published: Path) -> None:
     conv = pixels * 9 * (3 * 16 + 16 * 16 + 16 * 12)
     assert row["parts"]["conv"] == conv and row["parts"]["pooling"] == 16 * pixels
     assert row["macs"] == conv + 16 * pixels + 7 * pixels
-    listed = json.loads(command("benchmark", "complexity", "--output-size", "64x64", "--json").stdout)["rows"]
-    assert {"toy", "toy-wide"} <= {row["model"] for row in listed}
+    assert {"toy", "toy-wide"} <= set(networks.published())
+    chosen = ("-n", "toy-wide", "-s", 2, "--output-size", "64x64", "--json")
+    counted = json.loads(command("benchmark", "complexity", *chosen).stdout)
+    assert [row["model"] for row in counted["rows"]] == ["toy-wide"]
     network = weights.load(published)
     assert predict(network, noise(9, 7, 3), 2).shape == (18, 14, 3)
 

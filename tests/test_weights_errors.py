@@ -132,7 +132,6 @@ NAMES = {
     "OmniSR": ["residual_layer.0.residual_layer.0.layer.0.fn.0.weight"],
     "ASID": ["block0.residual_layer.0.LB1.net.fn.0.weight"],
     "ELAN": ["body.0.modules_lfe.lfe_0.conv0.shift_conv.weight"],
-    "RCAN": ["body.0.body.0.body.3.conv_du.0.weight"],
     "ESC-RIB": ["plk_filter", "blocks.0.attn.to_hidden", "upsampler.up_conv.weight"],
     "LTE with the encoder RDN": ["encoder.SFENet1.weight", "coef.weight", "imnet.layers.0.weight"],
     "neosr's ESC-FP with realsr on": ["lk_channel", "lk_spatial", "skip.0.weight"],

@@ -14,6 +14,7 @@ METHODS = {
     "esc": "ESC",
     "esc-light": "ESC-lt",
     "esc-fp": "ESC-FP",
+    "rcan": "RCAN",
     "esc-lte": "ESC+LTE",
     "esc-only-attn": "Only Self-attentions",
     "esc-only-convattn": "Only ConvAttns",

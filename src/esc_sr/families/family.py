@@ -1,6 +1,7 @@
 """What is to be known of a family of networks: how its files are told, and what they become."""
 
 import math
+import re
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping
 from types import MappingProxyType
@@ -28,11 +29,13 @@ class Detected(NamedTuple):
         config: Sizes of its network, to be compared with all tensors.
         names: Our names by those in the file, of all tensors that are weights.
         dialect: Whose names they are.
+        constants: Tensors that this dialect leaves out, by our names.
     """
 
     config: Any
     names: Mapping[str, str]
     dialect: str = "authors"
+    constants: Tensors = MappingProxyType({})
 
 
 class Family(ABC):
@@ -149,3 +152,8 @@ def shapes_of(tensors: Tensors) -> dict[str, tuple[int, ...]]:
 def identity(tensors: Iterable[str]) -> dict[str, str]:
     """Names as they are."""
     return {name: name for name in tensors}
+
+
+def numbered(names: Iterable[str], pattern: str) -> int:
+    """Count the different numbers that names have in the group of a pattern that fits their beginning."""
+    return len({match[1] for name in names if (match := re.match(pattern, name))})

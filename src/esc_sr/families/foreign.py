@@ -15,7 +15,6 @@ FOREIGN = (
     (r"\.modules_lfe\.", "ELAN"),
     (r"SFENet1\.|RDBs\.0\.", "RDN"),
     (r"body\.0\.rdb1\.|\.RDB1\.conv1", "ESRGAN / Real-ESRGAN"),
-    (r"body\.0\.body\.0\.body\.3\.conv_du|body\.0\.rcab\.", "RCAN"),
 )
 """A pattern that only the names of their parameters fit, and what they are called."""
 

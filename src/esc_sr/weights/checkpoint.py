@@ -95,7 +95,7 @@ def read(path: Path) -> Checkpoint:
         found = Detected(config, identity(tensors), dialect="esc-sr")
     else:
         found = _detect(tensors, path)
-    state = {ours: tensors[name] for name, ours in found.names.items()}
+    state = {**found.constants, **{ours: tensors[name] for name, ours in found.names.items()}}
     _check(found, state, path)
     return Checkpoint(found.config, state, found.dialect, place, read_card(header, path))
 

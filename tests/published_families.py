@@ -1,0 +1,68 @@
+"""The networks of other papers for the tests: golden files, and what is published of their sizes."""
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from esc_sr import families, weights
+from esc_sr.families.contract import Network
+from weights_files import Golden, golden
+
+
+@dataclass(frozen=True)
+class Published:
+    """What is promised of a preset.
+
+    Attributes:
+        files: Golden files; the first is small, in each dialect that there is.
+        parameters: By scale.
+        gmacs: G MACs for an output of 1280 x 720, to two digits, by scale.
+        small: Sizes with which it is quick, for what golden files do not tell.
+        white: Range of colours in the golden files.
+        exact: Whether tiles give the same as one piece.
+    """
+
+    files: tuple[str, ...]
+    parameters: dict[int, int]
+    gmacs: dict[int, float]
+    small: dict[str, Any]
+    white: float = 1.0
+    exact: bool = False
+
+    def network(self, name: str, scale: int = 2) -> Network:
+        """A small one with random weights."""
+        torch.manual_seed(0)
+        return families.build(replace(families.preset(name, scale), **self.small)).eval()
+
+
+PUBLISHED = {
+    "rcan": Published(
+        ("rcan_tiny_x2", "rcan_tiny_x4"),
+        {2: 15_444_667, 3: 15_629_307, 4: 15_592_379},
+        {2: 3529.74, 3: 1586.05, 4: 917.61},
+        {"dim": 16, "groups": 2, "blocks": 2, "inner": 2},
+        white=255.0,
+    ),
+    "rcan of BasicSR": Published(("rcan_basicsr_tiny_x4",), {}, {}, {}),
+}
+"""By preset, or what else a dialect is called."""
+
+PRESETS = {name: case for name, case in PUBLISHED.items() if case.parameters}
+
+FILES = [(file, case.white) for case in PUBLISHED.values() for file in case.files]
+
+
+def loaded(file: str, folder: Path) -> tuple[Golden, Network]:
+    """A golden file, and the network that a checkpoint of its state is."""
+    sample = golden(file)
+    torch.save({"params": sample.state}, folder / f"{file}.pth")
+    return sample, weights.load(folder / f"{file}.pth")
+
+
+def enlarged(network: Network, sample: Golden, white: float) -> Tensor:
+    """What a network makes of the input of a golden file, in its range."""
+    with torch.inference_mode():
+        return network(sample.tensors["input"] / white) * white
