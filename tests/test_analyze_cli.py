@@ -9,7 +9,7 @@ import pytest
 from typer.testing import CliRunner
 
 from esc_sr import weights
-from esc_sr.analysis import similarity
+from esc_sr.analysis import lam, similarity
 from esc_sr.analysis.store import Store, key_of
 from esc_sr.cli.main import app
 from esc_sr.errors import UsageError
@@ -59,6 +59,26 @@ def test_similarity_writes_a_figure_and_numbers_and_draws_again(
         run(*arguments, "--pixels", "50")
 
 
+def test_lam_of_two_networks_computes_only_what_is_new(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    weights.save(make(VARIANTS["xl"]), "other.safetensors")
+    both = (
+        "lam --hr set/HR/a.png -s 2 --steps 3 --cutout 16 -o l.svg -n tiny.safetensors -n other.safetensors"
+    )
+    code, out, err = run(*both.split())
+    assert code == 0, err
+    document = json.loads(Path("l.json").read_text())
+    first, second = document["rows"]
+    assert (first["model"], second["model"]) == ("tiny", "other")
+    assert np.shape(first["map"]) == (document["cutout"]["height"], document["cutout"]["width"])
+    assert "tiny" in out and "DI" in Path("l.svg").read_text()
+    patch = "{left},{top}".format(**document["patch"])
+    monkeypatch.setattr(lam, "measure", never)
+    assert run(*both.split(), "--patch", patch)[0] == 0
+    assert json.loads(Path("l.json").read_text())["rows"] == document["rows"]
+    with pytest.raises(AssertionError, match="computed again"):
+        run(*both.split(), "--patch", "0,0")
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
@@ -70,6 +90,12 @@ def test_similarity_writes_a_figure_and_numbers_and_draws_again(
         ("similarity set/HR/a.png -n tiny.safetensors -o a.doc", "use .png or .svg"),
         ("similarity set/HR/a.png -n tiny.safetensors -o a.json", "is where the numbers go"),
         ("similarity set/HR/a.png -n tiny.safetensors --layer x", "no layer is called x"),
+        ("lam -n tiny.safetensors", "give a LR picture, or an original"),
+        ("lam set/HR/a.png -n tiny.safetensors --patch middle", "give auto, or LEFT,TOP"),
+        ("lam set/HR/a.png -n tiny.safetensors --patch 100,0", "is not inside the enlarged picture"),
+        ("lam set/HR/a.png --hr set/HR/b.png -n tiny.safetensors", "which x2 does not make"),
+        ("lam set/HR/a.png -n tiny.safetensors -n tiny.safetensors", "the same network twice"),
+        ("lam set/HR/a.png -n tiny.safetensors --steps 0", "steps=0: must be"),
     ],
 )
 def test_what_cannot_work_is_one_line(here: Path, arguments: str, message: str) -> None:

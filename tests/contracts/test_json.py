@@ -26,6 +26,10 @@ COMMANDS = {
         "evaluate -n tiny.safetensors -n bicubic --data Set5 --json",
         "evaluate -n bicubic --data Set5 --save Set5/HR/a.png --json",
     ),
+    "analyze lam": (
+        "analyze lam Set5/HR/a.png -n tiny.safetensors --steps 1 --cutout 16 --json",
+        "analyze lam Set5/HR/a.png -n tiny.safetensors --patch 1 --json",
+    ),
     "analyze similarity": (
         "analyze similarity Set5/HR/a.png -n tiny.safetensors --json",
         "analyze similarity none.png -n tiny.safetensors --json",

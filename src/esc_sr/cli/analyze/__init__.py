@@ -1,0 +1,14 @@
+"""`esc-sr analyze`: the paper's analyses as figures, with the numbers beside them."""
+
+import typer
+
+from esc_sr.cli.analyze import lam, similarity
+
+app = typer.Typer(no_args_is_help=True)
+app.command()(similarity.similarity)
+app.command()(lam.lam)
+
+
+@app.callback()
+def main() -> None:
+    """Look into networks as the paper does (Figures 2 and 5 to 9, Table 3)."""
