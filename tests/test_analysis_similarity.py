@@ -145,7 +145,9 @@ def test_measuring_a_network() -> None:
 
 def test_layers_by_name_of_any_network() -> None:
     bsrn = BSRN(BSRNConfig(scale=2))
-    with pytest.raises(UsageError, match="BSRN.*has neither self-attention nor ConvAttn; choose layers"):
+    with pytest.raises(
+        UsageError, match="BSRN.*has no SelfAttention nor ConvAttn; choose layers by name: there are"
+    ):
         find_layers(bsrn)
     with pytest.raises(UsageError, match="no layer is called nonsense"):
         find_layers(bsrn, ["nonsense"])

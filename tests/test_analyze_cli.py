@@ -2,6 +2,7 @@
 
 import json
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import numpy as np
@@ -9,7 +10,7 @@ import pytest
 from typer.testing import CliRunner
 
 from esc_sr import weights
-from esc_sr.analysis import lam, similarity
+from esc_sr.analysis import distances, features, filters, lam, receptive, similarity
 from esc_sr.analysis.store import Store, key_of
 from esc_sr.cli.main import app
 from esc_sr.errors import UsageError
@@ -25,7 +26,9 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     for seed, name in enumerate("ab"):
         pixels = np.random.default_rng(seed).integers(0, 256, (48, 52, 3), dtype=np.uint8)
         write_image(Picture(pixels), f"set/HR/{name}.png")
+    write_image(Picture(pixels[:5]), "small.png")
     weights.save(make(VARIANTS["esc"]), "tiny.safetensors")
+    weights.save(make(VARIANTS["only-convattn"]), "plain.safetensors")
     return tmp_path
 
 
@@ -80,6 +83,28 @@ def test_lam_of_two_networks_computes_only_what_is_new(here: Path, monkeypatch: 
 
 
 @pytest.mark.parametrize(
+    ("command", "module"),
+    [
+        ("features set/HR/a.png", features),
+        ("receptive-field --data set --side 12 --limit 1", receptive),
+        ("kernels set/HR/a.png set/HR/b.png", filters),
+        ("attention set/HR/a.png", distances),
+    ],
+)
+def test_the_others_write_and_draw_again(
+    here: Path, command: str, module: ModuleType, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    arguments = [*command.split(), "-n", "tiny.safetensors", "-o", "out.svg"]
+    code, out, err = run(*arguments)
+    assert code == 0, err
+    document, figure = json.loads(Path("out.json").read_text()), Path("out.svg").read_bytes()
+    assert document["kind"] == command.split()[0] and document["rows"] and "written: out.svg" in out
+    monkeypatch.setattr(module, "measure", never)
+    assert run(*arguments)[0] == 0
+    assert (json.loads(Path("out.json").read_text()), Path("out.svg").read_bytes()) == (document, figure)
+
+
+@pytest.mark.parametrize(
     ("arguments", "message"),
     [
         ("similarity -n tiny.safetensors", "give LR pictures, or a benchmark set"),
@@ -90,6 +115,11 @@ def test_lam_of_two_networks_computes_only_what_is_new(here: Path, monkeypatch: 
         ("similarity set/HR/a.png -n tiny.safetensors -o a.doc", "use .png or .svg"),
         ("similarity set/HR/a.png -n tiny.safetensors -o a.json", "is where the numbers go"),
         ("similarity set/HR/a.png -n tiny.safetensors --layer x", "no layer is called x"),
+        ("features small.png -n tiny.safetensors", "less than a window of the network"),
+        ("kernels small.png -n tiny.safetensors", "less than a window of the network"),
+        ("attention small.png -n tiny.safetensors", "less than a window of the network"),
+        ("attention set/HR/a.png -n plain.safetensors", "has no SelfAttention"),
+        ("receptive-field small.png -n tiny.safetensors", "choose a smaller side"),
         ("lam -n tiny.safetensors", "give a LR picture, or an original"),
         ("lam set/HR/a.png -n tiny.safetensors --patch middle", "give auto, or LEFT,TOP"),
         ("lam set/HR/a.png -n tiny.safetensors --patch 100,0", "is not inside the enlarged picture"),

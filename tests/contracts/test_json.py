@@ -26,6 +26,22 @@ COMMANDS = {
         "evaluate -n tiny.safetensors -n bicubic --data Set5 --json",
         "evaluate -n bicubic --data Set5 --save Set5/HR/a.png --json",
     ),
+    "analyze features": (
+        "analyze features Set5/HR/a.png -n tiny.safetensors --json",
+        "analyze features Set5/HR/a.png -n tiny.safetensors --layer x --json",
+    ),
+    "analyze receptive-field": (
+        "analyze receptive-field Set5/HR/a.png -n tiny.safetensors --side 8 --json",
+        "analyze receptive-field Set5/HR/a.png -n tiny.safetensors --json",
+    ),
+    "analyze kernels": (
+        "analyze kernels Set5/HR/a.png -n tiny.safetensors --json",
+        "analyze kernels -n tiny.safetensors --json",
+    ),
+    "analyze attention": (
+        "analyze attention Set5/HR/a.png -n tiny.safetensors --json",
+        "analyze attention -n tiny.safetensors --json",
+    ),
     "analyze lam": (
         "analyze lam Set5/HR/a.png -n tiny.safetensors --steps 1 --cutout 16 --json",
         "analyze lam Set5/HR/a.png -n tiny.safetensors --patch 1 --json",

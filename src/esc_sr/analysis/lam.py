@@ -127,7 +127,7 @@ def contributing(attributions: NDArray[Any], share: float = _CONTRIBUTING) -> ND
 
 
 def edges(sr: Tensor, patch: Patch) -> Tensor:
-    """The sum of the sizes of gradients, forward differences, in a patch of (1, C, H, W): the explained."""
+    """The sum of the sizes of gradients, forward differences, in a patch of (1, C, H, W), to explain."""
     inside = sr[..., patch.top : patch.top + patch.side + 1, patch.left : patch.left + patch.side + 1]
     corner = inside[..., :-1, :-1]
     down, right = inside[..., 1:, :-1] - corner, inside[..., :-1, 1:] - corner

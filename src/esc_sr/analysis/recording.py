@@ -42,23 +42,38 @@ def find_layers(network: Network, patterns: Sequence[str] = ()) -> list[Layer]:
     Raises:
         UsageError: There are none.
     """
-    modules = {name: module for name, module in network.named_modules() if name}
-    some = f"{', '.join([*modules][:5])} and {len(modules)} in all"
+    names = [name for name, _ in network.named_modules() if name]
+    some = f"there are {', '.join(names[:5])} and {len(names)} in all"
     if patterns:
-        names = [name for name in modules if any(fnmatchcase(name, pattern) for pattern in patterns)]
-        if not names:
-            raise UsageError(f"no layer is called {' or '.join(patterns)}; there are {some}")
-    else:
-        names = [name for name, module in modules.items() if isinstance(module, SelfAttention | ConvAttn)]
-        if not names:
-            who = describe(network.config)
-            raise UsageError(
-                f"{who} has neither self-attention nor ConvAttn; choose layers: there are {some}"
-            )
-    labels = [_label(name, modules[name]) for name in names]
+        chosen = [name for name in names if any(fnmatchcase(name, pattern) for pattern in patterns)]
+        if not chosen:
+            raise UsageError(f"no layer is called {' or '.join(patterns)}; {some}")
+        return _labelled(network, chosen)
+    try:
+        return layers_of(network, SelfAttention, ConvAttn)
+    except UsageError as error:
+        raise UsageError(f"{error}; choose layers by name: {some}") from None
+
+
+def layers_of(network: Network, *kinds: type[nn.Module]) -> list[Layer]:
+    """The layers of some classes, in their order.
+
+    Raises:
+        UsageError: There are none.
+    """
+    names = [name for name, module in network.named_modules() if name and isinstance(module, kinds)]
+    if not names:
+        words = " nor ".join(kind.__name__ for kind in kinds)
+        raise UsageError(f"{describe(network.config)} has no {words}")
+    return _labelled(network, names)
+
+
+def _labelled(network: Network, names: Sequence[str]) -> list[Layer]:
+    """The layers of these names; labelled by them, where shorter labels are the same."""
+    labels = [_label(name, network.get_submodule(name)) for name in names]
     if len(set(labels)) < len(labels):
-        labels = names
-    return [Layer(name, label, modules[name]) for name, label in zip(names, labels, strict=True)]
+        labels = [*names]
+    return [Layer(n, label, network.get_submodule(n)) for n, label in zip(names, labels, strict=True)]
 
 
 def _label(name: str, module: nn.Module) -> str:
@@ -67,6 +82,19 @@ def _label(name: str, module: nn.Module) -> str:
     last = next((word for word in reversed(words) if not word.isdigit()), "")
     kind = "SA" if isinstance(module, SelfAttention) else "CA" if isinstance(module, ConvAttn) else last
     return " ".join([kind, ".".join(word for word in words if word.isdigit())]).strip()
+
+
+def check_size(network: Network, size: Sequence[int]) -> None:
+    """Refuse a picture, height and width in px, that no window of a network fits into.
+
+    Raises:
+        UsageError: It is so small.
+    """
+    least = network.window
+    if min(size) < least:
+        raise UsageError(
+            f"{size[1]} x {size[0]} px are less than a window of the network, which has {least} x {least} px"
+        )
 
 
 @torch.no_grad()

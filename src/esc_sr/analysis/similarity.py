@@ -12,7 +12,7 @@ from torch import Tensor
 
 from esc_sr.analysis.convattn import parts
 from esc_sr.analysis.maps import mean_map
-from esc_sr.analysis.recording import Layer, find_layers, record
+from esc_sr.analysis.recording import Layer, check_size, find_layers, record
 from esc_sr.data.pairs import to_network
 from esc_sr.errors import UsageError
 from esc_sr.families.contract import Network
@@ -206,19 +206,6 @@ def _of_one_size(features: dict[str, Tensor]) -> list[Tensor]:
         (more, one), (less, other), *_ = sizes.items()
         raise UsageError(f"{one} and {other} have {more} and {less} pixels; compare layers of one size")
     return [*features.values()]
-
-
-def check_size(network: Network, size: Sequence[int]) -> None:
-    """Refuse a picture, height and width in px, that no window of a network fits into.
-
-    Raises:
-        UsageError: It is so small.
-    """
-    least = network.window
-    if min(size) < least:
-        raise UsageError(
-            f"{size[1]} x {size[0]} px are less than a window of the network, which has {least} x {least} px"
-        )
 
 
 def draw(found: dict[str, Similarity], title: str = "") -> "Figure":

@@ -2,11 +2,15 @@
 
 import typer
 
-from esc_sr.cli.analyze import lam, similarity
+from esc_sr.cli.analyze import attention, features, kernels, lam, receptive_field, similarity
 
 app = typer.Typer(no_args_is_help=True)
 app.command()(similarity.similarity)
+app.command()(features.features)
 app.command()(lam.lam)
+app.command()(receptive_field.receptive_field)
+app.command()(kernels.kernels)
+app.command()(attention.attention)
 
 
 @app.callback()

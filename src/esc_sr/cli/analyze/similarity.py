@@ -19,6 +19,7 @@ from esc_sr.cli.analyze.work import (
     SetFolder,
     analysis,
     load,
+    title,
 )
 from esc_sr.cli.options import Device, Threads
 from esc_sr.cli.output import AsJson
@@ -77,7 +78,7 @@ def similarity(
         for row in rows:
             print(f"{row['what']}: mean CKA {row['mean_cka']:.3f}, mean cosine {row['mean_cosine']:.3f}")
         work.finish(
-            similarities.draw(found, f"{Path(model).stem} x{samples.scale}"),
+            similarities.draw(found, title(network, model)),
             rows,
             model=model,
             **samples.facts,

@@ -98,6 +98,13 @@ def load(model: str, scale: int | None, device: torch.device) -> Network:
     return weights.load(model, device, scale=wanted)
 
 
+def title(network: Network, model: str) -> str:
+    """What a figure of a network says above."""
+    name = Path(model).stem if Path(model).is_file() else model
+    scale = f" x{network.config.scale}"
+    return name if network.config.scale is None or name.endswith(scale.replace(" ", "-")) else name + scale
+
+
 def load_all(
     models: Sequence[str], scale: int | None, device: torch.device
 ) -> tuple[dict[str, Network], int]:
