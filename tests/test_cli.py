@@ -135,7 +135,7 @@ def test_another_scale_than_the_checkpoint_has(here: Path, tiny: Path) -> None:
 def test_default_is_the_bundled_light_model(here: Path, tiny: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     asked = []
 
-    def load(name: str, device: torch.device, scale: int | None) -> nn.Module:
+    def load(name: str, device: torch.device, scale: int | None, **engine: object) -> nn.Module:
         asked.append((name, scale))
         return ESC(replace(TINY, scale=scale or 2))
 
@@ -250,7 +250,7 @@ def fail(monkeypatch: pytest.MonkeyPatch, error: BaseException) -> Result:
     for name in ("a.png", "b.png", "c.png"):
         picture(name)
     model = Failing(error)
-    monkeypatch.setattr(models, "load", lambda name, device, scale: model)
+    monkeypatch.setattr(models, "load", lambda name, device, scale, **engine: model)
     return Result("upscale", "a.png", "b.png", "c.png")
 
 

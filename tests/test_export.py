@@ -7,7 +7,7 @@ import pytest
 import torch
 from typer.testing import CliRunner
 
-from esc_sr import export, families, weights
+from esc_sr import export, families, runtimes, weights
 from esc_sr.cli.main import app
 from esc_sr.errors import EscError, UsageError, WeightsError
 from esc_sr.families.contract import Config, Network
@@ -55,7 +55,7 @@ def test_onnx_of_any_size(tiny: Path) -> None:
 @pytest.mark.parametrize(("config", "kind"), [(LTEConfig(TINY, 16, (16,)), "openvino"), (FP, "onnx")])
 def test_other_networks(config: Config, kind: str, tmp_path: Path) -> None:
     pytest.importorskip("openvino" if kind == "openvino" else "onnxruntime")
-    suffix = export.SUFFIXES[kind]
+    suffix = runtimes.SUFFIXES[kind]
     found = export.export(built(config), tmp_path / f"net{suffix}", kind)
     parts = ["net-encoder", "net-query"] if config.scale is None else ["net"]
     assert [path.name for path, _ in found] == [f"{part}{suffix}" for part in parts]
@@ -70,7 +70,7 @@ def test_half_precision(tmp_path: Path) -> None:
 
 
 def test_a_graph_that_differs_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def wrong(path: Path) -> export.Run:
+    def wrong(path: Path, kind: str = "onnx") -> runtimes.Run:
         return lambda inputs: [np.zeros((*inputs["input"].shape[:2], 2, 2))]
 
     part = export._parts(built(TINY), torch.float32)[""]
@@ -90,7 +90,7 @@ def test_a_graph_that_differs_is_refused(tmp_path: Path, monkeypatch: pytest.Mon
     pytest.importorskip("onnxruntime")
     out = tmp_path / "kept.onnx"
     out.write_bytes(b"mine")
-    monkeypatch.setattr(export, "_run_onnx", wrong)
+    monkeypatch.setattr(export, "_run_of", wrong)
     with pytest.raises(WeightsError, match="in the place of"):
         export.export(network, out, "onnx", overwrite=True)
     assert [path.name for path in tmp_path.iterdir()] == ["kept.onnx"] and out.read_bytes() == b"mine"

@@ -255,7 +255,7 @@ def test_threads_are_told_once() -> None:
 def test_threads_load_a_network_once(monkeypatch: pytest.MonkeyPatch) -> None:
     loaded: list[int | None] = []
 
-    def load(name: str, device: torch.device, scale: int | None) -> nn.Module:
+    def load(name: str, device: torch.device, scale: int | None, **engine: object) -> nn.Module:
         loaded.append(scale)
         return tiny()
 

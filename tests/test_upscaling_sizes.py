@@ -49,7 +49,7 @@ def loaded(monkeypatch: pytest.MonkeyPatch) -> list[int | None]:
     """The scales at which weights were loaded; what is loaded is tiny."""
     scales: list[int | None] = []
 
-    def load(name: str, device: torch.device, scale: int | None) -> nn.Module:
+    def load(name: str, device: torch.device, scale: int | None, **engine: object) -> nn.Module:
         scales.append(scale)
         return tiny(scale or 2)
 
@@ -262,7 +262,7 @@ def test_the_command_line_takes_sizes(
 
 def test_sizes_in_the_metadata_follow(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(models, "load", lambda name, device, scale: Repeat())
+    monkeypatch.setattr(models, "load", lambda name, device, scale, **engine: Repeat())
     xmp = b'<x xmlns:tiff="t" tiff:ImageWidth="12" tiff:ImageLength="4"/>'
     write_image(Picture(np.full((4, 12, 3), 99, np.uint8), xmp=xmp), "a.tif")
     assert run("a.tif", "--height", "10", "-n", "esc-light", "-q")[0] == 0

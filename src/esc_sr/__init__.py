@@ -5,15 +5,15 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from esc_sr.bicubic import resize
+    from esc_sr.engines import load
     from esc_sr.upscaling.engine import Upscaler, upscale
-    from esc_sr.weights import load
 
 __all__ = ["Upscaler", "__version__", "load", "resize", "upscale"]
 __version__ = "0.1.0"
 
 _HOMES = {
     "Upscaler": "esc_sr.upscaling.engine",
-    "load": "esc_sr.weights",
+    "load": "esc_sr.engines",
     "resize": "esc_sr.bicubic",
     "upscale": "esc_sr.upscaling.engine",
 }

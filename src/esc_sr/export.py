@@ -4,7 +4,7 @@ import io
 import logging
 import tempfile
 import warnings
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, redirect_stdout
 from importlib.util import find_spec
 from pathlib import Path
@@ -12,20 +12,19 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
 from esc_sr.errors import UsageError, WeightsError
 from esc_sr.families import describe
 from esc_sr.families.contract import Graph, Network
+from esc_sr.runtimes import SUFFIXES, Run, open_graph
+from esc_sr.weights.checkpoint import header
 
 NEEDS = {
     "onnx": ("onnx", "onnxscript", "onnxruntime"),
     "openvino": ("onnx", "onnxscript", "openvino"),
 }
 """Kinds of graphs, and the packages that each needs; the extra of that name brings them."""
-
-SUFFIXES = {"onnx": ".onnx", "openvino": ".xml"}
 
 OPSET = 18
 """ONNX's operators, of December 2022, which most runtimes know."""
@@ -35,8 +34,6 @@ TOLERANCES = {"fp32": 1e-4, "fp16": 2e-2}
 
 _TRACED = (2, 37, 53)  # batch and sides that no window or fold divides: all padding is in the graph
 _CHECKED = ((1, 37, 53), (3, 64, 96), (1, 5, 70))  # a graph must not know the sides that it was made with
-
-Run = Callable[[Mapping[str, Tensor]], list[NDArray[Any]]]
 
 
 class Exported(NamedTuple):
@@ -91,15 +88,18 @@ def export(
     if not overwrite and (there := [path for path in paths.values() if path.exists()]):
         raise UsageError(f"{there[0]}: exists; --overwrite replaces it")
     about = {"network": describe(network.config), "scale": str(network.config.scale or "any")}
+    about |= header(network.config)
     found = []
     for name, part in parts.items():
-        model = _to_onnx(part.graph, opset, about)
-        write, load = {"onnx": (_write_onnx, _run_onnx), "openvino": (_write_openvino, _run_openvino)}[kind]
+        model = _to_onnx(part.graph, opset, about | {"part": name})
+        write = {"onnx": _write_onnx, "openvino": _write_openvino}[kind]
         try:
             with tempfile.TemporaryDirectory(dir=out.parent) as folder:
                 made = Path(folder) / paths[name].name
                 write(model, made, precision)
-                found.append(Exported(paths[name], _compare(load(made), part, TOLERANCES[precision])))
+                found.append(
+                    Exported(paths[name], _compare(_run_of(made, kind), part, TOLERANCES[precision]))
+                )
                 for file in sorted(Path(folder).iterdir()):  # .bin before the .xml that needs it
                     file.replace(out.with_name(file.name))
         except OSError as error:
@@ -189,23 +189,14 @@ def _write_openvino(model: Any, out: Path, precision: str) -> None:
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "model.onnx"
         _write_onnx(model, path, precision)
-        openvino.save_model(openvino.convert_model(path), out, compress_to_fp16=precision == "fp16")
+        graph = openvino.convert_model(path)
+        for entry in model.metadata_props:
+            graph.set_rt_info(entry.value, ["esc_sr", entry.key])
+        openvino.save_model(graph, out, compress_to_fp16=precision == "fp16")
 
 
-def _run_onnx(path: Path) -> Run:
-    import onnxruntime
-
-    options = onnxruntime.SessionOptions()
-    options.log_severity_level = 3
-    session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
-    return lambda inputs: session.run(None, {name: value.numpy() for name, value in inputs.items()})
-
-
-def _run_openvino(path: Path) -> Run:
-    import openvino
-
-    compiled = openvino.Core().compile_model(path, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
-    return lambda inputs: [*compiled({name: value.numpy() for name, value in inputs.items()}).values()]
+def _run_of(path: Path, kind: str) -> Run:
+    return open_graph(path, kind).run
 
 
 def _compare(run: Run, part: _Part, tolerance: float) -> float:

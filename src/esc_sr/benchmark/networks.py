@@ -1,8 +1,7 @@
 """The networks that are measured, and the sizes of pictures they are measured on (Sec. 4.2)."""
 
-import os
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterable
+from contextlib import AbstractContextManager, nullcontext
 
 from esc_sr import families, native
 from esc_sr.errors import UsageError
@@ -48,19 +47,9 @@ def select(names: Iterable[str], wanted: Iterable[int]) -> list[tuple[str, int]]
     return pairs
 
 
-@contextmanager
-def kernels_of(backend: str) -> Iterator[None]:
+def kernels_of(backend: str) -> AbstractContextManager[None]:
     """Leave everything to torch, unless the backend is one that uses the compiled kernels."""
-    before = os.environ.get(native.VARIABLE)
-    if backend not in ("auto", "native"):
-        os.environ[native.VARIABLE] = "off"
-    try:
-        yield
-    finally:
-        if before is None:
-            os.environ.pop(native.VARIABLE, None)
-        else:
-            os.environ[native.VARIABLE] = before
+    return nullcontext() if backend in ("auto", "native") else native.without()
 
 
 def parse_sides(text: str) -> Sides:

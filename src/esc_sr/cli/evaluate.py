@@ -16,12 +16,12 @@ from rich.table import Table
 
 from esc_sr import record
 from esc_sr.cli.compare import NiqeParameters
-from esc_sr.cli.output import AsJson, for_people, print_json
+from esc_sr.cli.output import AsJson, for_people, note, print_json
 from esc_sr.data.sets import BenchmarkSet, find_set, paired_set
+from esc_sr.engines import pick_place
 from esc_sr.errors import DataError, UsageError
 from esc_sr.evaluate.gallery import Gallery
 from esc_sr.evaluate.run import ScoreRow, find_methods, run
-from esc_sr.machine.device import pick_device
 from esc_sr.niqe import load_niqe
 
 
@@ -64,6 +64,9 @@ def evaluate(
         bool, typer.Option("--self-ensemble", help="Mean over 8 flips and rotations.")
     ] = False,
     precision: Annotated[str, typer.Option(metavar="fp32|bf16|fp16", help="Of the arithmetic.")] = "fp32",
+    engine: Annotated[
+        str, typer.Option(metavar="auto|torch|native|openvino|onnx", help="What computes the networks.")
+    ] = "auto",
     niqe_parameters: NiqeParameters = None,
     device: Annotated[str, typer.Option(metavar="auto|cpu|cuda[:N]|xpu|mps")] = "auto",
     table: Annotated[
@@ -83,10 +86,11 @@ def evaluate(
     if threads is not None:
         torch.set_num_threads(threads)
     scales = scale or [2]
-    place = pick_device(device)
+    place = pick_place(device, engine)
     changes = {"channels": channels, "grey": grey, "self_ensemble": self_ensemble, "precision": precision}
     changes |= {"padding": padding} if padding else {}
-    methods = {factor: find_methods(model or ["esc-light"], factor, place, **changes) for factor in scales}
+    names = model or ["esc-light"]
+    methods = {factor: find_methods(names, factor, place, engine, note, **changes) for factor in scales}
     if table and (table == 5) != (channels == "rgb"):
         raise UsageError(f"Table {table} is on {'rgb' if table == 5 else 'y'}, and --channels is {channels}")
     natural = load_niqe(niqe_parameters) if niqe_parameters else None
@@ -95,6 +99,7 @@ def evaluate(
     facts = {
         "command": sys.argv[1:],
         "environment": record.environment(place),
+        "engine": engine,
         "niqe_parameters": niqe_parameters and str(niqe_parameters),
     }
     interrupted = False

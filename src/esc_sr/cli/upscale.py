@@ -47,6 +47,13 @@ def upscale(
             metavar="fp32|bf16|fp16", help="Of the arithmetic; 16 bits are for devices made for them."
         ),
     ] = "fp32",
+    engine: Annotated[
+        str,
+        typer.Option(
+            metavar="auto|torch|native|openvino|onnx",
+            help="What computes; auto is the fastest with float32's numbers, the last two are extras.",
+        ),
+    ] = "auto",
     self_ensemble: Annotated[
         bool,
         typer.Option(
@@ -152,7 +159,9 @@ def upscale(
             torch.set_num_threads(threads)
         bar.stage(f"loading {Path(model).name}")
         tell = None if quiet else bar.note
-        upscaler = Upscaler(model, size, device, precision, self_ensemble, max_memory, bar.note, tell)
+        upscaler = Upscaler(
+            model, size, device, precision, self_ensemble, max_memory, bar.note, tell, engine=engine
+        )
         todo = todo or prepare(upscaler.size)
         reporter.device = str(upscaler.device)
         bar.stage("measuring the pictures")

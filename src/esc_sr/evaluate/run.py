@@ -10,8 +10,9 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from esc_sr import paper, weights
+from esc_sr import paper
 from esc_sr.data.sets import BenchmarkSet, Sample
+from esc_sr.engines import load
 from esc_sr.errors import EscError
 from esc_sr.evaluate.scores import PAPER, Pixels, Protocol, bicubic, predict, score
 from esc_sr.families import variant
@@ -41,21 +42,34 @@ class Method(NamedTuple):
         return 5 if self.protocol.channels == "rgb" else 6 if any_size else 2
 
 
-def find_method(name: str, scale: int, device: str | torch.device = "cpu", **changes: Any) -> Method:
+def find_method(
+    name: str,
+    scale: int,
+    device: str | torch.device = "cpu",
+    engine: str = "auto",
+    tell: Callable[[str], object] = lambda text: None,
+    **changes: Any,
+) -> Method:
     """Load what is to be measured, with the paper's protocol for it.
 
     Args:
         name: "bicubic", a bundled name, or a checkpoint file.
         scale: that it has to have.
         device: where to put it.
+        engine: what computes it, as of `engines.load`.
+        tell: as there.
         changes: to the protocol, as of `Protocol.of`.
 
     Raises:
         WeightsError: no such weights, or not at this scale.
-        UsageError: no protocol has such changes.
+        UsageError: no protocol has such changes, or the engine cannot be used.
+        DeviceError: the engine cannot be used here.
     """
-    network = None if name == BICUBIC else weights.load(name, device, scale=scale)
-    protocol = Protocol.of(network, **changes)
+    protocol = Protocol.of(None, **changes)
+    network = None
+    if name != BICUBIC:
+        network = load(name, device, scale=scale, engine=engine, precision=protocol.precision, tell=tell)
+        protocol = Protocol.of(network, **changes)
     if network is None:
         return Method(BICUBIC, None, None, protocol)
     shown = Path(name).stem if Path(name).is_file() else name
@@ -63,10 +77,15 @@ def find_method(name: str, scale: int, device: str | torch.device = "cpu", **cha
 
 
 def find_methods(
-    names: Iterable[str], scale: int, device: str | torch.device = "cpu", **changes: Any
+    names: Iterable[str],
+    scale: int,
+    device: str | torch.device = "cpu",
+    engine: str = "auto",
+    tell: Callable[[str], object] = lambda text: None,
+    **changes: Any,
 ) -> list[Method]:
     """Load each of several once, as `find_method` does; files of one name are told apart by their paths."""
-    found = {name: find_method(name, scale, device, **changes) for name in names}
+    found = {name: find_method(name, scale, device, engine, tell, **changes) for name in names}
     taken = Counter(method.name for method in found.values())
     return [
         method._replace(name=name) if taken[method.name] > 1 else method for name, method in found.items()

@@ -1,7 +1,7 @@
 """What a network tells of itself, so that all else can plan, run, measure and train it without knowing it."""
 
 from abc import abstractmethod
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, NamedTuple, Self
 
@@ -79,6 +79,18 @@ def in_one_piece(numbers: int, height: int, width: int) -> Cost:
     return Cost(LIBRARIES, 4 * numbers * height * width)
 
 
+class Unfused(NamedTuple):
+    """Numbers alive at once for each pixel of a picture that goes layer after layer, as through a graph.
+
+    Attributes:
+        scores: Of self-attention, where it is not computed without keeping them.
+        others: Beside these.
+    """
+
+    scores: int
+    others: int
+
+
 class Graph(NamedTuple):
     """A part of a network that becomes a graph for another runtime.
 
@@ -97,6 +109,10 @@ class Graph(NamedTuple):
 
 PICTURES = {0: "batch", 2: "height", 3: "width"}
 """`Graph.axes` of pictures (B, C, H, W)."""
+
+
+Compute = Callable[[Mapping[str, Tensor]], Sequence[Tensor]]
+"""A graph that runs: its inputs by name to its outputs in order."""
 
 
 class Traits(nn.Module):
@@ -124,6 +140,11 @@ class Traits(nn.Module):
     def passes(self) -> int:
         """How many stages the whole picture is taken through in bands."""
         return 1
+
+    @property
+    def unfused(self) -> "Unfused | None":
+        """What a picture takes layer after layer, of a network with bands; `cost` tells that of others."""
+        return None
 
     def cost(self, height: int, width: int, rows: int, number: int = 4) -> Cost | None:
         """What a picture takes, in bands or in one piece.
@@ -180,9 +201,7 @@ class Network(Traits):
         sr: Tensor = self(lr)
         if bands is not None:
             bands.done(lr.shape[2])
-        rows = HANDED * max(sr.shape[2] // lr.shape[2], 1)
-        for top in range(0, sr.shape[2], rows):
-            yield top, sr[:, :, top : top + rows].clone()  # who keeps it, keeps no more
+        yield from handed(sr, lr)
 
     def graphs(self, lr: Tensor) -> dict[str, Graph]:
         """What it becomes for other runtimes: its only graph, called "", or the names of several.
@@ -191,6 +210,20 @@ class Network(Traits):
             lr: Example of pictures, (B, 3, H, W) in 0..1.
         """
         return {"": Graph(self, {"input": lr}, {"input": PICTURES, "output": {0: "batch"}}, ("output",))}
+
+    def by_graphs(
+        self, compute: Mapping[str, Compute], lr: Tensor, size: tuple[int, int] | None = None, frame: int = 0
+    ) -> Iterator[tuple[int, Tensor]]:
+        """As `bands`, in one piece, by other runtimes: no parameter is read.
+
+        Args:
+            compute: What each of `graphs` has become.
+            lr: As there.
+            size: As there.
+            frame: As there.
+        """
+        (sr,) = compute[""]({"input": lr})
+        yield from handed(sr, lr)
 
     def query(self, lr: Tensor, coord: Tensor, cell: Tensor) -> Tensor:
         """Colours at points, if the network gives any size; as `lte.EncoderLTE.query`."""
@@ -216,6 +249,13 @@ class Network(Traits):
 
     def _attentions(self) -> Iterable[SelfAttention]:
         return (layer for layer in self.modules() if isinstance(layer, SelfAttention))
+
+
+def handed(sr: Tensor, lr: Tensor) -> Iterator[tuple[int, Tensor]]:
+    """Hand a picture over that was enlarged at once, (B, 3, H, W), in bands as of `Network.bands`."""
+    rows = HANDED * max(sr.shape[2] // lr.shape[2], 1)
+    for top in range(0, sr.shape[2], rows):
+        yield top, sr[:, :, top : top + rows].clone()  # who keeps it, keeps no more
 
 
 class Foreign(Network):

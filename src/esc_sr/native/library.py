@@ -3,6 +3,9 @@
 import ctypes
 import functools
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 from importlib.machinery import EXTENSION_SUFFIXES
 from pathlib import Path
 
@@ -34,6 +37,8 @@ DTYPES = (torch.float32, torch.bfloat16, torch.float16)
 VARIABLE = "ESC_SR_NATIVE"
 INTERFACE = 6  # of library.cpp
 
+_LEFT_OUT: ContextVar[bool] = ContextVar("left out", default=False)
+
 
 def available() -> bool:
     """Tell whether kernels can be used.
@@ -46,13 +51,23 @@ def available() -> bool:
 
 
 def level() -> str | None:
-    """Name the level in use, one of `LEVELS`; None without a library, or with `ESC_SR_NATIVE=off`.
+    """Name the level in use, one of `LEVELS`; None without a library, inside `without`, or with "off".
 
     Raises:
         UsageError: `ESC_SR_NATIVE` is set to something unknown.
         DeviceError: `ESC_SR_NATIVE` names a level that is not there.
     """
-    return _chosen(os.environ.get(VARIABLE) or "auto")
+    return None if _LEFT_OUT.get() else _chosen(os.environ.get(VARIABLE) or "auto")
+
+
+@contextmanager
+def without() -> Iterator[None]:
+    """Use no kernels inside, in this thread."""
+    before = _LEFT_OUT.set(True)
+    try:
+        yield
+    finally:
+        _LEFT_OUT.reset(before)
 
 
 def describe() -> str:

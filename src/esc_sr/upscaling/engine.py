@@ -16,7 +16,7 @@ from esc_sr.machine.precision import check_precision
 from esc_sr.upscaling import DEFAULT_MODEL, DEFAULT_SCALE, FractionDone
 from esc_sr.upscaling.frame import FRAME
 from esc_sr.upscaling.kinds import Image, Levels, PictureFile, upscale_any
-from esc_sr.upscaling.models import Networks, Way
+from esc_sr.upscaling.models import Engine, Networks, Way
 from esc_sr.upscaling.runner import Runner, Sides
 from esc_sr.upscaling.sizes import Size, as_size
 
@@ -30,6 +30,7 @@ def upscale(
     precision: str = ...,
     self_ensemble: bool = ...,
     max_memory: str | int | None = ...,
+    engine: str = ...,
 ) -> Levels: ...
 @overload
 def upscale(
@@ -40,6 +41,7 @@ def upscale(
     precision: str = ...,
     self_ensemble: bool = ...,
     max_memory: str | int | None = ...,
+    engine: str = ...,
 ) -> Image: ...
 def upscale(
     image: Any,
@@ -49,6 +51,7 @@ def upscale(
     precision: str = "fp32",
     self_ensemble: bool = False,
     max_memory: str | int | None = None,
+    engine: str = "auto",
 ) -> Any:
     """Upscale one picture.
 
@@ -67,17 +70,21 @@ def upscale(
         max_memory: What a picture may take of the device's memory: bytes, or text such as "4GiB"; None is a
             safe part of what is free. It changes how the work is cut, and nothing in the result. A module
             that does not tell its cost (`families.contract.Network`) runs whole, and is refused with it.
+        engine: "auto", "torch", "native", "openvino" or "onnx", as `esc_sr.engines` says; the last two take a
+            picture in one piece, or where memory is too small for that in blended tiles.
 
     Returns:
         The same kind, type and layout, scale times as high and wide; for a file, an array (H, W, C).
 
     Raises:
-        UsageError: An argument is none of the above, or the size is more than the model gives.
+        UsageError: An argument is none of the above, the size is more than the model gives, or the engine is
+            not installed.
         ImageError: The file cannot be read.
         WeightsError: There is no such model, or its file is damaged.
-        DeviceError: The device is missing or too small.
+        DeviceError: The device is missing or too small, or has not what the engine needs.
     """
-    return Upscaler(model, scale, device, precision, self_ensemble, max_memory).upscale(image)
+    upscaler = Upscaler(model, scale, device, precision, self_ensemble, max_memory, engine=engine)
+    return upscaler.upscale(image)
 
 
 class Upscaler:
@@ -103,6 +110,7 @@ class Upscaler:
         notify: Callable[[str], object] = warnings.warn,
         report: Callable[[str], object] | None = None,
         frame: int = FRAME,
+        engine: str = "auto",
     ) -> None:
         """Load the network; the arguments are those of `upscale`, and three more.
 
@@ -119,11 +127,12 @@ class Upscaler:
                 "esc-light x3, then reduced to x2.5".
             frame: Mirrored pixels around a picture, which keep the zero padding of a network that is `framed`
                 out of it; multiples of 4. With 0 its edges are as papers measure them.
+            engine: As there.
 
         Raises:
-            UsageError: No such precision, device, size or amount, or the model does not give the size.
+            UsageError: No such precision, device, engine, size or amount, or not of this model.
             WeightsError: There is no such model, or its file is damaged.
-            DeviceError: The device is missing.
+            DeviceError: The device is missing, or what the engine needs.
         """
         check_precision(precision)
         self.precision = precision
@@ -135,7 +144,8 @@ class Upscaler:
         self._reported: dict[str, object] = {}
         self._lock = threading.Lock()
         wish = None if scale is None else as_size(scale)
-        self._networks = Networks(model, wish, device, self._ready)
+        how = Engine(engine, precision, lambda text: self._tell_change("engine", text))
+        self._networks = Networks(model, wish, device, self._ready, how)
         self.device = self._networks.device
         scales = self._networks.scales
         self.size = wish or Size("scale", DEFAULT_SCALE if len(scales) != 1 else scales[0])

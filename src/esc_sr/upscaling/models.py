@@ -7,13 +7,13 @@ from typing import NamedTuple
 
 from torch import nn
 
+from esc_sr.engines import equip, load, pick_place
 from esc_sr.errors import UsageError
 from esc_sr.families.contract import Network, adopt
-from esc_sr.machine.device import pick_device
 from esc_sr.machine.memory import enough_memory
 from esc_sr.upscaling.runner import Runner, Sides
 from esc_sr.upscaling.sizes import Size
-from esc_sr.weights import bundled_scales, load
+from esc_sr.weights import bundled_scales
 
 
 class Way(NamedTuple):
@@ -22,6 +22,14 @@ class Way(NamedTuple):
     runner: Runner
     given: Sides
     size: Sides
+
+
+class Engine(NamedTuple):
+    """What computes the networks, as of `engines.load`; errors as there."""
+
+    name: str = "auto"
+    precision: str = "fp32"
+    tell: Callable[[str], object] = lambda text: None
 
 
 class Networks:
@@ -41,6 +49,7 @@ class Networks:
         wish: Size | None,
         device: str,
         ready: Callable[[Network, str], Runner],
+        engine: Engine = Engine(),
     ) -> None:
         """Load the network if there is but one, whatever the size.
 
@@ -49,18 +58,19 @@ class Networks:
             wish: The size that is asked for, if any; a network that does not tell its scale has that one.
             device: As of `upscale`.
             ready: Says how a network is run; takes its name for people, too.
+            engine: What computes the networks.
 
         Raises:
-            UsageError: There is no such device, or the network's scale is not known.
+            UsageError: There is no such device or engine, or the network's scale is not known.
             WeightsError: There is no such model, or its file is damaged.
             DeviceError: The device is missing.
         """
         self._model, self._stays = model, device == "auto"
-        self._ready = ready
+        self._ready, self._engine = ready, engine
         self._runners: dict[int | None, Runner] = {}
         self._lock = threading.Lock()
         self.name = type(model).__name__ if isinstance(model, nn.Module) else Path(model).name
-        self.device = pick_device(device)
+        self.device = pick_place(device, engine.name)
         self.scales = [] if isinstance(model, nn.Module) else bundled_scales(model)
         if not self.scales:
             network = self._network(None, wish)
@@ -118,11 +128,13 @@ class Networks:
         if isinstance(self._model, nn.Module):
             module = self._model if self._stays else self._model.to(self.device)
             try:
-                return adopt(module, _whole(wish))
+                network = adopt(module, _whole(wish))
             except ValueError as error:
                 raise UsageError(f"{self.name} {error}") from error
+            return equip(network, *self._engine)
         with enough_memory(self.name):
-            return load(self._model, device=self.device, scale=scale)
+            name, precision, tell = self._engine
+            return load(self._model, self.device, scale=scale, engine=name, precision=precision, tell=tell)
 
 
 def _whole(wish: Size | None) -> int | None:

@@ -71,13 +71,17 @@ def write(checkpoint: Checkpoint, path: Path) -> None:
     Raises:
         WeightsError: The file cannot be written.
     """
-    config = checkpoint.config
-    kind = families.family_of(config).kind
-    metadata = {"format": FORMAT, "kind": kind, "config": json.dumps(config.sizes())}
+    metadata = header(checkpoint.config)
     if checkpoint.card is not None:
         metadata["card"] = json.dumps(checkpoint.card)
     tensors = {name: value.detach().cpu().contiguous() for name, value in checkpoint.state.items()}
     write_atomically(path, safetensors.torch.save(tensors, metadata))
+
+
+def header(config: Config) -> dict[str, str]:
+    """What our files hold of the sizes of a network, which `read_config` reads."""
+    kind = families.family_of(config).kind
+    return {"format": FORMAT, "kind": kind, "config": json.dumps(config.sizes())}
 
 
 def read(path: Path) -> Checkpoint:
@@ -87,9 +91,9 @@ def read(path: Path) -> Checkpoint:
         WeightsError: The file is missing, damaged, of another network, or lacks tensors or has too many.
     """
     tensors, place = read_tensors(path)
-    header = read_header(path) if place == "safetensors" else {}
-    if "format" in header and "config" in header:
-        config = read_config(header, path)
+    facts = read_header(path) if place == "safetensors" else {}
+    if "format" in facts and "config" in facts:
+        config = read_config(facts, path)
         if families.family_of(config).tensors_tell:
             _confirm(config, tensors, path)
         found = Detected(config, identity(tensors), dialect="esc-sr")
@@ -97,7 +101,7 @@ def read(path: Path) -> Checkpoint:
         found = _detect(tensors, path)
     state = {**found.constants, **{ours: tensors[name] for name, ours in found.names.items()}}
     _check(found, state, path)
-    return Checkpoint(found.config, state, found.dialect, place, read_card(header, path))
+    return Checkpoint(found.config, state, found.dialect, place, read_card(facts, path))
 
 
 def build(checkpoint: Checkpoint) -> Network:
@@ -108,31 +112,31 @@ def build(checkpoint: Checkpoint) -> Network:
     return model
 
 
-def read_card(header: Mapping[str, str], path: Path) -> dict[str, Any] | None:
+def read_card(facts: Mapping[str, str], path: Path) -> dict[str, Any] | None:
     """Read the training card from the header of one of our files, None where there is none.
 
     Raises:
         WeightsError: The card is damaged.
     """
-    if "format" not in header or "card" not in header:
+    if "format" not in facts or "card" not in facts:
         return None
     try:
-        card: dict[str, Any] = json.loads(header["card"])
+        card: dict[str, Any] = json.loads(facts["card"])
     except ValueError as error:
         raise WeightsError(f"{path}: its card cannot be read ({error}); fetch it again") from error
     return card
 
 
-def read_config(header: Mapping[str, str], path: Path) -> Config:
+def read_config(facts: Mapping[str, str], path: Path) -> Config:
     """Read the sizes from the header of one of our files; they are yet to be compared with its tensors.
 
     Raises:
         WeightsError: It is not a header that this version understands.
     """
-    if header["format"] != FORMAT:
-        raise WeightsError(f"{path}: has the format {header['format']!r}, not {FORMAT!r}; update esc-sr")
+    if facts["format"] != FORMAT:
+        raise WeightsError(f"{path}: has the format {facts['format']!r}, not {FORMAT!r}; update esc-sr")
     try:
-        return families.of_kind(header["kind"]).config.of_sizes(json.loads(header["config"]))
+        return families.of_kind(facts["kind"]).config.of_sizes(json.loads(facts["config"]))
     except (KeyError, TypeError, ValueError, ArithmeticError, RecursionError) as error:
         raise WeightsError(
             f"{path}: the sizes in its header cannot be read ({error}); fetch it again"

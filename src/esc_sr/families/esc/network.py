@@ -5,7 +5,7 @@ from collections.abc import Iterator
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from esc_sr.families.contract import Cost, Encoder, Network
+from esc_sr.families.contract import Cost, Encoder, Network, Unfused
 from esc_sr.families.esc import banded
 from esc_sr.families.esc.blocks import ESCBlock, LayerNorm2d
 from esc_sr.families.esc.config import ESCConfig
@@ -66,6 +66,15 @@ class ESCEncoder(Encoder):
         """How many stages `banded.features` takes the whole picture through."""
         attentions = max(2 * self.config.n_attn - 1, 0)
         return 2 + self.config.n_blocks * (2 + attentions + 2 * self.config.n_convattn)
+
+    @property
+    def unfused(self) -> Unfused:
+        """As `Traits.unfused`, measured at esc-light x4, rounded up."""
+        config, fold = self.config, self.config.unshuffle**2
+        hidden = int(config.dim * max(config.expansion, config.first_expansion))
+        scores = 3 * config.heads * config.window**2 if config.n_attn else 0
+        enlarged = 6 * (config.scale or 1) ** 2
+        return Unfused(scores // fold, (12 * config.dim + 8 * hidden) // fold + enlarged)
 
     def encode(self, x: Tensor, bands: Bands | None) -> Tensor:
         """`banded.features` for this network."""

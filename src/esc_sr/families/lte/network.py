@@ -1,13 +1,14 @@
 """LTE on an encoder: pictures of any size from one set of features (Sec. 4.3, Supp. 6.2; LTE, CVPR 2022)."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
+from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from esc_sr import families, native
-from esc_sr.families.contract import PICTURES, Cost, Encoder, Graph, Network
+from esc_sr.families.contract import PICTURES, Compute, Cost, Encoder, Graph, Network, Unfused
 from esc_sr.families.lte.config import LTEConfig
 from esc_sr.network import rows
 from esc_sr.network.rows import Bands, default_bands, join
@@ -116,6 +117,24 @@ def _places(coord: Tensor, size: int) -> native.Places:
     return index.long(), (coord - centre.to(coord.dtype)) * size
 
 
+class _Grid(NamedTuple):
+    """A grid of points of a part of a picture.
+
+    Attributes:
+        first: Row of the picture where the part begins.
+        last: Row behind the part.
+        y: Where the rows of the grid are in the part, (h,), in -1..1.
+        x: Where its columns are, (w,).
+        cell: Height and width of a pixel of the grid (2,), in the same unit.
+    """
+
+    first: int
+    last: int
+    y: Tensor
+    x: Tensor
+    cell: Tensor
+
+
 class _Maps(nn.Module):
     """Pictures (B, 3, H, W) in 0..1 to the maps that `_Query` takes."""
 
@@ -166,6 +185,12 @@ class EncoderLTE(Network):
     def passes(self) -> int:
         """How many stages `bands` takes the whole picture through; the decoder counts as the encoder does."""
         return 2 * self.encoder.passes
+
+    @property
+    def unfused(self) -> Unfused:
+        """As `Traits.unfused`: the encoder's, and the maps."""
+        scores, others = self.encoder.unfused or (0, self.encoder.cost(1024, 1024, 1024).band // 2**22)
+        return Unfused(scores, others + 4 * self.config.hidden)
 
     def cost(self, height: int, width: int, rows: int, number: int = 4) -> Cost:
         """As `Traits.cost`: the encoder's, the picture in -1..1, and what is alive while queries are decoded.
@@ -240,23 +265,52 @@ class EncoderLTE(Network):
 
         The rows of the input that they depend on are taken for a picture of their own, with its coordinates.
         """
+        first, last, y, x, cell = self._grid(lr, size, top, bottom, frame)
+        lr = lr[:, :, first:last]
+        maps = self.decoder.maps(features[:, :, first:last].to(lr.device))
+        if native.takes(lr) and not torch.is_grad_enabled() and rows.applies(self, lr):
+            return self.decoder.decode_grid(lr, *maps, y.float(), x.float(), cell)
+        return _in_chunks(lr, y, x, cell, lambda coord, cell: self.decoder(lr, *maps, coord, cell))
+
+    def _grid(self, lr: Tensor, size: tuple[int, int], top: int, bottom: int, frame: int) -> _Grid:
+        """Where rows of the target are decoded."""
         (height, width), (all_rows, columns) = size, lr.shape[2:]
         lr_height, lr_width = all_rows - 2 * frame, columns - 2 * frame
         first = max(top * lr_height // height + frame - REACH, 0)
         last = min(-(-bottom * lr_height // height) + frame + REACH, all_rows)
-        lr = lr[:, :, first:last]
-        maps = self.decoder.maps(features[:, :, first:last].to(lr.device))
         y = (torch.arange(top, bottom, dtype=torch.float64) + 0.5) * lr_height / height  # in pixels
         x = (torch.arange(width, dtype=torch.float64) + 0.5) * lr_width / width
         y, x = (y + frame - first) / (last - first) * 2 - 1, (x + frame) / columns * 2 - 1
         cell = lr.new_tensor([2 / height, 2 / width])
         growth = lr.new_tensor([height / lr_height, width / lr_width]) / self.config.trained_scale
         cell = cell * growth.clamp(min=1) * lr.new_tensor([lr_height / (last - first), lr_width / columns])
-        if native.takes(lr) and not torch.is_grad_enabled() and rows.applies(self, lr):
-            return self.decoder.decode_grid(lr, *maps, y.float(), x.float(), cell)
-        y, x = (t.to(lr.dtype).to(lr.device) for t in (y, x))
-        chunks = []
-        for chunk in torch.stack(torch.meshgrid(y, x, indexing="ij"), -1).view(-1, 2).split(QUERIES):
-            coord = chunk.expand(len(lr), -1, -1)
-            chunks.append(self.decoder(lr, *maps, coord, cell.expand_as(coord)))
-        return torch.cat(chunks, 1).transpose(1, 2).unflatten(2, (bottom - top, width))
+        return _Grid(first, last, y, x, cell)
+
+    def by_graphs(
+        self, compute: Mapping[str, Compute], lr: Tensor, size: tuple[int, int] | None = None, frame: int = 0
+    ) -> Iterator[tuple[int, Tensor]]:
+        """As `Network.by_graphs`; a size is needed."""
+        assert size is not None
+        coef, freq = compute["encoder"]({"input": lr})
+        step = max(QUERIES // size[1], 1)
+        for top in range(0, size[0], step):
+            first, last, y, x, cell = self._grid(lr, size, top, min(top + step, size[0]), frame)
+            given = {"input": lr, "coef": coef, "freq": freq}
+            given = {name: t[:, :, first:last] for name, t in given.items()}
+
+            def decode(coord: Tensor, cell: Tensor, given: Mapping[str, Tensor] = given) -> Tensor:
+                return compute["query"]({**given, "coord": coord, "cell": cell})[0]
+
+            yield top, _in_chunks(lr, y, x, cell, decode)
+
+
+def _in_chunks(
+    lr: Tensor, y: Tensor, x: Tensor, cell: Tensor, decode: Callable[[Tensor, Tensor], Tensor]
+) -> Tensor:
+    """Decode the points of a grid, as of `_Grid`, to (B, 3, h, w)."""
+    y, x = (t.to(lr.dtype).to(lr.device) for t in (y, x))
+    chunks = []
+    for chunk in torch.stack(torch.meshgrid(y, x, indexing="ij"), -1).view(-1, 2).split(QUERIES):
+        coord = chunk.expand(len(lr), -1, -1)
+        chunks.append(decode(coord, cell.expand_as(coord)))
+    return torch.cat(chunks, 1).transpose(1, 2).unflatten(2, (len(y), len(x)))
