@@ -10,7 +10,7 @@ import pytest
 from typer.testing import CliRunner
 
 from esc_sr import weights
-from esc_sr.analysis import distances, features, filters, lam, receptive, similarity
+from esc_sr.analysis import distances, features, filters, lam, receptive, sheets, similarity
 from esc_sr.analysis.store import Store, key_of
 from esc_sr.cli.main import app
 from esc_sr.errors import UsageError
@@ -89,6 +89,8 @@ def test_lam_of_two_networks_computes_only_what_is_new(here: Path, monkeypatch: 
         ("receptive-field --data set --side 12 --limit 1", receptive),
         ("kernels set/HR/a.png set/HR/b.png", filters),
         ("attention set/HR/a.png", distances),
+        ("compare --data set --picture b -n bicubic --crop 0,0,20,16 --crop 20,8,20,16", sheets),
+        ("compare set/HR/a.png", sheets),
     ],
 )
 def test_the_others_write_and_draw_again(
@@ -120,6 +122,9 @@ def test_the_others_write_and_draw_again(
         ("attention small.png -n tiny.safetensors", "less than a window of the network"),
         ("attention set/HR/a.png -n plain.safetensors", "has no SelfAttention"),
         ("receptive-field small.png -n tiny.safetensors", "choose a smaller side"),
+        ("compare --data set -n tiny.safetensors --picture c", "no picture is called c; there are a, b"),
+        ("compare --data set -n tiny.safetensors --crop 1,2,3", "give LEFT,TOP,WIDTH,HEIGHT"),
+        ("compare --data set -n tiny.safetensors --crop 40,0,16,8", "is not inside the enlarged picture"),
         ("lam -n tiny.safetensors", "give a LR picture, or an original"),
         ("lam set/HR/a.png -n tiny.safetensors --patch middle", "give auto, or LEFT,TOP"),
         ("lam set/HR/a.png -n tiny.safetensors --patch 100,0", "is not inside the enlarged picture"),

@@ -42,6 +42,10 @@ COMMANDS = {
         "analyze attention Set5/HR/a.png -n tiny.safetensors --json",
         "analyze attention -n tiny.safetensors --json",
     ),
+    "analyze compare": (
+        "analyze compare --data Set5 -n bicubic -n tiny.safetensors --side 16 --json",
+        "analyze compare --data Set5 -n bicubic --picture c --json",
+    ),
     "analyze lam": (
         "analyze lam Set5/HR/a.png -n tiny.safetensors --steps 1 --cutout 16 --json",
         "analyze lam Set5/HR/a.png -n tiny.safetensors --patch 1 --json",

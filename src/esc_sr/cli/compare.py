@@ -31,7 +31,10 @@ def compare(
     niqe_parameters: NiqeParameters = None,
     as_json: AsJson = False,
 ) -> None:
-    """Measure a picture against its original (PSNR, SSIM), or alone (NIQE)."""
+    """Measure a picture against its original (PSNR, SSIM), or alone (NIQE).
+
+    To see results of networks side by side: esc-sr analyze compare.
+    """
     if hr is None:
         natural = load_niqe(niqe_parameters) if niqe_parameters else None
         scores = {"niqe": niqe(luma(to_rgb8(read_image(sr))), border, natural)}

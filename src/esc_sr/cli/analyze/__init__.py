@@ -2,7 +2,7 @@
 
 import typer
 
-from esc_sr.cli.analyze import attention, features, kernels, lam, receptive_field, similarity
+from esc_sr.cli.analyze import attention, compare, features, kernels, lam, receptive_field, similarity
 
 app = typer.Typer(no_args_is_help=True)
 app.command()(similarity.similarity)
@@ -11,6 +11,7 @@ app.command()(lam.lam)
 app.command()(receptive_field.receptive_field)
 app.command()(kernels.kernels)
 app.command()(attention.attention)
+app.command()(compare.compare)
 
 
 @app.callback()

@@ -128,7 +128,14 @@ def load_all(
 class Samples:
     """The pictures of a command, one at a time."""
 
-    def __init__(self, files: Sequence[Path], data: Path | None, scale: int, limit: int | None) -> None:
+    def __init__(
+        self,
+        files: Sequence[Path],
+        data: Path | None,
+        scale: int,
+        limit: int | None,
+        names: Sequence[str] = (),
+    ) -> None:
         if bool(files) == bool(data):
             raise UsageError("give LR pictures, or a benchmark set as --data DIR")
         self.scale = scale
@@ -136,7 +143,10 @@ class Samples:
             self._set = find_set(data, scale)
         else:
             self._set = BenchmarkSet("", scale, "", tuple(Item(file.name, None, file) for file in files))
-        self._items = self._set.items[:limit]
+        items = {item.name: item for item in self._set.items}
+        if missing := [name for name in names if name not in items]:
+            raise UsageError(f"no picture is called {missing[0]}; there are {', '.join([*items][:20])}")
+        self._items = [items[name] for name in names] or self._set.items[:limit]
         self.facts = {
             "scale": scale,
             "set": self._set.name or None,
