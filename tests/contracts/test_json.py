@@ -42,6 +42,11 @@ COMMANDS = {
         "analyze attention Set5/HR/a.png -n tiny.safetensors --json",
         "analyze attention -n tiny.safetensors --json",
     ),
+    "analyze ablation": (
+        "analyze ablation --data Set5/HR --benchmark Set5 --runs runs --variant esc-lk9 --iterations 1 "
+        "--set batch=1 --set patch=8 --device cpu --json",
+        "analyze ablation --data Set5/HR --benchmark Set5 --runs runs --json",
+    ),
     "analyze compare": (
         "analyze compare --data Set5 -n bicubic -n tiny.safetensors --side 16 --json",
         "analyze compare --data Set5 -n bicubic --picture c --json",

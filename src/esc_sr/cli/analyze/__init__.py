@@ -2,7 +2,16 @@
 
 import typer
 
-from esc_sr.cli.analyze import attention, compare, features, kernels, lam, receptive_field, similarity
+from esc_sr.cli.analyze import (
+    ablation,
+    attention,
+    compare,
+    features,
+    kernels,
+    lam,
+    receptive_field,
+    similarity,
+)
 
 app = typer.Typer(no_args_is_help=True)
 app.command()(similarity.similarity)
@@ -12,6 +21,7 @@ app.command()(receptive_field.receptive_field)
 app.command()(kernels.kernels)
 app.command()(attention.attention)
 app.command()(compare.compare)
+app.command()(ablation.ablation)
 
 
 @app.callback()
