@@ -46,6 +46,13 @@ PUBLISHED = {
         {"dim": 16, "groups": 2, "blocks": 2, "inner": 2},
         white=255.0,
     ),
+    "rdn": Published(
+        ("rdn_tiny_x2", "rdn_tiny_x3", "rdn_tiny_x4"),
+        {2: 22_123_395, 3: 22_308_035, 4: 22_271_107},
+        {2: 5096.18, 3: 2281.16, 4: 1309.21},
+        {"dim": 16, "growth": 16, "blocks": 2, "convs": 2},
+        exact=True,
+    ),
     "rcan of BasicSR": Published(("rcan_basicsr_tiny_x4",), {}, {}, {}),
 }
 """By preset, or what else a dialect is called."""

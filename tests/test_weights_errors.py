@@ -133,7 +133,7 @@ NAMES = {
     "ASID": ["block0.residual_layer.0.LB1.net.fn.0.weight"],
     "ELAN": ["body.0.modules_lfe.lfe_0.conv0.shift_conv.weight"],
     "ESC-RIB": ["plk_filter", "blocks.0.attn.to_hidden", "upsampler.up_conv.weight"],
-    "LTE with the encoder RDN": ["encoder.SFENet1.weight", "coef.weight", "imnet.layers.0.weight"],
+    "LTE with the encoder RCAN": ["encoder.body.0.body.0.body.3.conv_du.0.bias", "coef.bias", "freq.bias"],
     "neosr's ESC-FP with realsr on": ["lk_channel", "lk_spatial", "skip.0.weight"],
     "neosr's ESC with two convolutions": [
         "plk_filter",

@@ -15,6 +15,7 @@ METHODS = {
     "esc-light": "ESC-lt",
     "esc-fp": "ESC-FP",
     "rcan": "RCAN",
+    "rdn": "RDN",
     "esc-lte": "ESC+LTE",
     "esc-only-attn": "Only Self-attentions",
     "esc-only-convattn": "Only ConvAttns",

@@ -82,6 +82,10 @@ class Family(ABC):
             ValueError, IndexError, ArithmeticError, RuntimeError: It is one, but no network has such shapes.
         """
 
+    def recognises(self, names: Iterable[str]) -> bool:
+        """Whether names are those of its networks, as far as names alone tell; for messages."""
+        return False
+
     @abstractmethod
     def describe(self, config: Any) -> str:
         """Say in a few words what network this is."""

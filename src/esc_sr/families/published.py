@@ -26,7 +26,7 @@ class PublishedFamily(Family):
     computed: str = "(?!)"
 
     @abstractmethod
-    def infer(self, shapes: Shapes) -> Any:
+    def infer(self, shapes: Shapes, encoder: bool = False) -> Any:
         """Tell the sizes from shapes by our names; errors as of `Family.detect`, with our name."""
 
     def dialects(self, names: Iterable[str]) -> Mapping[str, Rows]:
@@ -37,16 +37,27 @@ class PublishedFamily(Family):
         """Tensors that dialects leave out, since all networks have the same."""
         return {}
 
+    def recognises(self, names: Iterable[str]) -> bool:
+        """As `Family.recognises`."""
+        names = list(names)
+        tables = ((), *self.dialects(names).values())
+        return any(re.match(self.mark, name) for rows in tables for name in self._ours(names, rows).values())
+
+    @staticmethod
+    def _ours(names: Iterable[str], rows: Rows) -> dict[str, str]:
+        """Our names by those of a dialect, which has some of ours too."""
+        return {name: name for name in names} | rename(names, rows)
+
     def detect(self, tensors: Tensors, encoder: bool = False) -> Detected | None:
         """As `Family.detect`."""
         weights = [name for name in tensors if not re.fullmatch(self.computed, name)]
         for dialect, rows in (("authors", ()), *self.dialects(weights).items()):
-            names = {name: name for name in weights} | rename(weights, rows)
+            names = self._ours(weights, rows)
             if not any(re.match(self.mark, name) for name in names.values()):
                 continue
             shapes = {names[name]: shape for name, shape in shapes_of(tensors).items() if name in names}
             try:
-                config = self.infer(shapes)
+                config = self.infer(shapes, encoder)
             except KeyError as error:
                 missing = str(error.args[0])
                 theirs = rename([missing], [(ours, theirs) for theirs, ours in rows])

@@ -153,8 +153,10 @@ def _detect_encoder(tensors: Tensors) -> Detected | None:
         raise KeyError(f"{IN}{error.args[0]}") from error
     except ForeignError as error:
         raise ForeignError(f"LTE with the encoder {error}") from error
-    if found is None and (foreign := name_foreign(tensors)):
-        raise ForeignError(f"LTE with the encoder {foreign}")
+    if found is None:
+        known = (family.name for family in families.FAMILIES if family.recognises(tensors))
+        if foreign := next(known, name_foreign(tensors)):
+            raise ForeignError(f"LTE with the encoder {foreign}")
     return found
 
 

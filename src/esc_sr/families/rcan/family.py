@@ -41,7 +41,7 @@ class RCANFamily(PublishedFamily):
         groups = numbered(names, r"body\.(\d+)\.")
         return {"BasicSR": _basicsr(groups, numbered(names, r"body\.0\.residual_group\.(\d+)\."))}
 
-    def infer(self, shapes: Shapes) -> RCANConfig:
+    def infer(self, shapes: Shapes, encoder: bool = False) -> RCANConfig:
         """As `PublishedFamily.infer`."""
         groups = numbered(shapes, r"body\.(\d+)\.") - 1
         blocks = numbered(shapes, r"body\.0\.body\.(\d+)\.") - 1
