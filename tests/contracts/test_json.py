@@ -76,6 +76,11 @@ COMMANDS = {
         f"benchmark training --batch 1 --patch 8 {SHORT}",
         "benchmark training -n nonsense --json",
     ),
+    "benchmark cpu": (
+        "benchmark cpu -n tiny.safetensors -s 2 --output-size 16x16 --engine torch --precision fp32 "
+        "--runs 1 --json",
+        "benchmark cpu --engine tpu --json",
+    ),
     "check-data": ("check-data Set5/HR -s 1 --patch 8 --json", "check-data none --json"),
     "info": ("info tiny.safetensors --json", "info none.safetensors --json"),
     "models": ("models --json", "models --nonsense --json"),

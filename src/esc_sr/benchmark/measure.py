@@ -25,6 +25,9 @@ from esc_sr.machine.memory import give_back_freed_memory
 
 Record = dict[str, Any]
 
+Times = tuple[float, float]
+"""Milliseconds of a run by the clock, and of CPU time of all threads together."""
+
 INTERRUPTED = "interrupted before it was timed"
 
 
@@ -73,12 +76,13 @@ def measure(
         report: Is told what is being measured.
 
     Returns:
-        A record per case: its facts, median_ms, quartiles_ms, min_ms, max_ms, times_ms, memory_mib,
-        reserved_mib (CUDA) and problem. What could not run says why there, and has None for the numbers.
+        A record per case: its facts, median_ms, quartiles_ms, min_ms, max_ms, times_ms, cpu_times_ms and
+        cpu_median_ms (CPU time of all threads), memory_mib, reserved_mib (CUDA) and problem. What could not
+        run says why there, and has None for the numbers.
         After Ctrl-C while timing, of the rounds done.
     """
     records: list[Record] = []
-    ready: list[tuple[Record, Callable[[], object], list[float]]] = []
+    ready: list[tuple[Record, Callable[[], object], list[Times]]] = []
     for number, case in enumerate(cases, 1):
         report(f"memory {number}/{len(cases)}")
         record = {
@@ -110,16 +114,18 @@ def measure(
 
 
 def _take_turns(
-    ready: list[tuple[Callable[[], object], list[float]]],
+    ready: list[tuple[Callable[[], object], list[Times]]],
     device: torch.device,
     rounds: int,
     report: Callable[[str], object],
 ) -> None:
-    """Time every run once per round, and append the milliseconds to its list."""
+    """Time every run once per round, and append to its list."""
     for number in range(1, rounds + 1):
         report(f"round {number}/{rounds}")
         for run, times in ready:
-            times.append(milliseconds(run, device))
+            began = time.process_time()
+            passed = milliseconds(run, device)
+            times.append((passed, (time.process_time() - began) * 1e3))
 
 
 def milliseconds(run: Callable[[], object], device: torch.device) -> float:
@@ -140,8 +146,9 @@ def milliseconds(run: Callable[[], object], device: torch.device) -> float:
     return (time.perf_counter() - began) * 1e3
 
 
-def _summary(times: list[float]) -> Record:
+def _summary(measured: list[Times]) -> Record:
     """Milliseconds of the runs, and their quartiles and extremes."""
+    times, cpu = ([*each] for each in zip(*measured, strict=True))
     lower, median, upper = np.percentile(times, [25, 50, 75]).tolist()
     return {
         "median_ms": median,
@@ -149,6 +156,8 @@ def _summary(times: list[float]) -> Record:
         "min_ms": min(times),
         "max_ms": max(times),
         "times_ms": times,
+        "cpu_times_ms": cpu,
+        "cpu_median_ms": float(np.median(cpu)),
     }
 
 

@@ -1,13 +1,10 @@
 """`esc-sr benchmark`: what the networks cost, as tables for people and JSON documents for machines."""
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Any
 
 import torch
 import typer
-from rich.console import Console
 from rich.table import Table
 
 from esc_sr import record
@@ -18,8 +15,10 @@ from esc_sr.benchmark import networks
 from esc_sr.benchmark import plot as plots
 from esc_sr.benchmark import training as trainings
 from esc_sr.benchmark.measure import Rule
+from esc_sr.cli.benchmark_cpu import cpu
 from esc_sr.cli.options import Device, Threads
-from esc_sr.cli.output import AsJson, for_people, print_json
+from esc_sr.cli.output import AsJson
+from esc_sr.cli.tables import empty_table, status, tell
 from esc_sr.errors import UsageError
 from esc_sr.machine.device import pick_device
 
@@ -44,6 +43,9 @@ Runs = Annotated[
 ]
 
 
+app.command()(cpu)
+
+
 @app.callback()
 def main() -> None:
     """Measure what the networks cost (Tables 1 to 3, Figure 1)."""
@@ -64,7 +66,7 @@ def complexity(
     Without options: every network at x2, x3 and x4.
     """
     output = networks.parse_sides(output_size)
-    with _status() as report:
+    with status() as report:
         report("counting")
         if table == 3:
             if model or scale:
@@ -73,7 +75,7 @@ def complexity(
         else:
             chosen = networks.select(model or networks.published(), scale or (2, 3, 4))
             rows = list(counts.complexity(chosen, output))
-    shown = _table("network", "scale", "input", "K params", "paper", "G MACs", "paper", *_PARTS)
+    shown = empty_table("network", "scale", "input", "K params", "paper", "G MACs", "paper", *_PARTS)
     for row in rows:
         shown.add_row(*_count_cells(row))
     notes = [f"for an output of {output_size}; params: parameters; the paper's FLOPs are MACs"]
@@ -82,7 +84,7 @@ def complexity(
             remark = row["paper"].get("remark", "differs from the paper")
             notes.append(f"{row['model']} x{row['scale']}: {remark}")
     facts = {"environment": record.environment(torch.device("cpu"))}
-    _tell(record.document("complexity", rows, **facts), shown, notes, as_json)
+    tell(record.document("complexity", rows, **facts), shown, notes, as_json)
 
 
 @app.command()
@@ -127,9 +129,9 @@ def latency(
         )
         for way in latencies.resolve(backend or ["auto"], where)
     ]
-    with _status() as report:
+    with status() as report:
         found = latencies.latency(cases, where, Rule.of(where, runs), report)
-    shown = _table("network", "scale", "input", *_COSTS)
+    shown = empty_table("network", "scale", "input", *_COSTS)
     for row in found["rows"]:
         shown.add_row(row["model"], f"x{row['scale']}", "x".join(map(str, row["input"])), *_costs(row))
     _finish(found, shown, [f"{precision}, batch {batch}; the network alone, from tensor to tensor"], as_json)
@@ -164,9 +166,9 @@ def attention(
         for w in window or attentions.WINDOWS
         for way in ways
     ]
-    with _status() as report:
+    with status() as report:
         found = attentions.attention(cases, where, Rule.of(where, runs), report)
-    shown = _table("window", "features", *_COSTS, "less time", "less memory", "paper ms", "paper MiB")
+    shown = empty_table("window", "features", *_COSTS, "less time", "less memory", "paper ms", "paper MiB")
     for row in found["rows"]:
         size, padded = (f"{n}x{n}" for n in (row["side"], row["padded"]))
         printed = row["paper"] or {"latency_ms": "-", "memory_mib": "-"}
@@ -214,9 +216,9 @@ def training(
         for crops in batch or ((64,) if on_gpu else (2,))
         for way in ways
     ]
-    with _status() as report:
+    with status() as report:
         found = trainings.training(cases, where, Rule.of(where, runs), report)
-    shown = _table("network", "scale", "batch", "patch", *_COSTS, "it/s", "LR px/s", "faster")
+    shown = empty_table("network", "scale", "batch", "patch", *_COSTS, "it/s", "LR px/s", "faster")
     for row in found["rows"]:
         shown.add_row(
             row["model"],
@@ -309,33 +311,8 @@ def _finish(found: dict[str, Any], shown: Table, notes: list[str], as_json: bool
     notes.append(
         f"{found['warmup']} runs to warm up, then {found['runs']} timed, all cases in turns; {memory}"
     )
-    _tell(found, shown, notes, as_json)
+    tell(found, shown, notes, as_json)
     rounds = min((len(row["times_ms"]) for row in found["rows"] if "times_ms" in row), default=found["runs"])
     if rounds < found["runs"]:
         typer.echo(f"esc-sr: interrupted; {rounds} of {found['runs']} runs were timed", err=True)
         raise typer.Exit(130)
-
-
-def _tell(found: dict[str, Any], shown: Table, notes: list[str], as_json: bool) -> None:
-    """Print a table and what there is to say about it, and the document if that is wanted."""
-    with for_people(as_json):
-        console = Console()
-        console.print(shown) if console.is_terminal else Console(width=200).print(shown)
-        print(*notes, sep="\n")
-    if as_json:
-        print_json(found)
-
-
-def _table(*columns: str) -> Table:
-    """An empty table."""
-    table = Table(box=None, padding=(0, 1, 0, 0))
-    for column in columns:
-        table.add_column(column, overflow="fold")
-    return table
-
-
-@contextmanager
-def _status() -> Iterator[Callable[[str], object]]:
-    """A line on stderr, if that is a terminal, that tells what is being done."""
-    with Console(stderr=True).status("") as status:
-        yield status.update
