@@ -35,6 +35,7 @@ ORDER = (
     "train",
     "benchmark",
     "analysis",
+    "app",
     "cli",
 )
 """What may import what: only names further left, and a package its own modules."""

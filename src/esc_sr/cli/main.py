@@ -17,6 +17,7 @@ from esc_sr.cli.upscale import upscale
 from esc_sr.errors import EscError
 
 _LATER = {
+    "app": "Open a page in the browser to upscale pictures; the same server is an HTTP API.",
     "evaluate": "Measure networks on benchmark sets, as the paper does.",
     "compare": "Measure a picture against its original, or alone.",
     "train": "Train a network by one of the paper's recipes.",
@@ -102,7 +103,7 @@ def _import_verb(name: str) -> Any:
     """The real command behind a name in `_LATER`: of the module of that name, or of `weights`."""
     name = name.replace("-", "_")
     module = import_module(f"esc_sr.cli.{'weights' if name in ('info', 'convert', 'models') else name}")
-    if hasattr(module, "app"):
+    if isinstance(getattr(module, "app", None), typer.Typer):
         return get_group(module.app)
     verb = typer.Typer(add_completion=False)
     verb.command()(getattr(module, name))

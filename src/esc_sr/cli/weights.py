@@ -2,7 +2,6 @@
 
 import hashlib
 import json
-import re
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any
@@ -117,7 +116,7 @@ def models(
             "card": card,
         }
         for stem, path, card in weights.bundled()
-        if name in (None, stem, _family(stem))
+        if name in (None, stem, weights.family_of(stem))
     ]
     if not found:
         weights.find(f"{name}")  # says which there are
@@ -131,27 +130,15 @@ def models(
             _show({**model, "card": None, **(model["card"] or {})}, as_json)
 
 
-_ADVICE = {
-    "esc": "clean pictures; slower than esc-light, not better",
-    "esc-fp": "for comparison with the paper; behind esc-light",
-    "esc-light": "clean pictures: the default, take this one",
-    "esc-light-real": "photos with noise, blur or strong compression",
-    "esc-lte": "any scale at once, as -s 2.5; behind esc-light",
-    "esc-real": "as esc-light-real, and slower",
-}
-"""What bundled weights are for, by their name without the scale."""
-
-
-def _family(stem: str) -> str:
-    """The name of bundled weights without their scale."""
-    return re.sub(r"-x\d+$", "", stem)
-
-
 def _show_models(found: list[dict[str, Any]]) -> None:
     """A line for each, and how to learn more."""
     table = Table("model", "MiB", "for")
     for model in found:
-        table.add_row(model["name"], f"{model['bytes'] / 2**20:.1f}", _ADVICE.get(_family(model["name"]), ""))
+        table.add_row(
+            model["name"],
+            f"{model['bytes'] / 2**20:.1f}",
+            weights.ADVICE.get(weights.family_of(model["name"]), ""),
+        )
     Console().print(table)
     print("esc-sr models NAME shows how one was trained.")
 

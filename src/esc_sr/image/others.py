@@ -39,11 +39,16 @@ def is_readable(path: PurePath) -> bool:
 
 def other_kind(path: Path) -> str:
     """The kind of a file that is no readable picture: a name such as "RAW", or its suffix."""
-    suffix = path.suffix.lower()
     if not path.exists():
         return "broken link"
     if not path.is_file():
         return "special file"
+    return suffix_kind(path)
+
+
+def suffix_kind(path: PurePath) -> str:
+    """The kind of a file that is no readable picture, by its name alone."""
+    suffix = path.suffix.lower()
     return "HEIC" if READ_ONLY.get(suffix) == "heic" else _KINDS.get(suffix, suffix or "suffixless file")
 
 

@@ -8,16 +8,18 @@ import torch
 from esc_sr import families
 from esc_sr.errors import WeightsError
 from esc_sr.families.contract import Network
-from esc_sr.weights.bundle import bundled, bundled_scales, card, find
+from esc_sr.weights.bundle import ADVICE, bundled, bundled_scales, card, family_of, find
 from esc_sr.weights.checkpoint import build, read, save
 from esc_sr.weights.conversion import convert, starting_weights
 
 __all__ = [
+    "ADVICE",
     "bundled",
     "bundled_scales",
     "card",
     "convert",
     "digest",
+    "family_of",
     "find",
     "load",
     "save",

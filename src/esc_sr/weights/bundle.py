@@ -10,6 +10,21 @@ from esc_sr.weights.container import read_header
 
 FOLDER = Path(__file__).parent / "bundled"
 
+ADVICE = {
+    "esc-light": "clean pictures: the default, take this one",
+    "esc-light-real": "photos with noise, blur or strong compression",
+    "esc-lte": "any scale at once, as x2.5; behind esc-light",
+    "esc": "clean pictures; slower than esc-light, not better",
+    "esc-real": "as esc-light-real, and slower",
+    "esc-fp": "for comparison with the paper; behind esc-light",
+}
+"""What bundled weights are for, by their name without the scale."""
+
+
+def family_of(name: str) -> str:
+    """The name of bundled weights without their scale."""
+    return re.sub(r"-x\d+$", "", name)
+
 
 def find(name_or_path: str | Path, scale: int | None = None) -> Path:
     """Find the file of a path or a bundled name; where there are both, the path is meant.

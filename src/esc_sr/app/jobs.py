@@ -1,0 +1,366 @@
+"""What the server has to do, one job after the other, and what has become of it."""
+
+import contextlib
+import secrets
+import shutil
+import threading
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NamedTuple
+
+from esc_sr.app.limits import Limits, RefusalError
+from esc_sr.errors import EscError, one_line
+from esc_sr.upscaling.sizes import Size
+
+
+class Asked(NamedTuple):
+    """What is wished.
+
+    Attributes:
+        name: What people call the picture; never a path.
+        target: What its result is called.
+        model: Bundled name without a scale.
+        size: What the picture becomes.
+        sides: Height and width of the picture in pixels.
+        reserved: Bytes of the file, and of the result before compression.
+    """
+
+    name: str
+    target: str
+    model: str
+    size: Size
+    sides: tuple[int, int]
+    reserved: int
+
+
+class CancelledError(Exception):
+    """Whoever wanted a job does not any more."""
+
+
+@dataclass(frozen=True)
+class JobStatus:
+    """What is told of a job.
+
+    Attributes:
+        id: Names it in addresses.
+        state: "queued", "running", "done", "failed" or "cancelled".
+        name: What the picture is called.
+        model: Bundled name.
+        size: As people read it: "x2", "1920 px wide".
+        width: Of the picture in pixels.
+        height: Likewise.
+        result: What its result is called.
+        result_width: In pixels.
+        result_height: Likewise.
+        result_bytes: Of the file; 0 until it is there.
+        waiting_for: How many jobs come before it.
+        done: How much of it is computed, 0 to 1.
+        seconds_left: How long it still takes if it goes on as before, if that is known.
+        seconds: How long it took, or takes already.
+        notes: What was converted, left out or noticed, and how it was computed, in a line each.
+        error: Why it failed, in one line.
+    """
+
+    id: str
+    state: str
+    name: str
+    model: str
+    size: str
+    width: int
+    height: int
+    result: str
+    result_width: int
+    result_height: int
+    result_bytes: int
+    waiting_for: int
+    done: float
+    seconds_left: float | None
+    seconds: float
+    notes: list[str]
+    error: str
+
+
+class AppJob:
+    """A picture on its way, in a folder of its own: `source`, then `result` with its suffix.
+
+    Attributes:
+        id: Nobody can guess it.
+        folder: Its own.
+        asked: What is wished.
+        state: As of `JobStatus`.
+        ended: When it was done or failed, on the monotonic clock.
+    """
+
+    def __init__(self, id: str, folder: Path, asked: Asked, limits: Limits, yields: threading.Event):
+        self.id, self.folder, self.asked = id, folder, asked
+        self.state, self.error, self.done = "queued", "", 0.0
+        self.ended: float | None = None
+        self._begun: float | None = None
+        self._limits, self._yields = limits, yields
+        self._notes: list[str] = []
+        self._cancelled = threading.Event()
+
+    @property
+    def source(self) -> Path:
+        """The file that came."""
+        return self.folder / "source"
+
+    @property
+    def target(self) -> Path:
+        """The file that becomes."""
+        return self.folder / f"result{Path(self.asked.target).suffix}"
+
+    @property
+    def over(self) -> bool:
+        """Whether nothing more happens to it."""
+        return self.state not in ("queued", "running")
+
+    def note(self, text: str) -> None:
+        """Take down what is said of it, once."""
+        line = one_line(text.replace(str(self.target), self.asked.target))
+        if line not in self._notes:
+            self._notes.append(line)
+
+    def progress(self, done: float) -> None:
+        """Take down how much is done, and let previews go first.
+
+        Raises:
+            CancelledError: Nobody wants it any more.
+            RefusalError: It takes too long.
+        """
+        self.done = done
+        self._yields.wait(10)
+        if self._cancelled.is_set():
+            raise CancelledError
+        if self._begun is not None and time.monotonic() - self._begun > self._limits.job_seconds:
+            minutes = self._limits.job_seconds / 60
+            raise RefusalError(503, f"{self.asked.name}: takes longer than {minutes:g} minutes; ended")
+
+    def cancel(self) -> None:
+        """Have it end within a band."""
+        self._cancelled.set()
+        if not self.over:
+            self.state = "cancelled"
+
+    def run(self, work: Callable[["AppJob"], object]) -> None:
+        """Do the work, and take down what became of it."""
+        if self._cancelled.is_set():
+            return
+        self.state, self._begun = "running", time.monotonic()
+        try:
+            work(self)
+            ended = "done"
+        except (EscError, RefusalError) as error:
+            self.error = str(error).replace(str(self.target), self.asked.target)
+            ended = "failed"
+        except CancelledError:
+            ended = "cancelled"
+        except Exception as error:  # the next job is not to suffer from it
+            self.error = one_line(f"{self.asked.name}: {type(error).__name__}: {error}")
+            ended = "failed"
+        self.ended = time.monotonic()
+        self.state = "cancelled" if self._cancelled.is_set() else ended
+
+    def status(self, waiting_for: int) -> JobStatus:
+        """What is told of it."""
+        asked, begun = self.asked, self._begun
+        seconds = 0.0 if begun is None else (self.ended or time.monotonic()) - begun
+        left = seconds * (1 - self.done) / self.done if self.state == "running" and self.done > 0 else None
+        height, width = asked.size.target(*asked.sides)
+        size = self.target.stat().st_size if self.state == "done" and self.target.exists() else 0
+        return JobStatus(
+            id=self.id,
+            state=self.state,
+            name=asked.name,
+            model=asked.model,
+            size=str(asked.size),
+            width=asked.sides[1],
+            height=asked.sides[0],
+            result=asked.target,
+            result_width=width,
+            result_height=height,
+            result_bytes=size,
+            waiting_for=waiting_for,
+            done=round(self.done, 4),
+            seconds_left=None if left is None else round(left, 1),
+            seconds=round(seconds, 1),
+            notes=list(self._notes),
+            error=self.error,
+        )
+
+
+class Jobs:
+    """The queue: one thread computes, whoever asks is told.
+
+    Attributes:
+        limits: How much is taken.
+    """
+
+    def __init__(self, folder: Path, limits: Limits, work: Callable[[AppJob], object]) -> None:
+        """Begin.
+
+        Args:
+            folder: In which each job has a folder of its own.
+            limits: How much is taken.
+            work: Does a job: from its source to its target.
+        """
+        self.limits = limits
+        self._folder, self._work = folder, work
+        self._jobs: dict[str, AppJob] = {}
+        self._queue: list[AppJob] = []
+        self._coming = 0
+        self._reserved: dict[str, int] = {}
+        self._changed = threading.Condition()
+        self._closing = False
+        self._yields = threading.Event()
+        self._yields.set()
+        self._thread = threading.Thread(target=self._serve, name="upscaling", daemon=True)
+        self._thread.start()
+
+    @contextlib.contextmanager
+    def coming(self, size: int) -> Iterator[tuple[str, Path]]:
+        """A place in the queue, and room, for a job that comes: its name, and a folder for it.
+
+        The folder is gone afterwards if the job was not added.
+
+        Args:
+            size: Bytes of its file, at most.
+
+        Raises:
+            RefusalError: There is none.
+        """
+        id = secrets.token_urlsafe(24)
+        with self._changed:
+            if self._coming + sum(not job.over for job in self._jobs.values()) >= self.limits.jobs:
+                raise RefusalError(
+                    429, f"{self.limits.jobs} pictures wait already; come back when one is done"
+                )
+            self._reserve(id, size)
+            self._coming += 1
+        folder = self._folder / id
+        try:
+            folder.mkdir(mode=0o700)
+            yield id, folder
+        finally:
+            with self._changed:
+                self._coming -= 1
+                added = id in self._jobs
+            if not added:
+                self._clear(id)
+
+    def add(self, id: str, asked: Asked) -> AppJob:
+        """Queue a job that came.
+
+        Raises:
+            RefusalError: There is no room for its result.
+        """
+        job = AppJob(id, self._folder / id, asked, self.limits, self._yields)
+        with self._changed:
+            self._reserve(id, asked.reserved)
+            self._jobs[id] = job
+            self._queue.append(job)
+            self._changed.notify_all()
+        return job
+
+    def find(self, id: str) -> AppJob:
+        """The job of that name.
+
+        Raises:
+            RefusalError: There is none, or no more.
+        """
+        with self._changed:
+            if id in self._jobs:
+                return self._jobs[id]
+        raise RefusalError(404, "no such job: cancelled, deleted after its time, or of another server")
+
+    def status(self, job: AppJob) -> JobStatus:
+        """What is told of a job."""
+        with self._changed:
+            before = self._queue.index(job) if job in self._queue else 0
+            running = any(other.state == "running" for other in self._jobs.values())
+        return job.status(before + running if job.state == "queued" else 0)
+
+    def remove(self, job: AppJob) -> None:
+        """Forget a job: its files go at once, or as soon as the network lets go of them."""
+        with self._changed:
+            if self._jobs.pop(job.id, None) is None:
+                return
+            running = job.state == "running"
+            job.cancel()
+            if job in self._queue:
+                self._queue.remove(job)
+        if not running:
+            self._clear(job.id)
+
+    def sweep(self) -> None:
+        """Forget the jobs whose time is over."""
+        now = time.monotonic()
+        with self._changed:
+            ended = [job for job in self._jobs.values() if job.over and job.ended is not None]
+        for job in ended:
+            if job.ended is not None and now - job.ended >= self.limits.keep_seconds:
+                self.remove(job)
+
+    @contextlib.contextmanager
+    def first(self) -> Iterator[None]:
+        """Have the network to oneself: jobs wait, within a band, until this is over."""
+        self._yields.clear()
+        try:
+            yield
+        finally:
+            self._yields.set()
+
+    def close(self) -> None:
+        """Cancel all that is not done, and wait for the network."""
+        with self._changed:
+            self._closing = True
+            for job in self._jobs.values():
+                job.cancel()
+            self._queue.clear()
+            self._changed.notify_all()
+        self._yields.set()
+        self._thread.join(60)
+
+    @property
+    def closing(self) -> bool:
+        """Whether the server ends."""
+        return self._closing
+
+    def _serve(self) -> None:
+        """Do one job after the other."""
+        while True:
+            with self._changed:
+                self._changed.wait_for(lambda: self._closing or self._queue)
+                if self._closing:
+                    return
+                job = self._queue.pop(0)
+            job.run(self._work)
+            with self._changed:
+                gone = job.id not in self._jobs
+                if not gone:
+                    job_files = job.folder.glob("*")
+                    self._reserved[job.id] = sum(file.stat().st_size for file in job_files)
+            if gone:
+                self._clear(job.id)
+
+    def _reserve(self, id: str, size: int) -> None:
+        """Keep room on the disk for a job; under the lock.
+
+        Raises:
+            RefusalError: There is too little.
+        """
+        others = sum(room for owner, room in self._reserved.items() if owner != id)
+        free = shutil.disk_usage(self._folder).free
+        if others + size > self.limits.disk_bytes or size > free:
+            raise RefusalError(
+                507, "no room on the disk for this picture; delete results, or come back later"
+            )
+        self._reserved[id] = size
+
+    def _clear(self, id: str) -> None:
+        """Remove a job's files."""
+        shutil.rmtree(self._folder / id, ignore_errors=True)
+        with self._changed:
+            self._reserved.pop(id, None)

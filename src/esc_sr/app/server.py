@@ -1,0 +1,313 @@
+"""The HTTP API, and the page: addresses to calls of `jobs` and `work`."""
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator, Awaitable, Callable
+from dataclasses import asdict, dataclass
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+from esc_sr import __version__
+from esc_sr.app import work
+from esc_sr.app.api_page import describe
+from esc_sr.app.guard import Application, Guard
+from esc_sr.app.jobs import AppJob, CancelledError, JobStatus
+from esc_sr.app.limits import Limits, RefusalError
+from esc_sr.app.office import Office
+from esc_sr.errors import DeviceError, EscError
+from esc_sr.upscaling import DEFAULT_MODEL
+from esc_sr.weights import ADVICE
+
+if TYPE_CHECKING:
+    from fastapi import FastAPI, Response
+
+PAGE = Path(__file__).parent / "page"
+_TYPES = {".html": "text/html", ".css": "text/css", ".js": "text/javascript", ".svg": "image/svg+xml"}
+
+
+@dataclass(frozen=True)
+class AppModel:
+    """A network that can be chosen: its name, what it is for, its scales (none: any), whether by default."""
+
+    name: str
+    advice: str
+    scales: list[int]
+    default: bool
+
+
+@dataclass(frozen=True)
+class Failure:
+    """Why a request was not met, in one line."""
+
+    error: str
+
+
+def make_app(
+    limits: Limits = Limits(),
+    device: str = "auto",
+    hosts: frozenset[str] = frozenset(),
+    token: str | None = None,
+    scratch: Path | None = None,
+    ends: Callable[[], bool] = lambda: False,
+) -> Application:
+    """The server, as an application of ASGI; it works from its start to its shutdown.
+
+    Args:
+        limits: How much it takes.
+        device: Where to compute.
+        hosts: As of `Guard`.
+        token: As of `Guard`.
+        scratch: Where its folder is; by default where temporary files lie.
+        ends: Whether the server is about to end, so that nobody is to wait for anything.
+    """
+    from fastapi import FastAPI
+
+    offices: list[Office] = []
+
+    @contextlib.asynccontextmanager
+    async def live(app: "FastAPI") -> AsyncIterator[None]:
+        office = await asyncio.to_thread(Office, limits, device, scratch, ends)
+        offices.append(office)
+        sweeping = asyncio.create_task(_sweep(office))
+        try:
+            yield
+        finally:
+            sweeping.cancel()
+            await asyncio.to_thread(office.close)
+
+    app = FastAPI(
+        title="esc-sr",
+        version=__version__,
+        description="Enlarges pictures. All that fails answers with a JSON object that says why: error.",
+        docs_url=None,
+        redoc_url=None,
+        lifespan=live,
+    )
+    _say_errors(app)
+    _add_files(app)
+    _add_models(app)
+    _add_upscale(app, lambda: offices[0])
+    _add_jobs(app, lambda: offices[0])
+    _add_pictures(app, lambda: offices[0])
+    return Guard(app, hosts, token)
+
+
+async def _sweep(office: Office) -> None:
+    """Forget old jobs, for ever."""
+    while True:
+        await asyncio.sleep(min(office.limits.keep_seconds / 4, 60))
+        await asyncio.to_thread(office.jobs.sweep)
+
+
+def _say_errors(app: "FastAPI") -> None:
+    """Answer all that goes wrong in one line."""
+    from fastapi.exceptions import RequestValidationError
+    from fastapi.responses import JSONResponse, Response
+    from starlette.exceptions import HTTPException
+    from starlette.requests import ClientDisconnect
+
+    def say(status: int, reason: object, close: bool = False) -> Response:
+        headers = {"connection": "close"} if close else None
+        return JSONResponse(asdict(Failure(str(reason))), status, headers)
+
+    @app.exception_handler(RefusalError)
+    async def refused(request: Any, error: RefusalError) -> Response:
+        return say(error.status, error, error.close)
+
+    @app.exception_handler(EscError)
+    async def wrong(request: Any, error: EscError) -> Response:
+        return say(503 if isinstance(error, DeviceError) else 400, str(error).replace("--", ""))
+
+    @app.exception_handler(RequestValidationError)
+    async def invalid(request: Any, error: RequestValidationError) -> Response:
+        return say(422, "; ".join(f"{fault['loc'][-1]}: {fault['msg']}" for fault in error.errors()))
+
+    @app.exception_handler(HTTPException)
+    async def missing(request: Any, error: HTTPException) -> Response:
+        return say(error.status_code, f"{error.detail}; {request.url.path} is not there for that")
+
+    @app.exception_handler(CancelledError)
+    async def cancelled(request: Any, error: CancelledError) -> Response:
+        return say(410, "cancelled")
+
+    @app.exception_handler(ClientDisconnect)
+    async def left(request: Any, error: ClientDisconnect) -> Response:
+        return say(400, "the client has left")
+
+
+def _add_files(app: "FastAPI") -> None:
+    """The page, its files, and the description of the API for people."""
+    from fastapi.responses import HTMLResponse, Response
+
+    for file in sorted(PAGE.iterdir()):
+        answer = partial(Response, file.read_bytes(), media_type=_TYPES[file.suffix])
+        path = "/" if file.name == "index.html" else f"/{file.name}"
+        app.add_api_route(path, _giving(answer), include_in_schema=False)
+
+    @app.get("/api", include_in_schema=False)
+    async def api() -> HTMLResponse:
+        return HTMLResponse(describe(app.openapi()))
+
+
+def _giving(answer: Callable[[], "Response"]) -> Callable[[], Awaitable[Any]]:
+    """A route that takes nothing, and always answers the same."""
+
+    async def give() -> Any:
+        return answer()
+
+    return give
+
+
+def _add_models(app: "FastAPI") -> None:
+    """What can be chosen."""
+
+    @app.get("/v1/models", summary="List the networks, the best one first")
+    async def models() -> list[AppModel]:
+        found = await asyncio.to_thread(work.models)
+        return [
+            AppModel(name, ADVICE.get(name, ""), scales, name == DEFAULT_MODEL)
+            for name, scales in found.items()
+        ]
+
+
+_REFUSED: dict[int | str, dict[str, Any]] = {
+    400: {"model": Failure, "description": "What is wished cannot be"},
+    408: {"model": Failure, "description": "The picture came too slowly"},
+    413: {"model": Failure, "description": "The picture is too large"},
+    415: {"model": Failure, "description": "No picture that can be read"},
+    422: {"model": Failure, "description": "A parameter has another type"},
+    429: {"model": Failure, "description": "Too many wait already"},
+    507: {"model": Failure, "description": "No room on the disk"},
+}
+_NO_JOB: dict[int | str, dict[str, Any]] = {404: {"model": Failure, "description": "No such job"}}
+
+
+def _file(description: str) -> dict[int | str, dict[str, Any]]:
+    """An answer that is a picture."""
+    content = {"image/*": {"schema": {"type": "string", "format": "binary"}}}
+    return {200: {"description": description, "content": content}, **_NO_JOB}
+
+
+def _add_upscale(app: "FastAPI", office: Callable[[], Office]) -> None:
+    """Pictures in."""
+    from fastapi import BackgroundTasks, Query, Request, Response
+    from fastapi.responses import FileResponse, JSONResponse
+
+    schema = {"schema": {"type": "string", "format": "binary"}}
+    body = {"required": True, "content": {"application/octet-stream": schema}}
+
+    async def upscale(
+        request: Request,
+        model: Annotated[str, Query(description="A name of /v1/models.")] = DEFAULT_MODEL,
+        scale: Annotated[float | None, Query(description="Enlargement, 1 to 64; by default 2.")] = None,
+        width: Annotated[int | None, Query(description="Of the result, px, in place of scale.")] = None,
+        height: Annotated[int | None, Query(description="Likewise.")] = None,
+        longest: Annotated[int | None, Query(description="Longest side, likewise.")] = None,
+        shortest: Annotated[int | None, Query(description="Shortest side, likewise.")] = None,
+        format: Annotated[
+            str | None, Query(description="png, jpg, webp, tiff, avif or gif; by default as it came, or png.")
+        ] = None,
+        name: Annotated[str, Query(description="What to call the picture; no path.")] = "",
+        wait: Annotated[bool, Query(description="Answer with the result, when it is done.")] = False,
+    ) -> Response:
+        """Send the bytes of a picture file; get a job, or with `wait` the enlarged file.
+
+        Whoever waits and leaves cancels the job; the result is deleted when it is sent.
+        """
+        jobs = office().jobs
+        job = await office().admit(
+            request, name=name, model=model, format=format,
+            scale=scale, width=width, height=height, longest=longest, shortest=shortest,
+        )  # fmt: skip
+        if not wait:
+            return JSONResponse(asdict(jobs.status(job)), 202, {"location": f"/v1/jobs/{job.id}"})
+        await office().finish(job, request)
+        if job.state != "done":
+            jobs.remove(job)
+            raise RefusalError(500 if job.state == "failed" else 410, job.error or "cancelled")
+        after = BackgroundTasks()
+        after.add_task(jobs.remove, job)
+        return FileResponse(job.target, filename=job.asked.target, background=after)
+
+    app.put("/v1/upscale", include_in_schema=False)(upscale)  # curl -T
+    app.post(
+        "/v1/upscale",
+        summary="Enlarge a picture",
+        status_code=202,
+        response_model=JobStatus,
+        responses={**_file("With wait: the enlarged file"), **_REFUSED},
+        openapi_extra={"requestBody": body},
+    )(upscale)
+
+
+def _add_jobs(app: "FastAPI", office: Callable[[], Office]) -> None:
+    """How jobs are, and their end."""
+    from fastapi.responses import StreamingResponse
+
+    @app.get("/v1/jobs/{id}", summary="How a job is", responses=_NO_JOB)
+    async def status(id: str) -> JobStatus:
+        return office().jobs.status(office().jobs.find(id))
+
+    @app.get(
+        "/v1/jobs/{id}/events",
+        summary="How a job is, and whenever that changes",
+        response_class=StreamingResponse,
+        responses={
+            200: {"description": "Server-sent events", "content": {"text/event-stream": {}}},
+            **_NO_JOB,
+        },
+    )
+    async def events(id: str) -> StreamingResponse:
+        """Each event is the job as a JSON object, whole, so that nothing is lost by asking anew."""
+        told = office().events(office().jobs.find(id))
+        return StreamingResponse(told, media_type="text/event-stream")
+
+    @app.delete(
+        "/v1/jobs/{id}", summary="Cancel a job, and delete its files", status_code=204, responses=_NO_JOB
+    )
+    async def delete(id: str) -> None:
+        await asyncio.to_thread(office().jobs.remove, office().jobs.find(id))
+
+
+def _add_pictures(app: "FastAPI", office: Callable[[], Office]) -> None:
+    """Pictures out."""
+    from fastapi import Query
+    from fastapi.responses import FileResponse, Response
+
+    def done(id: str) -> AppJob:
+        job = office().jobs.find(id)
+        if job.state != "done":
+            raise RefusalError(409, job.error or "the result is not there yet")
+        return job
+
+    @app.get("/v1/jobs/{id}/result", summary="The enlarged file", responses=_file("The file"))
+    async def result(id: str) -> FileResponse:
+        job = done(id)
+        return FileResponse(job.target, filename=job.asked.target)
+
+    @app.get("/v1/jobs/{id}/before", summary="The picture, for browsers", responses=_file("The picture"))
+    async def before(id: str) -> FileResponse:
+        job = office().jobs.find(id)
+        path, kind = await office().aside(partial(work.view, job.source, job.asked.name))
+        return FileResponse(path, media_type=kind)
+
+    @app.get("/v1/jobs/{id}/after", summary="The result, for browsers", responses=_file("The result"))
+    async def after(id: str) -> FileResponse:
+        job = done(id)
+        path, kind = await office().aside(partial(work.view, job.target, job.asked.target))
+        return FileResponse(path, media_type=kind)
+
+    side = Annotated[int, Query(ge=1, le=2**20)]
+    place = Annotated[int, Query(ge=0, le=2**20)]
+
+    @app.post("/v1/jobs/{id}/preview", summary="A part of a picture, at once", responses=_file("A PNG"))
+    async def preview(id: str, left: place, top: place, width: side, height: side) -> Response:
+        """The middle of the box, in pixels of the picture; the header `preview-box` says which part that is.
+
+        Left, top, width and height. It differs a little from the result: the network sees no more than this.
+        """
+        job = office().jobs.find(id)
+        box = work.Box(left, top, width, height).within(job.asked.sides, work.PREVIEW_SIDE)
+        data = await office().aside(partial(office().preview, job, box))
+        return Response(data, media_type="image/png", headers={"preview-box": ",".join(map(str, box))})
