@@ -32,10 +32,10 @@ class Published:
     white: float = 1.0
     exact: bool = False
 
-    def network(self, name: str, scale: int = 2) -> Network:
-        """A small one with random weights."""
+    def network(self, name: str) -> Network:
+        """A small one with random weights, of the smallest scale."""
         torch.manual_seed(0)
-        return families.build(replace(families.preset(name, scale), **self.small)).eval()
+        return families.build(replace(families.preset(name, min(self.parameters)), **self.small)).eval()
 
 
 PUBLISHED = {
@@ -53,6 +53,17 @@ PUBLISHED = {
         {"dim": 16, "growth": 16, "blocks": 2, "convs": 2},
         exact=True,
     ),
+    "realesrgan-x4plus": Published(
+        ("rrdb_tiny_g8_x4", "rrdb_tiny_x4"),
+        {4: 16_697_987},
+        {4: 1032.66},
+        {"dim": 8, "growth": 8, "blocks": 1},
+        exact=True,
+    ),
+    "realesrgan-x2plus": Published(
+        ("rrdb_tiny_x2",), {2: 16_703_171}, {2: 1032.96}, {"dim": 8, "growth": 8, "blocks": 1}, exact=True
+    ),
+    "DASR of Wei et al.": Published(("dasr_wei_tiny_x4",), {}, {}, {}),
     "rcan of BasicSR": Published(("rcan_basicsr_tiny_x4",), {}, {}, {}),
 }
 """By preset, or what else a dialect is called."""

@@ -13,9 +13,10 @@ from esc_sr.families.family import Detected, Family, Tensors
 from esc_sr.families.lte.family import FAMILY as LTE
 from esc_sr.families.rcan.family import FAMILY as RCAN
 from esc_sr.families.rdn.family import FAMILY as RDN
+from esc_sr.families.rrdb.family import FAMILY as RRDB
 from esc_sr.families.srvgg.family import FAMILY as SRVGG
 
-FAMILIES: list[Family] = [ESC, LTE, BSRN, SRVGG, RCAN, RDN]
+FAMILIES: list[Family] = [ESC, LTE, BSRN, SRVGG, RCAN, RDN, RRDB]
 """In the order in which files are asked whether they are of the family; others may be added."""
 
 

@@ -13,7 +13,6 @@ FOREIGN = (
     (r"residual_layer\.0\.residual_layer\.", "OmniSR"),
     (r"block0\.residual_layer\.", "ASID"),
     (r"\.modules_lfe\.", "ELAN"),
-    (r"body\.0\.rdb1\.|\.RDB1\.conv1", "ESRGAN / Real-ESRGAN"),
 )
 """A pattern that only the names of their parameters fit, and what they are called."""
 

@@ -1,13 +1,14 @@
-"""The upsampler of EDSR (Lim et al. 2017): convolutions and pixel shuffles, in stages of 2, or one of 3."""
+"""Upsamplers: EDSR's (Lim et al. 2017), of convolutions and pixel shuffles, and Real-ESRGAN's."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
-from torch import nn
+import torch.nn.functional as F
+from torch import Tensor, nn
 
 
 def stages(scale: int) -> list[int]:
-    """The factors of the stages.
+    """The factors of the stages of EDSR's.
 
     Raises:
         ValueError: The scale is neither 3 nor a power of 2.
@@ -46,3 +47,23 @@ def upsampler_scale(shapes: Mapping[str, tuple[int, ...]], start: str, dim: int)
 def upsampler_numbers(dim: int, scale: int) -> int:
     """Numbers for each pixel of its input that are alive around its last shuffle."""
     return 2 * dim * scale**2
+
+
+def enlarge_nearest(
+    x: Tensor, ups: Iterable[nn.Module], hr: nn.Module, last: nn.Module, slope: float = 0.2
+) -> Tensor:
+    """Enlarge x2 by nearest neighbours before each of `ups`, then two more convolutions (Real-ESRGAN).
+
+    Args:
+        x: Features (B, dim, H, W).
+        ups: A convolution for each doubling.
+        hr: The convolution that follows.
+        last: The one to RGB.
+        slope: Of the leaky ReLU behind all but `last`.
+
+    Returns:
+        (B, 3, H', W').
+    """
+    for up in ups:
+        x = F.leaky_relu(up(F.interpolate(x, scale_factor=2, mode="nearest")), slope, inplace=True)
+    return last(F.leaky_relu(hr(x), slope, inplace=True))
