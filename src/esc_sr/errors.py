@@ -3,6 +3,7 @@
 EscError                     whatever a user can cause; the command line prints it as one line, exit code 2
 ├── UsageError               an argument, or a combination of arguments, that cannot work
 ├── ImageError               a picture file that cannot be read or written
+├── VideoError               a video file that cannot be read or written
 ├── WeightsError             a checkpoint that is missing, damaged, or of another network
 ├── DataError                training or benchmark data that cannot be used
 └── DeviceError              a device that is missing, or too small for the work
@@ -30,6 +31,10 @@ class UsageError(EscError, ValueError):
 
 class ImageError(EscError):
     """A picture file that cannot be read or written."""
+
+
+class VideoError(EscError):
+    """A video file that cannot be read or written."""
 
 
 class WeightsError(EscError):

@@ -13,6 +13,7 @@ from typer import Context
 from typer.core import TyperGroup
 from typer.main import get_command
 
+import video_clips
 from esc_sr import weights
 from esc_sr.benchmark import measure
 from esc_sr.cli.main import app, main
@@ -59,6 +60,7 @@ COMMANDS = {
         "analyze similarity Set5/HR/a.png -n tiny.safetensors --json",
         "analyze similarity none.png -n tiny.safetensors --json",
     ),
+    "video": ("video clip.mkv -n tiny.safetensors --json", "video none.mkv --json"),
     "compare": ("compare Set5/HR/a.png Set5/HR/a.png --json", "compare Set5/HR/a.png none.png --json"),
     "benchmark complexity": (
         "benchmark complexity -n esc-light -s 4 --output-size 64x64 --json",
@@ -99,6 +101,7 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for seed, name in enumerate("ab"):
         pixels = np.random.default_rng(seed).integers(0, 256, (48, 52, 3), dtype=np.uint8)
         write_image(Picture(pixels), f"Set5/HR/{name}.png")
+    video_clips.make("clip.mkv")
     sizes: dict[str, Any] = {"dim": 16, "pdim": 8, "n_blocks": 1, "n_convattn": 1, "window": 8, "heads": 2}
     weights.save(ESC(ESCConfig(**sizes)), "tiny.safetensors")
 

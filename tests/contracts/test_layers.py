@@ -36,6 +36,7 @@ ORDER = (
     "benchmark",
     "analysis",
     "app",
+    "video",
     "cli",
 )
 """What may import what: only names further left, and a package its own modules."""

@@ -18,6 +18,7 @@ from esc_sr.errors import EscError
 
 _LATER = {
     "app": "Open a page in the browser to upscale pictures; the same server is an HTTP API.",
+    "video": "Upscale a video, with its sound and all else as it was.",
     "evaluate": "Measure networks on benchmark sets, as the paper does.",
     "compare": "Measure a picture against its original, or alone.",
     "train": "Train a network by one of the paper's recipes.",

@@ -138,7 +138,7 @@ class Bar:
     """
 
     def __init__(self, quiet: bool) -> None:
-        self._begun: float | None = None
+        self._begun: tuple[float, float] | None = None
         self._bar: Any = None
         if quiet or not sys.stderr.isatty():
             return
@@ -165,19 +165,23 @@ class Bar:
 
     def show(self, status: BatchStatus) -> None:
         """Show how far a run is."""
+        self.move(status.done, status.total, f"{status.place}/{status.count}", status.source.name)
+
+    def move(self, done: float, total: float, counted: str, words: str) -> None:
+        """Show how much is done, with words left and right; the time left counts from the first call."""
         if self._bar is None:
             return
         from rich.markup import escape
 
-        now, counted = time.monotonic(), f"{status.place}/{status.count}"
-        self._begun = self._begun or now
-        left = time_left(status.done, status.total, now - self._begun)
-        percent = f"{100 * status.done / status.total:3.0f} %" if status.total else ""
+        now = time.monotonic()
+        begun, before = self._begun = self._begun or (now, done)
+        left = time_left(done - before, total - before, now - begun)
+        percent = f"{100 * done / total:3.0f} %" if total else ""
         self._bar.update(
             self._task,
-            completed=status.done,
-            total=status.total,
-            description=" ".join(filter(None, (percent, left, escape(status.source.name)))),
+            completed=done,
+            total=total or None,
+            description=" ".join(filter(None, (percent, left, escape(words)))),
             counted=counted,
             refresh=counted != self._bar.tasks[0].fields["counted"],
         )

@@ -1,0 +1,239 @@
+"""`esc-sr video`: a video file to a larger video file."""
+
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from esc_sr.cli.output import print_json
+from esc_sr.errors import UsageError
+from esc_sr.upscaling import DEFAULT_MODEL
+
+if TYPE_CHECKING:
+    from esc_sr.cli.report import Bar
+    from esc_sr.video.run import VideoPlan, VideoResult, VideoStatus
+
+
+def video(
+    source: Annotated[Path, typer.Argument(metavar="IN", help="A video file.")],
+    output: Annotated[
+        str | None,
+        typer.Option("-o", "--output", help="File or folder; by default clip_2x.mp4 beside clip.mp4."),
+    ] = None,
+    model: Annotated[
+        str, typer.Option("-n", "--model", help="Bundled name, or checkpoint file.")
+    ] = DEFAULT_MODEL,
+    scale: Annotated[
+        float | None,
+        typer.Option("-s", "--scale", help="Enlargement, as 3 or 2.5; by default the model's own, or 2."),
+    ] = None,
+    width: Annotated[
+        int | None, typer.Option(help="Of the result in pixels, in place of a scale; likewise:")
+    ] = None,
+    height: Annotated[int | None, typer.Option(help="Of the result in pixels.")] = None,
+    longest: Annotated[int | None, typer.Option(help="Longest side of the result in pixels.")] = None,
+    shortest: Annotated[int | None, typer.Option(help="Shortest side of the result in pixels.")] = None,
+    start: Annotated[
+        str | None, typer.Option(metavar="1:30", help="Begin there: seconds, or hours, minutes and seconds.")
+    ] = None,
+    end: Annotated[str | None, typer.Option(metavar="1:32.5", help="End before that.")] = None,
+    encoder: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAME",
+            help="As FFmpeg calls it; by default libx264 for 8 bits, libx265 for more, libvpx-vp9 in WebM.",
+        ),
+    ] = None,
+    quality: Annotated[
+        float | None,
+        typer.Option(
+            metavar="CRF", help="Lower is better and larger; by default 18 of libx264, 20 of libx265."
+        ),
+    ] = None,
+    preset: Annotated[
+        str | None, typer.Option(metavar="NAME", help="How much time the encoder takes; by default medium.")
+    ] = None,
+    encoder_option: Annotated[
+        list[str] | None,
+        typer.Option(metavar="KEY=VALUE", help="Another option of the encoder; may be repeated."),
+    ] = None,
+    device: Annotated[
+        str, typer.Option(metavar="auto|cpu|cuda[:N]|xpu|mps", help="Where to compute.")
+    ] = "auto",
+    precision: Annotated[
+        str,
+        typer.Option(
+            metavar="fp32|bf16|fp16", help="Of the arithmetic; 16 bits are for devices made for them."
+        ),
+    ] = "fp32",
+    engine: Annotated[
+        str,
+        typer.Option(
+            metavar="auto|torch|native|openvino|onnx",
+            help="What computes; auto is the fastest with float32's numbers, the last two are extras.",
+        ),
+    ] = "auto",
+    self_ensemble: Annotated[
+        bool,
+        typer.Option(
+            "--self-ensemble", help="Mean over 8 flips and rotations: a bit better, 8 times as long."
+        ),
+    ] = False,
+    max_memory: Annotated[
+        str | None,
+        typer.Option(metavar="4GiB", help="What a frame may take; by default a safe part of what is free."),
+    ] = None,
+    overwrite: Annotated[
+        bool, typer.Option("--overwrite", help="Replace an existing output, and begin anew.")
+    ] = False,
+    as_json: Annotated[
+        bool, typer.Option("--json", help="Print one JSON document on stdout; all else goes to stderr.")
+    ] = False,
+    threads: Annotated[
+        int | None, typer.Option(min=1, help="CPU threads; by default PyTorch decides.")
+    ] = None,
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Say nothing but errors.")] = False,
+) -> None:
+    """Upscale a video; sound, subtitles, chapters and times stay, and a run that was broken off goes on."""
+    from esc_sr.cli.report import Bar
+    from esc_sr.upscaling.sizes import wish
+    from esc_sr.video import require_pyav
+    from esc_sr.video.clip import look_at, parse_span
+    from esc_sr.video.coding import Coding
+    from esc_sr.video.folder import network_facts
+    from esc_sr.video.run import plan_video, upscale_video
+    from esc_sr.video.target import find_target
+
+    require_pyav()
+    size = wish(scale=scale, width=width, height=height, longest=longest, shortest=shortest)
+    coding = Coding(encoder, quality, preset, _pairs(encoder_option or []))
+    span = parse_span(start, end)
+    with Bar(quiet) as bar:
+        bar.stage("looking at the video")
+        clip = look_at(source)
+        bar.stage("starting PyTorch")
+
+        import torch
+
+        from esc_sr.upscaling.engine import Upscaler
+
+        if threads is not None:
+            torch.set_num_threads(threads)
+        bar.stage(f"loading {Path(model).name}")
+        tell = (lambda text: None) if quiet else bar.note
+        upscaler = Upscaler(
+            model, size, device, precision, self_ensemble, max_memory, bar.note, tell, engine=engine
+        )
+        target = find_target(source, output, upscaler.size, overwrite)
+        plan = plan_video(clip, target, upscaler, coding, span)
+        network = network_facts(model, upscaler, engine)
+        shown = _Shown(bar, plan)
+        begun = time.monotonic()
+        try:
+            result = upscale_video(plan, upscaler, network, overwrite, shown.show, tell)
+        except KeyboardInterrupt:
+            bar.note(f"{shown.frames} frames are done and saved; the same command goes on with them")
+            raise
+        _say(
+            bar,
+            plan,
+            result,
+            time.monotonic() - begun,
+            Path(model).name,
+            str(upscaler.device),
+            as_json,
+            quiet,
+        )
+        if result.damage.packets or result.damage.frames:
+            raise typer.Exit(1)
+
+
+class _Shown:
+    """The bar of a run: frames, frames a second, time left."""
+
+    def __init__(self, bar: "Bar", plan: "VideoPlan") -> None:
+        self.frames = 0
+        self._bar, self._clip = bar, plan.clip
+        self._total = plan.clip.count if plan.span == (None, None) else 0
+        self._begun = time.monotonic()
+
+    def show(self, status: "VideoStatus") -> None:
+        """Show how far it is."""
+        self.frames = status.frames
+        if not status.computed:
+            self._begun = time.monotonic()
+        rate = status.computed / max(time.monotonic() - self._begun, 1e-9)
+        counted = f"{status.frames}/{self._total}" if self._total else f"{status.frames}"
+        words = f"{rate:.3g} frames/s {self._clip.path.name}" if status.computed else self._clip.path.name
+        self._bar.move(status.done, 1.0, counted, words)
+
+
+def _pairs(options: list[str]) -> tuple[tuple[str, str], ...]:
+    """Options of an encoder."""
+    for option in options:
+        if not all(option.partition("=")):
+            raise UsageError(f"--encoder-option {option!r}: write KEY=VALUE, such as tune=film")
+    return tuple((option.partition("=")[0], option.partition("=")[2]) for option in options)
+
+
+def _say(
+    bar: "Bar",
+    plan: "VideoPlan",
+    result: "VideoResult",
+    seconds: float,
+    model: str,
+    device: str,
+    as_json: bool,
+    quiet: bool,
+) -> None:
+    """Say what was done."""
+    clip, look, status = plan.clip, plan.settings.look, result.status
+    damage = result.damage
+    notes = list(result.notes)
+    if damage.packets or damage.frames:
+        notes.append(
+            f"{clip.path}: damaged: {damage.packets} packets could not be decoded, "
+            f"{damage.frames} frames only in part"
+        )
+    if damage.untimed:
+        notes.append(f"left out: {damage.untimed} frames that have the time of the one before")
+    if not quiet or damage.packets or damage.frames:
+        for note in notes if not quiet else notes[-1:]:
+            bar.note(note)
+    if as_json:
+        print_json(
+            {
+                "source": str(clip.path),
+                "target": str(plan.target),
+                "size": (clip.look.width, clip.look.height),
+                "target_size": (look.width, look.height),
+                "frames": status.frames,
+                "computed": status.computed,
+                "repeated": status.repeated,
+                "taken": status.taken,
+                "damaged_packets": damage.packets,
+                "damaged_frames": damage.frames,
+                "untimed_frames": damage.untimed,
+                "encoder": plan.settings.encoder,
+                "format": look.format,
+                "seconds": round(seconds, 3),
+                "model": model,
+                "device": device,
+                "notes": notes,
+            }
+        )
+    if not quiet:
+        bar.line(_line(plan, status, seconds, model, device), err=as_json)
+
+
+def _line(plan: "VideoPlan", status: "VideoStatus", seconds: float, model: str, device: str) -> str:
+    """What was done, for people."""
+    before, after = plan.clip.look, plan.settings.look
+    counts: dict[str, Any] = {"equal to the one before": status.repeated, "done earlier": status.taken}
+    extra = ", ".join(f"{count} {what}" for what, count in counts.items() if count)
+    return (
+        f"{plan.clip.path} {before.width}x{before.height} -> {plan.target} {after.width}x{after.height}, "
+        f"{status.frames} frames{f' ({extra})' if extra else ''}, {model}, {device}, "
+        f"{plan.settings.encoder} {after.format}, {seconds:.1f} s"
+    )
