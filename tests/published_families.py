@@ -39,6 +39,24 @@ class Published:
 
 
 PUBLISHED = {
+    "swinir-light": Published(
+        ("swinir_light_tiny_x2",),
+        {2: 910_152, 3: 918_267, 4: 929_628},
+        {2: 244.37, 3: 110.80, 4: 63.59},
+        {"dim": 12, "depths": (2, 2), "heads": 2, "hidden": 24},
+    ),
+    "swinir-real-m": Published(
+        ("swinir_real_tiny_x4",),
+        {4: 11_715_559},
+        {4: 808.60},
+        {"dim": 12, "depths": (2,), "heads": 2, "hidden": 24},
+    ),
+    "swinir-real-l": Published(
+        ("swinir_real_tiny_x4",),
+        {4: 28_013_059},
+        {4: 1813.67},
+        {"dim": 12, "depths": (2,), "heads": 2, "hidden": 24},
+    ),
     "rcan": Published(
         ("rcan_tiny_x2", "rcan_tiny_x4"),
         {2: 15_444_667, 3: 15_629_307, 4: 15_592_379},
@@ -70,7 +88,7 @@ PUBLISHED = {
 
 PRESETS = {name: case for name, case in PUBLISHED.items() if case.parameters}
 
-FILES = [(file, case.white) for case in PUBLISHED.values() for file in case.files]
+FILES = sorted({(file, case.white) for case in PUBLISHED.values() for file in case.files})
 
 
 def loaded(file: str, folder: Path) -> tuple[Golden, Network]:

@@ -31,6 +31,14 @@ def test_golden_tensors(file: str, white: float, tmp_path: Path) -> None:
     sample, network = loaded(file, tmp_path)
     expected = sample.tensors["output"]
     torch.testing.assert_close(enlarged(network, sample, white), expected, atol=1e-4 * white, rtol=0)
+    config = network.config
+    if read(tmp_path / f"{file}.pth").dialect == "authors":  # the authors' code loads what is written for it
+        official = families.family_of(config).official(config, network.state_dict())
+        assert {name: value.dtype for name, value in official.items()} == {
+            name: value.dtype for name, value in sample.state.items()
+        }
+        learned = {name for name, _ in network.named_parameters()}
+        assert all(torch.equal(official[name], sample.state[name]) for name in learned & official.keys())
     weights.save(network, tmp_path / "ours.safetensors")
     again = weights.load(tmp_path / "ours.safetensors")
     assert again.config == network.config

@@ -15,8 +15,18 @@ from esc_sr.families.rcan.family import FAMILY as RCAN
 from esc_sr.families.rdn.family import FAMILY as RDN
 from esc_sr.families.rrdb.family import FAMILY as RRDB
 from esc_sr.families.srvgg.family import FAMILY as SRVGG
+from esc_sr.families.swinir.family import FAMILY as SWINIR
 
-FAMILIES: list[Family] = [ESC, LTE, BSRN, SRVGG, RCAN, RDN, RRDB]
+FAMILIES: list[Family] = [
+    ESC,
+    LTE,
+    SWINIR,
+    BSRN,
+    SRVGG,
+    RCAN,
+    RDN,
+    RRDB,
+]
 """In the order in which files are asked whether they are of the family; others may be added."""
 
 

@@ -9,7 +9,6 @@ FOREIGN = (
     (r"\.self_attention\.A_logs", "MambaIR"),
     (r"\.attn_atd\.", "ATD"),
     (r"aligned_relative_position_index", "SRFormer"),
-    (r"residual_group\.blocks\.0\.attn\.relative_position_bias_table", "SwinIR"),
     (r"residual_layer\.0\.residual_layer\.", "OmniSR"),
     (r"block0\.residual_layer\.", "ASID"),
     (r"\.modules_lfe\.", "ELAN"),

@@ -123,22 +123,30 @@ def attend_windows(qkv: Tensor, table: Tensor, window: int, backend: str = "auto
     """
     if backend in ("auto", "native") and native.takes(qkv):
         return native.attend_windows(qkv, table, window)
-    b, _, height, width = qkv.shape
-    heads, down, across = len(table), height // window, width // window  # windows below and beside each other
-    q, k, v = cut_windows(qkv, heads, window)
-    y = attend(q, k, v, table, window, backend)
-    y = y.view(b, down, across, heads, window, window, -1).permute(0, 3, 6, 1, 4, 2, 5)
-    return y.reshape(b, -1, height, width)
+    q, k, v = cut_windows(qkv, len(table), window)
+    return join_windows(attend(q, k, v, table, window, backend), qkv, window)
 
 
-def cut_windows(qkv: Tensor, heads: int, window: int) -> Tensor:
-    """Cut (B, 3 heads d, H, W), whole windows, into queries, keys and values (3, windows, heads, n, d)."""
-    b, _, height, width = qkv.shape
-    down, across = height // window, width // window
-    # from (B, 3, heads, d, down, window, across, window) to (3, B, down, across, heads, window, window, d):
-    # which of the three, which window, which head, which pixel in it, its d numbers
-    qkv = qkv.view(b, 3, heads, -1, down, window, across, window).permute(1, 0, 4, 6, 2, 5, 7, 3)
-    return qkv.reshape(3, b * down * across, heads, window**2, -1)
+def cut_windows(x: Tensor, heads: int, window: int, parts: int = 3) -> Tensor:
+    """Cut (B, parts heads d, H, W), whole windows, into parts such as queries, keys and values.
+
+    Returns:
+        (parts, windows, heads, n, d), n = window^2 pixels in row-major order; windows row by row.
+    """
+    b, _, height, width = x.shape
+    down, across = height // window, width // window  # windows below and beside each other
+    # from (B, parts, heads, d, down, window, across, window) to
+    # (parts, B, down, across, heads, window, window, d):
+    # which part, which window, which head, which pixel in it, its d numbers
+    x = x.view(b, parts, heads, -1, down, window, across, window).permute(1, 0, 4, 6, 2, 5, 7, 3)
+    return x.reshape(parts, b * down * across, heads, window**2, -1)
+
+
+def join_windows(y: Tensor, like: Tensor, window: int) -> Tensor:
+    """Put windows (windows, heads, n, d) together to a map (B, heads d, H, W), as high and wide as `like`."""
+    b, _, height, width = like.shape
+    y = y.view(b, height // window, width // window, y.shape[1], window, window, -1)
+    return y.permute(0, 3, 6, 1, 4, 2, 5).reshape(b, -1, height, width)
 
 
 def best_backend(device: torch.device) -> str:

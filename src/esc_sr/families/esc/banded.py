@@ -18,10 +18,10 @@ from esc_sr.families.esc.blocks import (
     ConvFFN,
     ESCBlock,
     FedAttention,
-    LayerNorm2d,
     WindowAttention,
 )
 from esc_sr.families.esc.kernels import LargeKernels
+from esc_sr.families.parts.norms import LayerNorm2d
 from esc_sr.network.attention import attend_windows
 from esc_sr.network.padding import pad_to_multiple
 from esc_sr.network.rows import Bands, rowwise, rowwise_each, sum_of, walk

@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 from esc_sr.families.esc.config import ESCConfig
 from esc_sr.families.esc.kernels import LargeKernel, LargeKernels
+from esc_sr.families.parts.norms import LayerNorm2d
 from esc_sr.network.attention import (
     Compared,
     SelfAttention,
@@ -16,25 +17,6 @@ from esc_sr.network.attention import (
     position_bias,
 )
 from esc_sr.network.padding import pad_to_multiple
-
-
-class LayerNorm2d(nn.LayerNorm):
-    """Layer normalisation over the channels of (B, C, H, W), eps 1e-6.
-
-    Under autocast on a CPU it computes in float32: in bfloat16 torch adds up the gradients of weight and bias
-    in bfloat16 there, which makes them wrong by more than half.
-    """
-
-    def __init__(self, dim: int) -> None:
-        super().__init__(dim, eps=1e-6)
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Normalise each pixel of (B, C, H, W)."""
-        pixels = x.permute(0, 2, 3, 1)
-        if x.device.type == "cpu" and torch.is_autocast_enabled("cpu"):
-            with torch.autocast("cpu", enabled=False):
-                return super().forward(pixels.float()).to(x.dtype).permute(0, 3, 1, 2)
-        return super().forward(pixels).permute(0, 3, 1, 2)
 
 
 class ConvFFN(nn.Module):

@@ -7,10 +7,11 @@ from torch import Tensor, nn
 
 from esc_sr.families.contract import Cost, Encoder, Network, Unfused
 from esc_sr.families.esc import banded
-from esc_sr.families.esc.blocks import ESCBlock, LayerNorm2d
+from esc_sr.families.esc.blocks import ESCBlock
 from esc_sr.families.esc.config import ESCConfig
 from esc_sr.families.esc.kernels import DecomposedLargeKernel, LargeKernel, LargeKernels
 from esc_sr.families.esc.upsamplers import ConvSkip, build_upsampler
+from esc_sr.families.parts.norms import LayerNorm2d
 from esc_sr.network import rows
 from esc_sr.network.padding import pad_to_multiple
 from esc_sr.network.rows import Bands, default_bands, join

@@ -1,0 +1,48 @@
+"""Maps (B, H, W, C) worked through in bands of rows where no gradient is recorded, to keep less alive."""
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+from esc_sr.families.contract import Cost, in_one_piece
+
+PIXELS = 2**14
+"""Of a band of one picture."""
+
+
+def in_bands(stage: Callable[[Tensor, bool], Tensor], x: Tensor, align: int = 1) -> Tensor:
+    """Apply what sees no further than groups of `align` rows, with the same result as to the whole map.
+
+    Args:
+        stage: A band (B, h, W, C) of whole groups, and whether it is the last, to (B, h, W, C').
+        x: (B, H, W, C), H whole groups.
+        align: Rows of a group.
+
+    Returns:
+        (B, H, W, C'); in one piece if gradients are recorded, or on the device "meta", or in a graph.
+    """
+    rows = max(PIXELS // (x.shape[2] * align), 1) * align
+    if torch.is_grad_enabled() or torch.compiler.is_compiling() or x.is_meta or rows >= x.shape[1]:
+        return stage(x, True)
+    out: Tensor | None = None
+    for top in range(0, x.shape[1], rows):
+        y = stage(x[:, top : top + rows], top + rows >= x.shape[1])
+        if out is None:
+            out = y.new_empty(*x.shape[:3], y.shape[3])
+        out[:, top : top + rows] = y
+    assert out is not None
+    return out
+
+
+def in_bands_at_most(numbers: int, band: int, height: int, width: int) -> Cost:
+    """What a network takes in one piece that works in such bands.
+
+    Args:
+        numbers: Alive at once for each pixel of the input, beside a band.
+        band: Likewise, for each pixel of a band.
+        height: Of the input, px.
+        width: Likewise.
+    """
+    cost = in_one_piece(numbers, height, width)
+    return cost._replace(band=cost.band + 4 * band * min(PIXELS, height * width))

@@ -1,0 +1,148 @@
+"""Shifted windows (Swin, Liu et al. 2021): every second block attends in windows between the others'."""
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor, nn
+
+from esc_sr.families.parts.bands import in_bands
+from esc_sr.network.attention import (
+    SelfAttention,
+    attend_windows,
+    cut_windows,
+    join_windows,
+    position_bias,
+)
+
+APART = -100.0
+"""Added to scores of pixels that only the roll has made neighbours."""
+
+
+class ShiftedAttention(SelfAttention):
+    """Self-attention in windows, with a bias for each offset; maps are (B, H, W, C), of whole windows."""
+
+    def __init__(self, dim: int, window: int, heads: int, shift: int = 0) -> None:
+        super().__init__()
+        self.window, self.shift = window, shift
+        self.relative_position_bias_table = nn.Parameter(torch.empty((2 * window - 1) ** 2, heads))
+        nn.init.trunc_normal_(self.relative_position_bias_table, std=0.02)
+        self.proj = nn.Linear(dim, dim)
+
+    def attend(self, x: Tensor, qkv: Callable[[Tensor], Tensor]) -> Tensor:
+        """Attend in windows that are shifted by `shift`, in bands where no gradient is recorded.
+
+        Args:
+            x: A map (B, H, W, C).
+            qkv: Makes of each of its pixels a query, a key and a value (..., 3 C).
+
+        Returns:
+            What was attended to, projected (B, H, W, C).
+        """
+        table = self.relative_position_bias_table.T.flip(1)  # query minus key here, key minus query there
+
+        def attended(band: Tensor, last: bool) -> Tensor:
+            shifts = self.shift * last, self.shift
+            y = attend_shifted(qkv(band).permute(0, 3, 1, 2), table, self.window, shifts, self.backend)
+            return self.proj(y.permute(0, 2, 3, 1))
+
+        return roll(in_bands(attended, roll(x, self.shift), self.window), -self.shift)
+
+
+def roll(x: Tensor, shift: int) -> Tensor:
+    """Move a map (B, H, W, C) up and to the left by some pixels, around its edges."""
+    return x.roll((-shift, -shift), (1, 2)) if shift else x
+
+
+def attend_shifted(
+    qkv: Tensor, table: Tensor, window: int, shifts: tuple[int, int], backend: str = "auto"
+) -> Tensor:
+    """Attend within each window of a map that was rolled up and to the left.
+
+    In the last windows of each axis are pixels from both edges of the picture, which do not see each other;
+    all others are as without a roll.
+
+    Args:
+        qkv: Queries, keys and values (B, 3 heads d, H, W), H and W whole windows.
+        table: Relative position biases (heads, (2 window - 1)^2) of key minus query, rows first.
+        window: Side of the window in pixels.
+        shifts: How many rows and columns from the other edge are in the last windows; 0 if there are none.
+        backend: As in `attention.attend`.
+
+    Returns:
+        (B, heads d, H, W), still rolled.
+    """
+    rows = []
+    for y, down in _ends(qkv, 2, window, shifts[0]):
+        row = []
+        for part, across in _ends(y, 3, window, shifts[1]):
+            if down or across:
+                row.append(_attend_edges(part, table, window, (down, across)))
+            else:
+                row.append(attend_windows(part, table, window, backend))
+        rows.append(torch.cat(row, 3) if len(row) > 1 else row[0])
+    return torch.cat(rows, 2) if len(rows) > 1 else rows[0]
+
+
+def _ends(x: Tensor, axis: int, window: int, shift: int) -> list[tuple[Tensor, int]]:
+    """All windows along an axis but the last, if there are any, and the last, with its shift."""
+    if not shift:
+        return [(x, 0)]
+    most = x.shape[axis] - window
+    parts = [(x.narrow(axis, 0, most), 0)] if most else []
+    return [*parts, (x.narrow(axis, most, window), shift)]
+
+
+def _attend_edges(qkv: Tensor, table: Tensor, window: int, shifts: tuple[int, int]) -> Tensor:
+    """Attend within windows that hold pixels of both edges, along the axes that have a shift."""
+    q, k, v = cut_windows(qkv, len(table), window)
+    bias = position_bias(table, window) + seams(window, shifts, table)
+    scores = (q * q.shape[-1] ** -0.5) @ k.transpose(-2, -1) + bias.to(q.dtype)  # (windows, heads, n, n)
+    return join_windows(scores.softmax(-1) @ v, qkv, window)
+
+
+def seams(window: int, shifts: tuple[int, int], like: Tensor) -> Tensor:
+    """What is added to scores (n, n) in a window that holds pixels of both edges of a rolled map.
+
+    Args:
+        window: Side of the window, n = window^2.
+        shifts: Pixels of the other edge in its rows and columns; 0 without any.
+        like: Where and of which type.
+    """
+    side = torch.arange(window, device=like.device)
+    down, across = (side >= window - shift for shift in shifts)
+    region = (2 * down[:, None] + across).flatten()
+    return (region[:, None] != region).to(like.dtype) * APART
+
+
+def position_index(window: int) -> Tensor:
+    """Where in a table of (2 window - 1)^2 the bias of each query (row) and key (column) is: (n, n)."""
+    side = torch.arange(window)
+    pixels = torch.cartesian_prod(side, side)
+    offsets = pixels[:, None] - pixels + window - 1  # (n, n, 2)
+    return offsets[..., 0] * (2 * window - 1) + offsets[..., 1]
+
+
+def shift_mask(window: int, side: int) -> Tensor:
+    """`seams` of all windows of a square map, shifted by half of a window: (windows, n, n)."""
+    count, like = side // window, torch.zeros(())
+    ends = [window // 2 * (number == count - 1) for number in range(count)]
+    return torch.stack([seams(window, (down, across), like) for down in ends for across in ends])
+
+
+def official_buffers(depths: tuple[int, ...], window: int, side: int = 64) -> dict[str, Tensor]:
+    """What SwinIR's authors keep in files beside weights: an index in each block, a mask in every second.
+
+    Args:
+        depths: Blocks of each group.
+        window: Side of the windows, px.
+        side: Of the pictures that the mask is for, px: those of training.
+    """
+    index, mask = position_index(window), shift_mask(window, side)
+    found = {}
+    for group, depth in enumerate(depths):
+        for number in range(depth):
+            block = f"layers.{group}.residual_group.blocks.{number}."
+            found[f"{block}attn.relative_position_index"] = index.clone()
+            if number % 2:
+                found[f"{block}attn_mask"] = mask.clone()
+    return found
