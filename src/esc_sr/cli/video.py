@@ -2,13 +2,14 @@
 
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 
 import typer
 
 from esc_sr.cli.output import print_json
-from esc_sr.errors import UsageError
+from esc_sr.errors import UsageError, one_line
 from esc_sr.upscaling import DEFAULT_MODEL
+from esc_sr.upscaling.sizes import Size, plain, wish
 
 if TYPE_CHECKING:
     from esc_sr.cli.report import Bar
@@ -97,7 +98,6 @@ def video(
 ) -> None:
     """Upscale a video; sound, subtitles, chapters and times stay, and a run that was broken off goes on."""
     from esc_sr.cli.report import Bar
-    from esc_sr.upscaling.sizes import wish
     from esc_sr.video import require_pyav
     from esc_sr.video.clip import look_at, parse_span
     from esc_sr.video.coding import Coding
@@ -133,40 +133,41 @@ def video(
         try:
             result = upscale_video(plan, upscaler, network, overwrite, shown.show, tell)
         except KeyboardInterrupt:
-            bar.note(f"{shown.frames} frames are done and saved; the same command goes on with them")
+            if shown.saved:
+                bar.note(f"{shown.saved} frames are saved; the same command goes on with them")
             raise
-        _say(
-            bar,
-            plan,
-            result,
-            time.monotonic() - begun,
-            Path(model).name,
-            str(upscaler.device),
-            as_json,
-            quiet,
-        )
+        how = _How(Path(model).name, upscaler.size, str(upscaler.device), precision)
+        _say(bar, plan, result, how, time.monotonic() - begun, as_json, quiet)
         if result.damage.packets or result.damage.frames:
             raise typer.Exit(1)
+
+
+class _How(NamedTuple):
+    """By which network, to which size, where and with what arithmetic."""
+
+    model: str
+    size: Size
+    device: str
+    precision: str
 
 
 class _Shown:
     """The bar of a run: frames, frames a second, time left."""
 
     def __init__(self, bar: "Bar", plan: "VideoPlan") -> None:
-        self.frames = 0
+        self.saved = 0
         self._bar, self._clip = bar, plan.clip
         self._total = plan.clip.count if plan.span == (None, None) else 0
-        self._begun = time.monotonic()
 
     def show(self, status: "VideoStatus") -> None:
         """Show how far it is."""
-        self.frames = status.frames
-        if not status.computed:
-            self._begun = time.monotonic()
-        rate = status.computed / max(time.monotonic() - self._begun, 1e-9)
+        self.saved = status.saved
+        if status.rate is None:
+            self._bar.stage(f"going past {status.frames} frames that are done")
+            return
         counted = f"{status.frames}/{self._total}" if self._total else f"{status.frames}"
-        words = f"{rate:.3g} frames/s {self._clip.path.name}" if status.computed else self._clip.path.name
-        self._bar.move(status.done, 1.0, counted, words)
+        words = f"{status.rate:.3g} frames/s {self._clip.path.name}"
+        self._bar.move(status.done or 0.0, 0.0 if status.done is None else 1.0, counted, words)
 
 
 def _pairs(options: list[str]) -> tuple[tuple[str, str], ...]:
@@ -181,9 +182,8 @@ def _say(
     bar: "Bar",
     plan: "VideoPlan",
     result: "VideoResult",
+    how: "_How",
     seconds: float,
-    model: str,
-    device: str,
     as_json: bool,
     quiet: bool,
 ) -> None:
@@ -218,22 +218,24 @@ def _say(
                 "encoder": plan.settings.encoder,
                 "format": look.format,
                 "seconds": round(seconds, 3),
-                "model": model,
-                "device": device,
+                "model": how.model,
+                "scale": plain(how.size.value) if how.size.of == "scale" else None,
+                "device": how.device,
+                "precision": how.precision,
                 "notes": notes,
             }
         )
     if not quiet:
-        bar.line(_line(plan, status, seconds, model, device), err=as_json)
+        bar.line(one_line(_line(plan, status, how, seconds)), err=as_json)
 
 
-def _line(plan: "VideoPlan", status: "VideoStatus", seconds: float, model: str, device: str) -> str:
+def _line(plan: "VideoPlan", status: "VideoStatus", how: "_How", seconds: float) -> str:
     """What was done, for people."""
     before, after = plan.clip.look, plan.settings.look
     counts: dict[str, Any] = {"equal to the one before": status.repeated, "done earlier": status.taken}
     extra = ", ".join(f"{count} {what}" for what, count in counts.items() if count)
     return (
         f"{plan.clip.path} {before.width}x{before.height} -> {plan.target} {after.width}x{after.height}, "
-        f"{status.frames} frames{f' ({extra})' if extra else ''}, {model}, {device}, "
-        f"{plan.settings.encoder} {after.format}, {seconds:.1f} s"
+        f"{status.frames} frames{f' ({extra})' if extra else ''}, {how.model} {how.size}, "
+        f"{how.device}, {how.precision}, {plan.settings.encoder} {after.format}, {seconds:.1f} s"
     )

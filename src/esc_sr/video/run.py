@@ -5,7 +5,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Generator, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import closing
+from contextlib import closing, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -65,18 +65,22 @@ class VideoStatus:
     """How far a run is.
 
     Attributes:
-        done: Of the part, 0 to 1.
+        done: Of the part, 0 to 1; None where the file does not tell how long it is.
         frames: Frames that are done, those of an earlier run too.
         computed: Frames that went through the network in this run.
         repeated: Frames that were equal to the one before.
         taken: Frames that an earlier run had done.
+        saved: Frames that would not be computed again if the run ended now.
+        rate: Frames a second in this run; None until it has come to the first that is not done.
     """
 
-    done: float = 0.0
+    done: float | None = 0.0
     frames: int = 0
     computed: int = 0
     repeated: int = 0
     taken: int = 0
+    saved: int = 0
+    rate: float | None = None
 
 
 class VideoResult(NamedTuple):
@@ -212,9 +216,14 @@ def upscale_video(
         if taken := sum(len(segment.pts) for segment in folder.known.values()):
             notify(f"goes on after {taken} frames that are done in {folder.path}")
         work = _Work(plan, upscaler, folder, progress)
-        segments = work.run()
-        if not segments:
-            raise VideoError(f"{plan.clip.path}: no frame in this part; it ends earlier")
+        try:
+            segments = work.run()
+            if not segments:
+                raise VideoError(f"{plan.clip.path}: no frame in this part; it ends earlier")
+        except BaseException:
+            if not work.status.saved:
+                folder.clear()
+            raise
         notes = list(plan.notes)
         write_video(claim.part, plan.clip, plan.span, segments, plan.settings, plan.kind, notes.append)
         try:
@@ -242,6 +251,7 @@ class _Work:
         self._alpha = has_alpha(plan.settings.look.format) and has_alpha(plan.clip.look.format)
         self._before: tuple[FramePixels, FramePixels] | None = None
         self._repeated = 0
+        self._begun: float | None = None
 
     def run(self) -> list[Segment]:
         """Make all pieces that are not there."""
@@ -269,7 +279,8 @@ class _Work:
             finally:
                 last.exception()
                 if writer is not None:
-                    writer.close()
+                    with suppress(VideoError):  # what went wrong before counts
+                        writer.close()
         return [pieces[place] for place in sorted(pieces)]
 
     def _read(self) -> Iterator[tuple[int, int, FramePixels | None]]:
@@ -290,6 +301,7 @@ class _Work:
         if writer is not None:
             pieces[place] = writer.finish(self._repeated)
             self._folder.done(place, pieces[place])
+            self.status.saved = self.status.frames
 
     def _take(self, index: int, pts: int, piece: Segment) -> None:
         """Count a frame that was done."""
@@ -297,6 +309,7 @@ class _Work:
         if at >= len(piece.pts) or piece.pts[at] != pts:
             raise VideoError(f"{self._folder.path}: not of this video as it is now; --overwrite begins anew")
         self.status.taken += 1
+        self.status.saved += 1
         self.status.frames += 1
         self.status.repeated += piece.repeated if at == 0 else 0
         self._tell(pts)
@@ -304,6 +317,7 @@ class _Work:
     def _enlarged(self, index: int, pts: int, pixels: FramePixels) -> FramePixels:
         """A frame through the network, unless it is that before, or was kept."""
         before = self._before
+        self._begun = self._begun or time.monotonic()
         if before is not None and np.array_equal(before[0], pixels):
             self._repeated += 1
             self.status.repeated += 1
@@ -312,6 +326,7 @@ class _Work:
             kept = self._folder.kept(index)
             result = self._computed(index, pts, pixels) if kept is None else kept
             self.status.taken += kept is not None
+            self.status.saved += kept is not None
         self._before = pixels, result
         self.status.frames += 1
         self._tell(pts)
@@ -326,6 +341,7 @@ class _Work:
         self.status.computed += 1
         if time.monotonic() - start > _KEPT_AFTER:
             self._folder.keep(index, result)
+            self.status.saved += 1
         return result
 
     def _encode(self, writer: SegmentWriter, pixels: FramePixels, pts: int) -> None:
@@ -341,8 +357,11 @@ class _Work:
     def _tell(self, pts: float) -> None:
         """Say how far it is, by the time of what is done."""
         begin, end = self._plan.clip.limits(self._plan.span)
-        self.status.done = min(max((pts - begin) / max(end - begin, 1), 0.0), 1.0) if end else 0.0
-        self._progress(self.status)
+        status = self.status
+        status.done = min(max((pts - begin) / max(end - begin, 1), 0.0), 1.0) if end else None
+        if self._begun is not None:
+            status.rate = (status.frames - status.taken) / max(time.monotonic() - self._begun, 1e-9)
+        self._progress(status)
 
 
 def _ahead(items: Iterator[Any]) -> Generator[Any, None, None]:

@@ -87,8 +87,17 @@ class SegmentWriter:
         return Segment(self.path, tuple(self._pts), depth, repeated)
 
     def close(self) -> None:
-        """Close the file, whatever is in it."""
-        self._container.close()
+        """Close the file, whatever is in it.
+
+        Raises:
+            VideoError: The disk refuses.
+        """
+        import av
+
+        try:
+            self._container.close()
+        except (OSError, av.error.FFmpegError) as error:
+            raise VideoError(f"cannot write {self.path}: {error.strerror}") from error
 
     def _mux(self, frame: "VideoFrame | None") -> None:
         """Encode a frame, or what is left, and write the packets."""
