@@ -4,8 +4,10 @@ import numpy as np
 import torch
 
 from esc_sr.bicubic import resize
+from esc_sr.data.coordinates import cut_queries
 from esc_sr.data.degrade import Degradation, sharpen
 from esc_sr.data.degraded import degrade_batches
+from esc_sr.data.pictures import Decoded
 from esc_sr.data.pool import PairPool
 from esc_sr.data.smooth import draw_smooth
 
@@ -13,7 +15,7 @@ from esc_sr.data.smooth import draw_smooth
 def test_both_sizes_show_the_same() -> None:
     flat = saturated = 0
     for seed in range(60):
-        lr, hr = draw_smooth(np.random.default_rng(seed), 24, 3)
+        lr, hr = draw_smooth(np.random.default_rng(seed), 24, 72)
         assert lr.shape == (3, 24, 24) and hr.shape == (3, 72, 72)
         assert lr.min() >= 0 and hr.max() <= 1
         assert np.abs(lr * 255 - np.rint(lr * 255)).max() < 1e-3
@@ -28,8 +30,25 @@ def test_both_sizes_show_the_same() -> None:
 
 
 def test_one_generator_gives_one_picture() -> None:
-    one, two = (draw_smooth(np.random.default_rng(5), 16, 2) for _ in range(2))
+    one, two = (draw_smooth(np.random.default_rng(5), 16, 41) for _ in range(2))
     assert all(np.array_equal(a, b) for a, b in zip(one, two, strict=True))
+
+
+def test_crops_of_any_scale_may_be_smooth() -> None:
+    noise = Decoded("noise", np.random.default_rng(0).integers(0, 256, (64, 64, 3), dtype=np.uint8))
+    generator, smooth = np.random.default_rng(1), 0
+    for _ in range(40):
+        lr, points, cells, colours = cut_queries(
+            noise, generator, patch=16, scales=(1, 4), queries=200, flat=0.5
+        )
+        assert (
+            lr.shape == (3, 16, 16) and points.shape == cells.shape == (200, 2) and colours.shape == (200, 3)
+        )
+        if (lr.diff(dim=2).abs() < 0.1).all():
+            smooth += 1
+            at = ((points + 1) * 8).long()
+            assert (lr[:, at[:, 0], at[:, 1]].T - colours).abs().max() < 0.1
+    assert 10 < smooth < 30
 
 
 def test_a_teacher_answers_degraded_pictures_and_hr_the_clean_ones() -> None:

@@ -2,11 +2,13 @@
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from esc_sr.bicubic import Reduce, resize
 from esc_sr.data.pairs import turn
 from esc_sr.data.pictures import Source
+from esc_sr.data.smooth import draw_smooth
 from esc_sr.families.lte.network import pixel_centres
 
 
@@ -18,6 +20,7 @@ def cut_queries(
     scales: tuple[float, float],
     queries: int,
     reduce: Reduce = resize,
+    flat: float = 0.0,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """Take a crop of a picture, in one of 8 flips and rotations, reduced by a scale of its own (Supp. 6.2).
 
@@ -28,6 +31,7 @@ def cut_queries(
         scales: least and largest scale, drawn evenly between them.
         queries: points, at most patch * patch.
         reduce: makes LR of the crop.
+        flat: probability that it is drawn by `draw_smooth` instead.
 
     Returns:
         What `EncoderLTE.query` takes and what it should give: lr (3, patch, patch) in -1..1, points
@@ -35,18 +39,21 @@ def cut_queries(
         (queries, 3) in -1..1.
     """
     side = round(patch * generator.uniform(*scales))
-    top, left = (int(generator.integers(length - side + 1)) for length in picture.size)
-    hr = np.ascontiguousarray(turn(picture.crop(top, left, side, side), int(generator.integers(8))))
-    lr = reduce(hr, (patch, patch))
+    if flat and generator.random() < flat:
+        lr, hr = (torch.from_numpy(drawn) * 2 - 1 for drawn in draw_smooth(generator, patch, side))
+    else:
+        top, left = (int(generator.integers(length - side + 1)) for length in picture.size)
+        pixels = np.ascontiguousarray(turn(picture.crop(top, left, side, side), int(generator.integers(8))))
+        lr, hr = _signed(reduce(pixels, (patch, patch))), _signed(pixels)
     chosen = torch.from_numpy(generator.choice(side * side, queries, replace=False))
     return (
-        _signed(torch.from_numpy(lr).permute(2, 0, 1)),
+        lr,
         pixel_centres(side, side)[chosen].float(),
         torch.full((queries, 2), 2 / side),
-        _signed(torch.from_numpy(hr.reshape(-1, 3))[chosen]),
+        hr.flatten(1).T[chosen],
     )
 
 
-def _signed(levels: Tensor) -> Tensor:
-    """uint8 to float32 in -1..1."""
-    return levels.to(torch.float32) / 127.5 - 1
+def _signed(pixels: NDArray[np.uint8]) -> Tensor:
+    """(H, W, 3), 0..255 -> (3, H, W) float32 in -1..1."""
+    return torch.from_numpy(pixels).permute(2, 0, 1).to(torch.float32) / 127.5 - 1

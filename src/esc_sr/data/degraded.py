@@ -96,7 +96,7 @@ def _flatten_some(
     """A batch, some pairs of which are replaced by smooth ones."""
     lr, hr = lr.clone(), hr.clone()
     for place in np.flatnonzero(generator.random(len(lr)) < share):
-        low, high = draw_smooth(generator, lr.shape[2], hr.shape[2] // lr.shape[2])
+        low, high = draw_smooth(generator, lr.shape[2], hr.shape[2])
         lr[place], hr[place] = torch.from_numpy(low), torch.from_numpy(high)
     return lr, hr
 

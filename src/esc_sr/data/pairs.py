@@ -45,7 +45,7 @@ def cut_pair(
         lr (3, patch, patch) and hr (3, scale*patch, scale*patch), float32, 0..1.
     """
     if flat and generator.random() < flat:
-        lr, hr = map(torch.from_numpy, draw_smooth(generator, patch, scale))
+        lr, hr = map(torch.from_numpy, draw_smooth(generator, patch, patch * scale))
         return lr, hr
     low, high = pair
     top, left = (int(generator.integers(side - patch + 1)) for side in low.size)

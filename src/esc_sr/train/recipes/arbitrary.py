@@ -31,6 +31,7 @@ class Arbitrary(Recipe):
         scales: least and largest scale of a crop, drawn evenly between.
         queries: points per crop at which colours are compared.
         bicubic: whose makes LR of each crop, matlab or pillow.
+        flat: probability that a crop is flat or smooth and drawn, not of a picture.
     """
 
     model: ClassVar[str] = "esc"
@@ -45,16 +46,22 @@ class Arbitrary(Recipe):
     scales: tuple[float, ...] = (1.0, 4.0)
     queries: int = 2304
     bicubic: str = "matlab"
+    flat: float = 0.0
 
     def rules(self) -> dict[str, tuple[bool, str]]:
-        """As of all, and `scales`, `queries` and `bicubic`."""
+        """As of all, and `scales`, `queries`, `bicubic` and `flat`."""
         pixels = self.patch**2
         rising = len(self.scales) == 2 and 1 <= self.scales[0] <= self.scales[1]
         return super().rules() | {
             "scales": (rising, "two numbers from 1, the larger one last"),
             "queries": (1 <= self.queries <= pixels, f"from 1 to the {pixels} pixels of a crop"),
             "bicubic": (self.bicubic in BICUBICS, f"one of {', '.join(BICUBICS)}"),
+            "flat": (0 <= self.flat <= 1, "from 0 to 1"),
         }
+
+    def small_settings(self, window: int) -> dict[str, Any]:
+        """As of all, and a tenth of the crops smooth."""
+        return super().small_settings(window) | {"flat": 0.1}
 
     def released_settings(self) -> dict[str, Any]:
         """Pillow's bicubic, and LTE's epochs."""
@@ -87,6 +94,7 @@ class Arbitrary(Recipe):
             scales=scales,
             queries=self.queries,
             reduce=BICUBICS[self.bicubic],
+            flat=self.flat,
         )
 
     def batches(self, crops: Iterator[Batch], setup: Setup, pool: PairPool, start: int) -> Iterator[Batch]:
@@ -94,5 +102,5 @@ class Arbitrary(Recipe):
         return setup.teacher.colours(crops) if setup.teacher else crops
 
     def card(self) -> dict[str, Any]:
-        """The scales."""
-        return {"scale": list(self.scales)}
+        """The scales, and the share of smooth crops."""
+        return {"scale": list(self.scales), "flat": self.flat or None}
