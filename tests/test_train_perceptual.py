@@ -18,7 +18,7 @@ CHANNELS = (64, 64, 128, 128, *(256,) * 4, *(512,) * 8)
 
 
 def vgg(count: int = 16) -> dict[str, Tensor]:
-    """The first convolutions, each one number that keeps the brightness: it takes no room."""
+    """The first convolutions, each one number that keeps the brightness: in memory it takes no room."""
     state = {}
     for place, dim, out in list(zip(PLACES, (3, *CHANNELS), CHANNELS, strict=False))[:count]:
         state[f"features.{place}.weight"] = torch.tensor(1 / (9 * dim)).expand(out, dim, 3, 3)
@@ -32,6 +32,7 @@ def random_vgg(count: int) -> dict[str, Tensor]:
 
 
 def saved(path: Path, state: dict[str, Tensor]) -> Path:
+    state = {name: value.contiguous() for name, value in state.items()}  # a file has all its numbers
     if path.suffix == ".safetensors":
         safetensors.torch.save_file(state, path)
     else:
@@ -47,7 +48,8 @@ def pictures(side: int = 16) -> tuple[Tensor, Tensor]:
 
 
 def test_the_whole_file_gives_all_five_layers_and_ignores_the_classifier(tmp_path: Path) -> None:
-    state = {**vgg(), "classifier.0.weight": torch.ones(2, 2)}
+    state = {name: value.half() for name, value in vgg().items()}  # 40 MB
+    state["classifier.0.weight"] = torch.ones(2, 2)
     lines: list[str] = []
     loss = PerceptualLoss(saved(tmp_path / "vgg19.pth", state), lines.append)
     assert loss.layers == WEIGHTS
@@ -106,6 +108,10 @@ def test_gradients_reach_the_picture_alone_and_autocast_does_not_matter(tmp_path
         ({name: value for name, value in vgg(4).items() if "features.5" not in name}, "lacks some between"),
         ({name: value for name, value in vgg(4).items() if name != "features.7.bias"}, "features.7 is no"),
         ({**vgg(2), "features.2.weight": torch.ones(64)}, "features.2 is no 3x3 convolution of 64 to 64"),
+        (
+            {**vgg(2), "features.2.bias": torch.full((64,), float("nan"))},
+            "damaged, not all is a finite number",
+        ),
     ],
 )
 def test_other_weights_are_refused(tmp_path: Path, state: dict[str, Tensor], said: str) -> None:

@@ -255,8 +255,11 @@ def test_missing_unexpected_and_misshapen_tensors(
         ({"config": "{"}, "the sizes in its header cannot be read"),
         ({"config": '{"dim": "many"}'}, "the sizes in its header cannot be read"),
         ({"config": '{"colour": 1}'}, "the sizes in its header cannot be read"),
-        ({"config": '{"dim": 16.0, "heads": 1, "pdim": 8}'}, "no network has the sizes it tells"),
-        ({"config": '{"n_blocks": "many"}'}, "no network has the sizes it tells"),
+        (
+            {"config": '{"dim": 16.0, "heads": 1, "pdim": 8}'},
+            "the sizes in its header cannot be read (dim is",
+        ),
+        ({"config": '{"n_blocks": "many"}'}, "the sizes in its header cannot be read (n_blocks is 'many')"),
         (
             {"config": json.dumps({**TINY, "n_blocks": 3})},
             "recognised as ESC of 16 channels, 3 blocks x2, but",
@@ -269,6 +272,7 @@ def test_headers_of_ours_that_are_wrong(change: dict[str, str], said: str, tmp_p
     weights.save(ESC(ESCConfig(**TINY)), path, {"iterations": 1})
     with safetensors.safe_open(path, "pt") as file:
         metadata = file.metadata() | change
+        del metadata["hash"]  # which comes first
         tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - not a dict
     safetensors.torch.save_file(tensors, path, metadata)
     assert refusal(path).startswith(said)

@@ -3,7 +3,15 @@
 A new family is a folder beside these, and its `FAMILY` in the list.
 """
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+from threading import get_ident
+
 import torch
+from torch.nn.modules.module import (
+    register_module_module_registration_hook,
+    register_module_parameter_registration_hook,
+)
 
 from esc_sr.errors import UsageError
 from esc_sr.families.bsrn.family import FAMILY as BSRN
@@ -55,10 +63,43 @@ def build(config: Config) -> Network:
     return family_of(config).network(config)
 
 
-def blank(config: Config) -> Network:
-    """Build a network whose parameters have shapes but no numbers, which takes no memory."""
-    with torch.device("meta"), torch.random.fork_rng(devices=[]):
+def blank(config: Config, most: int | None = None) -> Network:
+    """Build a network whose parameters have shapes but no numbers, which takes no memory.
+
+    Args:
+        config: Its sizes.
+        most: How many layers and parameters it may have, together; any number if None.
+
+    Raises:
+        ValueError: It has more of them; it takes no longer to tell.
+    """
+    with torch.device("meta"), torch.random.fork_rng(devices=[]), _at_most(most):
         return build(config)
+
+
+@contextmanager
+def _at_most(parts: int | None) -> Iterator[None]:
+    """Let this thread build no modules with more layers and parameters."""
+    if parts is None:
+        yield
+        return
+    count, thread = 0, get_ident()
+
+    def counts(*_: object) -> None:
+        nonlocal count
+        count += get_ident() == thread
+        if count > parts:
+            raise ValueError(f"it would be of more than {parts} layers and parameters")
+
+    hooks = (
+        register_module_module_registration_hook(counts),
+        register_module_parameter_registration_hook(counts),
+    )
+    try:
+        yield
+    finally:
+        for hook in hooks:
+            hook.remove()
 
 
 def build_encoder(config: Config) -> Encoder:

@@ -1,8 +1,9 @@
 """What a network tells of itself, so that all else can plan, run, measure and train it without knowing it."""
 
+import math
 from abc import abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from typing import Any, NamedTuple, Self
 
 from torch import Tensor, nn
@@ -47,7 +48,22 @@ class Config:
         Raises:
             KeyError, TypeError, ValueError: No network has such sizes.
         """
+        cls.check_types(sizes)
         return cls(**sizes)
+
+    @classmethod
+    def check_types(cls, sizes: Mapping[str, Any]) -> None:
+        """Refuse what is no whole number where there has to be one, and so on.
+
+        Raises:
+            TypeError: There is such a size.
+        """
+        for one in fields(cls):
+            value = sizes.get(one.name, one.default)
+            if (one.type in (int, str, bool) and type(value) is not one.type) or (
+                one.type is float and (type(value) not in (int, float) or not math.isfinite(value))
+            ):
+                raise TypeError(f"{one.name} is {value!r}")
 
 
 class Cost(NamedTuple):

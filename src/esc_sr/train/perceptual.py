@@ -9,7 +9,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from esc_sr.errors import WeightsError
-from esc_sr.weights.container import read_tensors
+from esc_sr.weights.checkpoint import is_finite
+from esc_sr.weights.container import read_tensors, some_names
 
 WEIGHTS = {"conv1_2": 0.1, "conv2_2": 0.1, "conv3_4": 1.0, "conv4_4": 1.0, "conv5_4": 1.0}
 """Layers compared, before their activation, and what each distance counts (as in Real-ESRGAN)."""
@@ -98,7 +99,10 @@ def _read(path: Path) -> dict[str, Tensor]:
         tensors, _ = read_tensors(path)
     except WeightsError as error:
         raise WeightsError(f"{error}; {_WHERE}") from error
-    return {name: value for name, value in tensors.items() if name.startswith("features.")}
+    found = {name: value for name, value in tensors.items() if name.startswith("features.")}
+    if broken := [name for name, value in found.items() if not is_finite(value)]:
+        raise WeightsError(f"{path}: damaged, not all is a finite number in {some_names(broken)}; {_WHERE}")
+    return found
 
 
 def _build(tensors: Mapping[str, Tensor], path: Path) -> tuple[nn.Sequential, dict[str, int]]:

@@ -1,5 +1,6 @@
 """A checkpoint, whoever wrote it, as a config and tensors of our names; and our own file format."""
 
+import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -15,9 +16,24 @@ from esc_sr.errors import WeightsError
 from esc_sr.families.contract import Config, Network
 from esc_sr.families.family import Detected, Family, ForeignError, identity
 from esc_sr.families.foreign import name_foreign
-from esc_sr.weights.container import first_line, read_header, read_tensors, write_atomically
+from esc_sr.weights.container import first_line, read_header, read_tensors, some_names, write_atomically
 
 FORMAT = "esc-sr 1"
+HASH = "hash"
+"""Entry of the header with the SHA-256 of all that a file of ours holds; older ones have none."""
+
+DTYPES = (
+    torch.float32,
+    torch.float16,
+    torch.bfloat16,
+    torch.float64,
+    torch.float8_e4m3fn,
+    torch.float8_e5m2,
+)
+"""What numbers of weights may be."""
+
+MANY = 16
+"""Layers and parameters, for each tensor of a file, of the largest network that it is compared with."""
 
 
 @dataclass(frozen=True)
@@ -75,6 +91,7 @@ def write(checkpoint: Checkpoint, path: Path) -> None:
     if checkpoint.card is not None:
         metadata["card"] = json.dumps(checkpoint.card)
     tensors = {name: value.detach().cpu().contiguous() for name, value in checkpoint.state.items()}
+    metadata[HASH] = _hash(metadata, tensors)
     write_atomically(path, safetensors.torch.save(tensors, metadata))
 
 
@@ -88,12 +105,15 @@ def read(path: Path) -> Checkpoint:
     """Read a checkpoint of any dialect and check that it is whole.
 
     Raises:
-        WeightsError: The file is missing, damaged, of another network, or lacks tensors or has too many.
+        WeightsError: The file is missing, damaged, of another network, lacks tensors or has too many, or has
+            weights that are not finite.
     """
     tensors, place = read_tensors(path)
     facts = read_header(path) if place == "safetensors" else {}
     if "format" in facts and "config" in facts:
         config = read_config(facts, path)
+        if HASH in facts and facts[HASH] != _hash(facts, tensors):
+            raise WeightsError(f"{path}: damaged, it is not what was written by its hash; fetch it again")
         if families.family_of(config).tensors_tell:
             _confirm(config, tensors, path)
         found = Detected(config, identity(tensors), dialect="esc-sr")
@@ -101,6 +121,11 @@ def read(path: Path) -> Checkpoint:
         found = _detect(tensors, path)
     state = {**found.constants, **{ours: tensors[name] for name, ours in found.names.items()}}
     _check(found, state, path)
+    if broken := [name for name, ours in found.names.items() if not is_finite(state[ours])]:
+        raise WeightsError(
+            f"{path}: damaged, or of a training that failed: not all is a finite number in {len(broken)} of "
+            f"{len(state)} tensors ({some_names(broken)})"
+        )
     return Checkpoint(found.config, state, found.dialect, place, read_card(facts, path))
 
 
@@ -143,6 +168,22 @@ def read_config(facts: Mapping[str, str], path: Path) -> Config:
         ) from error
 
 
+def is_finite(tensor: Tensor) -> bool:
+    """Whether all numbers of a tensor are finite in float32."""
+    return bool(tensor.float().isfinite().all())
+
+
+def _hash(header: Mapping[str, str], tensors: Mapping[str, Tensor]) -> str:
+    """The SHA-256, in hexadecimal, of a header, of names, types and shapes, and of all numbers."""
+    facts = {key: value for key, value in header.items() if key != HASH}
+    names = sorted(tensors)
+    shapes = [(name, str(tensors[name].dtype), list(tensors[name].shape)) for name in names]
+    found = hashlib.sha256(json.dumps([facts, shapes], sort_keys=True).encode())
+    for name in names:
+        found.update(tensors[name].reshape(-1).view(torch.uint8).numpy().data)
+    return found.hexdigest()
+
+
 def _confirm(config: Config, tensors: Mapping[str, Tensor], path: Path) -> None:
     """Refuse sizes of a header that the tensors do not show: nothing larger is ever built."""
     shown = _ask(families.family_of(config), tensors, path)
@@ -161,7 +202,7 @@ def _detect(tensors: Mapping[str, Tensor], path: Path) -> Detected:
             return found
     if foreign := name_foreign(tensors):
         raise WeightsError(_refusal(path, foreign))
-    some = _some(list(tensors))
+    some = some_names(tensors)
     raise WeightsError(f"{path}: no network that is known here; it has {len(tensors)} tensors: {some}")
 
 
@@ -188,8 +229,8 @@ def _check(found: Detected, state: Mapping[str, Tensor], path: Path) -> None:
     """Compare all tensors, by our names, with the network's parameters."""
     config, names = found.config, found.names
     try:
-        wanted = families.blank(config).state_dict()
-    except (ValueError, TypeError, RuntimeError) as error:
+        wanted = families.blank(config, MANY * (1 + len(state))).state_dict()
+    except (ValueError, TypeError, ArithmeticError, RuntimeError) as error:  # RecursionError too
         raise WeightsError(f"{path}: no network has the sizes it tells ({first_line(error)})") from error
     theirs: dict[str, str] = {}
     if any(name != ours for name, ours in names.items()):
@@ -201,28 +242,16 @@ def _check(found: Detected, state: Mapping[str, Tensor], path: Path) -> None:
         "of another kind": [
             f"{theirs[name]} {_kind(state[name])} for {_kind(wanted[name])}"
             for name in wanted
-            if name in state and (state[name].shape != wanted[name].shape or not _is_plain(state[name]))
+            if name in state and (state[name].shape != wanted[name].shape or state[name].dtype not in DTYPES)
         ],
     }
-    problems = [f"{how} ({len(what)}: {_some(what)})" for how, what in faults.items() if what]
+    problems = [f"{how} ({len(what)}: {some_names(what)})" for how, what in faults.items() if what]
     if problems:
         raise WeightsError(
             f"{path}: recognised as {families.describe(config)}, but tensors are {', '.join(problems)}"
         )
 
 
-def _is_plain(tensor: Tensor) -> bool:
-    """Whether a tensor holds floating-point numbers in memory, and each of its own."""
-    if not tensor.is_floating_point() or tensor.layout != torch.strided or tensor.device.type != "cpu":
-        return False
-    return tensor.untyped_storage().nbytes() >= tensor.numel() * tensor.element_size()
-
-
 def _kind(tensor: Tensor) -> str:
     """Type and shape, for a message."""
     return f"{str(tensor.dtype).removeprefix('torch.')}{list(tensor.shape)}"
-
-
-def _some(names: list[str]) -> str:
-    """The first three of some names."""
-    return ", ".join(names[:3]) + (", ..." if len(names) > 3 else "")

@@ -4,7 +4,8 @@ import json
 import pickle
 import re
 import warnings
-from collections.abc import Mapping
+import zipfile
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from torch import Tensor
 
 from esc_sr.errors import WeightsError
 from esc_sr.machine.claim import whole_file
+from esc_sr.machine.memory import show_memory
 
 # Where trainers keep the weights, best first; `model` with `sd` inside is LTE's, `ema` that of our own runs.
 WRAPPERS = (
@@ -30,6 +32,10 @@ WRAPPERS = (
     "sd",
 )
 PREFIXES = ("module.", "_orig_mod.", "generator.", "netG.", "net_g.", "model.", "net.")
+DEEPEST = 8
+"""Wrappers inside each other; more are a file made to confuse."""
+PACKED = 16
+"""How much larger a file may become when it is unpacked; PyTorch packs nothing, and weights hardly can be."""
 JUNK = re.compile(r"(.*\.)?(total_ops|total_params|num_batches_tracked|n_averaged|step|initted)")
 
 
@@ -46,30 +52,53 @@ def read_tensors(path: Path) -> tuple[dict[str, Tensor], str]:
     Raises:
         WeightsError: The file is missing, damaged, no checkpoint, or holds code.
     """
-    try:
-        data = path.read_bytes()
-    except OSError as error:
-        raise WeightsError(f"{path}: cannot be read ({error.strerror})") from error
-    if not data:
-        raise WeightsError(f"{path}: is empty; fetch it again")
-    if text := _kind_of_text(data[:4096]):
-        raise WeightsError(f"{path}: {text}, and no checkpoint (.safetensors, .pth or .pt)")
+    start, size = _start(path)
     content: Mapping[Any, Any]
-    if data[8:9] == b"{":
-        try:
-            content, place = safetensors.torch.load(data), "safetensors"
-        except (safetensors.SafetensorError, ValueError, KeyError) as error:
-            raise WeightsError(
-                f"{path}: safetensors file, but damaged ({first_line(error)}); fetch it again"
-            ) from error
+    if start[8:9] == b"{":
+        content, place = _load_safetensors(path), "safetensors"
     else:
+        if start.startswith(b"PK\3\4"):  # as torch decides
+            size = check_archive(path)
         content, place = _unwrap(_unpickle(path), path)
     tensors = {
-        str(k): v.detach() for k, v in content.items() if isinstance(v, Tensor) and not JUNK.fullmatch(str(k))
+        name: value.detach()
+        for name, value in content.items()
+        if isinstance(name, str) and isinstance(value, Tensor) and not JUNK.fullmatch(name)
     }
     if not tensors:
-        raise WeightsError(f"{path}: a checkpoint without weights; its entries are {_first(content)}")
+        raise WeightsError(f"{path}: a checkpoint without weights; its entries are {some_names(content, 4)}")
+    _check_numbers(tensors, size, path)
     return _strip(tensors), place
+
+
+def check_archive(path: Path) -> int:
+    """Compare what a zip file holds with its check sums, which torch does not do.
+
+    Args:
+        path: A .pth or .pt file, as torch writes them.
+
+    Returns:
+        How many bytes it holds, unpacked.
+
+    Raises:
+        WeightsError: It is damaged, or holds far more than its own size.
+    """
+    problem: object
+    try:
+        with zipfile.ZipFile(path) as archive:
+            size = sum(entry.file_size for entry in archive.infolist())
+            if size > PACKED * path.stat().st_size:
+                raise WeightsError(
+                    f"{path}: refused, it would unpack to {show_memory(size)}, as no checkpoint does"
+                )
+            problem = archive.testzip()
+    except WeightsError:
+        raise
+    except Exception as error:  # whatever a damaged file makes zipfile raise
+        problem = first_line(error)
+    if problem:
+        raise WeightsError(f"{path}: no checkpoint, or damaged ({problem}); fetch it again")
+    return size
 
 
 def read_header(path: Path) -> dict[str, str]:
@@ -79,10 +108,11 @@ def read_header(path: Path) -> dict[str, str]:
             start = file.read(9)
             if start[8:] != b"{":
                 return {}
-            header = json.loads(b"{" + file.read(int.from_bytes(start[:8], "little") - 1))
-    except (OSError, ValueError, OverflowError) as error:
+            length = min(int.from_bytes(start[:8], "little"), path.stat().st_size)
+            header = json.loads(b"{" + file.read(length - 1))
+        return dict(header.get("__metadata__") or {})
+    except (OSError, ValueError, TypeError, RecursionError) as error:
         raise WeightsError(f"{path}: cannot be read ({first_line(error)})") from error
-    return dict(header.get("__metadata__") or {})
 
 
 def write_atomically(path: Path, data: bytes) -> None:
@@ -96,6 +126,43 @@ def write_atomically(path: Path, data: bytes) -> None:
             file.write(data)
     except OSError as error:
         raise WeightsError(f"{path}: cannot be written ({error.strerror}); nothing was changed") from error
+
+
+def _start(path: Path) -> tuple[bytes, int]:
+    """The first bytes of a file that may be a checkpoint, and its size."""
+    try:
+        with open(path, "rb") as file:
+            start, size = file.read(4096), path.stat().st_size
+    except OSError as error:
+        raise WeightsError(f"{path}: cannot be read ({error.strerror})") from error
+    if not start:
+        raise WeightsError(f"{path}: is empty; fetch it again")
+    if text := _kind_of_text(start):
+        raise WeightsError(f"{path}: {text}, and no checkpoint (.safetensors, .pth or .pt)")
+    return start, size
+
+
+def _load_safetensors(path: Path) -> dict[str, Tensor]:
+    try:
+        return safetensors.torch.load(path.read_bytes())
+    except OSError as error:
+        raise WeightsError(f"{path}: cannot be read ({error.strerror})") from error
+    except (safetensors.SafetensorError, ValueError, KeyError) as error:
+        raise WeightsError(
+            f"{path}: safetensors file, but damaged ({first_line(error)}); fetch it again"
+        ) from error
+
+
+def _check_numbers(tensors: Mapping[str, Tensor], size: int, path: Path) -> None:
+    """Refuse tensors that are not simply numbers, each in the file."""
+    for name, tensor in tensors.items():
+        plain = tensor.layout == torch.strided and tensor.device.type == "cpu"
+        if not plain or tensor.is_quantized or tensor.is_nested:
+            raise WeightsError(f"{path}: {some_names([name])} is no tensor of plain numbers, as weights are")
+        if tensor.untyped_storage().nbytes() < tensor.numel() * tensor.element_size():
+            raise WeightsError(f"{path}: {some_names([name])} has more numbers than the file; fetch it again")
+    if sum(tensor.numel() * tensor.element_size() for tensor in tensors.values()) > size:
+        raise WeightsError(f"{path}: its tensors have more numbers than the file; fetch it again")
 
 
 def _kind_of_text(start: bytes) -> str | None:
@@ -140,6 +207,8 @@ def _unwrap(content: Any, path: Path) -> tuple[Mapping[Any, Any], str]:
             return content, ".".join(wrappers) or "bare"
         content = content[inner]
         wrappers.append(inner)
+        if len(wrappers) > DEEPEST:
+            raise WeightsError(f"{path}: no checkpoint, but wrappers inside each other without an end")
     raise WeightsError(f"{path}: no checkpoint, it holds a {type(content).__name__} instead of named tensors")
 
 
@@ -150,11 +219,12 @@ def _strip(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
     return tensors
 
 
-def _first(names: Mapping[Any, Any]) -> str:
-    """The first few names, for a message."""
-    return ", ".join(str(name) for name in list(names)[:4]) or "none"
+def some_names(names: Iterable[object], most: int = 3) -> str:
+    """The first few names, cut where they are long, for a message."""
+    shown = [name[:160] for name in names if isinstance(name, str)]
+    return (", ".join(shown[:most]) + (", ..." if len(shown) > most else "")) or "none"
 
 
 def first_line(error: Exception) -> str:
-    """The first line of an error's message, or its name where it has none."""
-    return (str(error).splitlines() or [type(error).__name__])[0]
+    """The first line of an error's message, at most 200 letters of it, or its name where it has none."""
+    return (str(error).splitlines() or [type(error).__name__])[0][:200]

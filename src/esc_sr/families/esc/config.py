@@ -59,8 +59,23 @@ class ESCConfig(Config):
         Raises:
             ValueError: A size is out of range or two of them do not fit each other.
         """
+        least = {
+            "scale": 1,
+            "n_blocks": 0,
+            "n_convattn": 0,
+            "window": 1,
+            "heads": 1,
+            "unshuffle": 1,
+            "n_attn": 0,
+        }
         checks = {
-            f"scale {self.scale} is not a whole number from 1": self.scale >= 1,
+            **{
+                f"{name} {getattr(self, name)} is not a whole number from {size}": getattr(self, name) >= size
+                for name, size in least.items()
+            },
+            f"expansions {self.first_expansion}, {self.expansion} leave no channels": self.dim
+            * min(self.first_expansion, self.expansion)
+            >= 1,
             f"kernel {self.kernel} is not odd, from 3": self.kernel % 2 == 1 and self.kernel >= 3,
             f"pdim {self.pdim} is not between 4 and dim {self.dim}": 4 <= self.pdim <= self.dim,
             f"dim {self.dim} is not a multiple of heads {self.heads}": self.dim % self.heads == 0,

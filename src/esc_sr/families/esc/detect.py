@@ -151,7 +151,7 @@ def _infer_upsampler(shapes: Shapes, dim: int, enlargement: int | None) -> tuple
         for scale in range(1, 9) if direct else (4,) if kind == "realesrgan" else (4, 3, 2, 8):
             if enlargement not in (None, scale) or not width:
                 continue
-            with torch.random.fork_rng(devices=[]):
+            with torch.device("meta"), torch.random.fork_rng(devices=[]):
                 built = build_upsampler(kind, dim, width, scale).state_dict()
             if found == {name: tuple(t.shape) for name, t in built.items() if name.endswith("weight")}:
                 return kind, width, scale

@@ -50,6 +50,7 @@ class LTEConfig(Config):
     @classmethod
     def of_sizes(cls, sizes: Mapping[str, Any]) -> Self:
         """As `Config.of_sizes`."""
+        cls.check_types(sizes)
         encoder = dict(sizes["encoder"])
         family = families.of_kind(encoder.pop("kind", "esc"))
         return cls(**{**sizes, "encoder": family.config.of_sizes(encoder), "mlp": tuple(sizes["mlp"])})
