@@ -18,6 +18,8 @@ from esc_sr.families.contract import Network
 from esc_sr.families.esc import ESC
 from esc_sr.image import read_image
 from esc_sr.train.recipes import learnt_degraded
+from esc_sr.weights.checkpoint import HASH
+from esc_sr.weights.container import read_header
 from peer_files import published
 
 BICUBIC_ON_SET5 = {2: 33.66, 3: 30.39, 4: 28.42}  # dB
@@ -71,8 +73,12 @@ def test_cards_say_what_was_done(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_weights_are_light(name: str) -> None:
-    assert weights.find(name).stat().st_size < 5 * 2**20
+def test_weights_are_light_and_hashed(name: str) -> None:
+    path = weights.find(name)
+    assert path.stat().st_size < 5 * 2**20
+    assert HASH in read_header(path), (
+        "written by an older esc-sr; `esc-sr convert` makes a file with a hash of it"
+    )
     assert next(weights.load(name).parameters()).dtype == torch.float32
 
 
