@@ -36,8 +36,8 @@ class Convolutions(nn.Module):
 
 def test_features_are_means_over_channels() -> None:
     found = features.measure(make(VARIANTS["esc"]), LR)
-    assert list(found) == ["all ConvAttns", "CA 0.0", "CA 0.1", "CA 1.0", "CA 1.1"]
-    for name, mean in found["all ConvAttns"].items():
+    assert list(found) == ["mean", "CA 0.0", "CA 0.1", "CA 1.0", "CA 1.1"]
+    for name, mean in found["mean"].items():
         assert mean.shape == (18, 21)
         assert np.allclose(mean, np.mean([found[label][name] for label in [*found][1:]], axis=0))
     assert not np.allclose(found["CA 0.0"]["large kernel"], found["CA 0.0"]["large + dynamic"])

@@ -10,7 +10,7 @@ from torch import Tensor
 from esc_sr.analysis import maps as maps_module
 from esc_sr.analysis import similarity
 from esc_sr.analysis.convattn import parts
-from esc_sr.analysis.recording import Layer, find_layers, record
+from esc_sr.analysis.recording import Layer, feature_map, find_layers, record
 from esc_sr.errors import UsageError
 from esc_sr.families.bsrn import BSRN, BSRNConfig
 from esc_sr.families.esc.blocks import ConvAttn, WindowAttention
@@ -165,3 +165,13 @@ def test_a_picture_below_the_window_is_refused() -> None:
         UsageError, match="9 x 7 px are less than a window of the network, which has 8 x 8 px"
     ):
         similarity.measure(make(VARIANTS["esc"]), [PICTURES[0][:7]])
+
+
+def test_maps_are_told_by_their_sides() -> None:
+    first, last = torch.zeros(1, 16, 24, 20), torch.zeros(1, 24, 20, 16)
+    for size in ((24, 20), (21, 17)):  # padded to whole windows or not
+        assert feature_map(first, size) is first
+        turned = feature_map(last, size)
+        assert turned is not None and turned.shape == first.shape
+    assert feature_map(torch.zeros(3, 4), (3, 4)) is None
+    assert feature_map((first,), (24, 20)) is None

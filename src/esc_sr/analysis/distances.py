@@ -145,7 +145,7 @@ def draw(found: Mapping[str, Looks], title: str = "") -> "Figure":
         )
         plot.plot([place - 0.3, place + 0.3], [looks.even] * 2, color="grey", linewidth=1)
     plot.set_xticks(range(len(found)), list(found), rotation=90)
-    plot.set_ylim(bottom=0)
+    plot.set_ylim(0, 1.08 * max(float(max(looks.even, *looks.distance)) for looks in found.values()))
     plot.set_ylabel("mean distance, px")
     plot.grid(alpha=0.3)
     right.suptitle("how far each head looks; grey: at all keys alike", fontsize="medium")

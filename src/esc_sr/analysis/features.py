@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from esc_sr.analysis.convattn import parts
-from esc_sr.analysis.recording import Layer, check_size, find_layers, layers_of, record
+from esc_sr.analysis.recording import Layer, check_size, feature_map, find_layers, layers_of, record
 from esc_sr.data.pairs import to_network
 from esc_sr.errors import UsageError
 from esc_sr.families.contract import Network
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 IDT, LARGE, BOTH, OUTPUT = "F_idt", "large kernel", "large + dynamic", "output"
-ALL = "all ConvAttns"
+ALL = "mean"
 _BESIDE = 3
 
 Means = Mapping[str, NDArray[np.float32]]
@@ -56,8 +56,8 @@ def measure(
                 LARGE: _mean(inside.large),
                 BOTH: _mean(inside.both),
             }
-        elif isinstance(output, Tensor) and output.dim() == 4:
-            found[layer.label] = {OUTPUT: _mean(output)}
+        elif (features := feature_map(output, lr.shape[:2])) is not None:
+            found[layer.label] = {OUTPUT: _mean(features)}
         else:
             raise UsageError(f"{layer.name} gives no map of features; choose other layers")
 

@@ -97,6 +97,23 @@ def check_size(network: Network, size: Sequence[int]) -> None:
         )
 
 
+def feature_map(y: Any, size: Sequence[int]) -> Tensor | None:
+    """What a layer gave for a picture of this height and width, as (B, C, H, W); None if that is no map.
+
+    Maps with the channels last are turned. They are told by their sides, which are those of the picture, or
+    larger by what fills up windows.
+    """
+    if not isinstance(y, Tensor) or y.dim() != 4:
+        return None
+    return y.movedim(3, 1) if _beyond(y.shape[1:3], size) < _beyond(y.shape[2:], size) else y
+
+
+def _beyond(sides: Sequence[int], size: Sequence[int]) -> float:
+    """By how many px sides are larger than those of a picture; infinitely many where one is smaller."""
+    more = [side - least for side, least in zip(sides, size, strict=True)]
+    return sum(more) if min(more) >= 0 else float("inf")
+
+
 @torch.no_grad()
 def record(network: Network, lr: Tensor, layers: Sequence[Layer], see: See, scale: int = 4) -> Tensor:
     """Enlarge pictures, and show what layers take and give.

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from esc_sr.analysis.convattn import parts
 from esc_sr.analysis.maps import mean_map
-from esc_sr.analysis.recording import Layer, check_size, find_layers, record
+from esc_sr.analysis.recording import Layer, check_size, feature_map, find_layers, record
 from esc_sr.data.pairs import to_network
 from esc_sr.errors import UsageError
 from esc_sr.families.contract import Network
@@ -158,7 +158,7 @@ def measure(
     labels: dict[str, list[str]] = {}
     for lr in pictures:
         check_size(network, lr.shape[:2])
-        seen = _Seen(lr.shape[0] * lr.shape[1], pixels)
+        seen = _Seen(lr.shape[:2], pixels)
         record(network, to_network(lr)[None].to(device), layers, seen, scale)
         for kind, features in seen.features.items():
             moments[kind].add(_of_one_size(features))
@@ -172,12 +172,11 @@ def measure(
 class _Seen:
     """What layers gave for one picture: features and maps, by kind and label."""
 
-    def __init__(self, size: int, most: int) -> None:
+    def __init__(self, size: Sequence[int], most: int) -> None:
         self.features: defaultdict[str, dict[str, Tensor]] = defaultdict(dict)
         self.maps: defaultdict[str, dict[str, Tensor]] = defaultdict(dict)
-        generator = torch.Generator().manual_seed(0)
-        self._size = size
-        self._chosen = torch.randperm(size, generator=generator)[:most].sort()[0] if size > most else None
+        self._size, self._most = size, most
+        self._chosen: dict[int, Tensor] = {}
 
     def __call__(self, layer: Layer, inputs: tuple[Any, ...], output: Any) -> None:
         self._keep(FEATURES, layer, output)
@@ -191,11 +190,16 @@ class _Seen:
                 self.maps[f"{MAPS}, {found.shape[0]} x {found.shape[1]}"][layer.label] = found
 
     def _keep(self, kind: str, layer: Layer, y: Any) -> None:
-        if not isinstance(y, Tensor) or y.dim() not in (3, 4):
+        tokens = isinstance(y, Tensor) and y.dim() == 3  # (B, n, C)
+        found = y if tokens else feature_map(y, self._size)
+        if found is None:
             raise UsageError(f"{layer.name} gives no map of features; choose other layers")
-        examples = (y.movedim(1, -1) if y.dim() == 4 else y).flatten(0, -2)  # (n, C)
-        if self._chosen is not None and len(examples) == self._size:
-            examples = examples[self._chosen.to(y.device)]
+        examples = (found if tokens else found.movedim(1, -1)).flatten(0, -2)  # (n, C)
+        if (count := len(examples)) > self._most:
+            if count not in self._chosen:
+                order = torch.randperm(count, generator=torch.Generator().manual_seed(0))
+                self._chosen[count] = order[: self._most].sort()[0]
+            examples = examples[self._chosen[count].to(found.device)]
         self.features[kind][layer.label] = examples.cpu()
 
 

@@ -40,22 +40,19 @@ def kernels(
             )._asdict(),
         )
         found = filters.Filters(arrays["layers"], arrays["large"], arrays["dynamic"])
-        dynamic = len(found.dynamic) > 0
+        sizes = filters.strength(found.dynamic, found.large).tolist() if len(found.dynamic) else None
+        varied = filters.variation(found.dynamic).tolist() if len(found.dynamic) > 1 else None
         rows = [
             {
                 "layer": str(label),
-                "dynamic_over_large": float(filters.strength(found.dynamic, found.large)[place])
-                if dynamic
-                else None,
-                "variation": float(filters.variation(found.dynamic)[place]) if dynamic else None,
+                "dynamic_over_large": sizes and sizes[place],
+                "variation": varied and varied[place],
             }
             for place, label in enumerate(found.layers)
         ]
-        for row in rows if dynamic else ():
-            print(
-                f"{row['layer']}: dynamic kernel {row['dynamic_over_large']:.3f} of the large one, "
-                f"{row['variation']:.3f} of it by the picture"
-            )
+        for row in rows if sizes else ():
+            differs = f", {row['variation']:.3f} of it by the picture" if varied else ""
+            print(f"{row['layer']}: dynamic kernel {row['dynamic_over_large']:.3f} of the large one{differs}")
         facts = {
             "energy": filters.energy(found.large).tolist(),
             "spectrum": filters.spectrum(found.large).tolist(),
