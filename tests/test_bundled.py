@@ -19,7 +19,7 @@ from esc_sr.families.esc import ESC
 from esc_sr.image import read_image
 from esc_sr.train.recipes import learnt_degraded
 from esc_sr.weights.checkpoint import HASH
-from esc_sr.weights.container import read_header
+from esc_sr.weights.facts import read_header
 from peer_files import published
 
 BICUBIC_ON_SET5 = {2: 33.66, 3: 30.39, 4: 28.42}  # dB

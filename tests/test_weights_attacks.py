@@ -21,7 +21,7 @@ from esc_sr.families.esc.detect import infer
 from esc_sr.families.family import Tensors
 from esc_sr.families.lte.config import LTEConfig
 from esc_sr.families.lte.network import EncoderLTE
-from esc_sr.weights import checkpoint, container
+from esc_sr.weights import checkpoint, facts
 
 SIZES: dict[str, Any] = {
     "dim": 8,
@@ -224,11 +224,11 @@ def test_names_do_not_fill_the_screen(tmp_path: Path) -> None:
 
 def test_a_hash_is_written_and_compared(path: Path, network: ESC) -> None:
     whole = path.read_bytes()
-    assert len(container.read_header(path)["hash"]) == 64
+    assert len(facts.read_header(path)["hash"]) == 64
     assert same(checkpoint.read(path).state, network)
     state = {name: t.clone() for name, t in network.state_dict().items()}
     state["head.bias"][0] += 1
-    header = container.read_header(path)
+    header = facts.read_header(path)
     for tensors, entries in ((state, {}), (network.state_dict(), {"card": "{}"})):
         safetensors.torch.save_file(tensors, path, header | entries)
         assert refusal(path) == "damaged, it is not what was written by its hash; fetch it again"

@@ -103,7 +103,7 @@ def main() -> None:
 def _import_verb(name: str) -> Any:
     """The real command behind a name in `_LATER`: of the module of that name, or of `weights`."""
     name = name.replace("-", "_")
-    module = import_module(f"esc_sr.cli.{'weights' if name in ('info', 'convert', 'models') else name}")
+    module = import_module(f"esc_sr.cli.{'weights' if name in ('info', 'convert') else name}")
     if isinstance(getattr(module, "app", None), typer.Typer):
         return get_group(module.app)
     verb = typer.Typer(add_completion=False)

@@ -46,3 +46,28 @@ def _finite(value: Any) -> Any:
         case float() if not math.isfinite(value):
             return None
     return value
+
+
+def show(facts: dict[str, Any], as_json: bool) -> None:
+    """Print facts as a table without those that are None, or as JSON."""
+    if as_json:
+        print_json(facts)
+        return
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table(show_header=False, box=None)
+    for key, value in facts.items():
+        if value is not None:
+            table.add_row(key, Text(_plain(value), overflow="fold"))
+    Console().print(table)
+
+
+def _plain(value: Any) -> str:
+    """A value for people; a mapping as one line per entry."""
+    if not isinstance(value, dict):
+        return str(value)
+    return "\n".join(
+        f"{key}: {json.dumps(v) if isinstance(v, dict | list) else v}" for key, v in value.items()
+    )

@@ -1,19 +1,14 @@
-"""`esc-sr info`, `esc-sr convert` and `esc-sr models`: what weights are, their names; what is here."""
+"""`esc-sr info` and `esc-sr convert`: what weights are, their names; what is here."""
 
-import hashlib
-import json
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any
 
 import torch
 import typer
-from rich.console import Console
-from rich.table import Table
-from rich.text import Text
 
 from esc_sr import weights
-from esc_sr.cli.output import AsJson, print_json
+from esc_sr.cli.output import AsJson, show
 from esc_sr.errors import UsageError
 from esc_sr.families import describe, variant
 from esc_sr.machine.device import describe as describe_device
@@ -38,19 +33,7 @@ def info(
     """Tell what a checkpoint file is, or what esc-sr finds on this machine."""
     if system == (file is not None):
         raise UsageError("pass either FILE or --system")
-    _show(_system() if file is None else _about(file), as_json)
-
-
-def _show(facts: dict[str, Any], as_json: bool) -> None:
-    """Print facts as a table without those that are None, or as JSON."""
-    if as_json:
-        print_json(facts)
-        return
-    table = Table(show_header=False, box=None)
-    for key, value in facts.items():
-        if value is not None:
-            table.add_row(key, Text(_plain(value), overflow="fold"))
-    Console().print(table)
+    show(_system() if file is None else _about(file), as_json)
 
 
 def _system() -> dict[str, Any]:
@@ -97,56 +80,3 @@ def convert(
     """Convert a checkpoint file to our format or to the authors'; no number changes."""
     config = weights.convert(source, out, to.value, scale, overwrite)
     print(f"{out}: {describe(config)}, {to.value}")
-
-
-def models(
-    name: Annotated[
-        str | None,
-        typer.Argument(metavar="[NAME]", help="Show how these were trained: esc-light-x2, or esc-light."),
-    ] = None,
-    as_json: AsJson = False,
-) -> None:
-    """List the bundled weights, or show the cards of some."""
-    found: list[dict[str, Any]] = [
-        {
-            "name": stem,
-            "file": str(path),
-            "bytes": path.stat().st_size,
-            "sha256": hashlib.sha256(path.read_bytes()).hexdigest(),
-            "card": card,
-        }
-        for stem, path, card in weights.bundled()
-        if name in (None, stem, weights.family_of(stem))
-    ]
-    if not found:
-        weights.find(f"{name}")  # says which there are
-        raise UsageError(f"{name}: a file; `esc-sr info {name}` tells about it")
-    if as_json:
-        print_json(found)
-    elif name is None:
-        _show_models(found)
-    else:
-        for model in found:
-            _show({**model, "card": None, **(model["card"] or {})}, as_json)
-
-
-def _show_models(found: list[dict[str, Any]]) -> None:
-    """A line for each, and how to learn more."""
-    table = Table("model", "MiB", "for")
-    for model in found:
-        table.add_row(
-            model["name"],
-            f"{model['bytes'] / 2**20:.1f}",
-            weights.ADVICE.get(weights.family_of(model["name"]), ""),
-        )
-    Console().print(table)
-    print("esc-sr models NAME shows how one was trained.")
-
-
-def _plain(value: Any) -> str:
-    """A value for people; a mapping as one line per entry."""
-    if not isinstance(value, dict):
-        return str(value)
-    return "\n".join(
-        f"{key}: {json.dumps(v) if isinstance(v, dict | list) else v}" for key, v in value.items()
-    )

@@ -1,7 +1,5 @@
 """Where graphs that were made for an engine are kept, since making one takes a minute or two."""
 
-import hashlib
-import json
 import os
 import sys
 from collections.abc import Callable
@@ -13,7 +11,7 @@ from esc_sr.errors import UsageError
 from esc_sr.export import OPSET, export
 from esc_sr.families.contract import Network
 from esc_sr.runtimes import SUFFIXES
-from esc_sr.weights.checkpoint import header
+from esc_sr.weights import digest
 
 
 def store_folder() -> Path:
@@ -37,14 +35,10 @@ def graph_of(network: Network, kind: str, tell: Callable[[str], object]) -> Path
         WeightsError: The graph differs from the network.
     """
     try:
-        facts = header(network.config)
+        same = digest(network)
     except StopIteration:
         raise UsageError(f"engine {kind} needs a network of a known family, not a module") from None
-    digest = hashlib.sha256(json.dumps([facts, __version__, OPSET]).encode())
-    for name, value in sorted(network.state_dict().items()):
-        digest.update(name.encode())
-        digest.update(value.detach().cpu().float().contiguous().numpy())
-    path = store_folder() / f"{digest.hexdigest()[:32]}{SUFFIXES[kind]}"
+    path = store_folder() / f"{same[:32]}-{__version__}-{OPSET}{SUFFIXES[kind]}"
     if not path.is_file() and not path.with_stem(f"{path.stem}-query").is_file():
         tell(f"making a graph for {kind}, once: a minute or two; it is kept in {path.parent}")
         try:

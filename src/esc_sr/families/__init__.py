@@ -6,12 +6,15 @@ A new family is a folder beside these, and its `FAMILY` in the list.
 from collections.abc import Iterator
 from contextlib import contextmanager
 from threading import get_ident
+from typing import Any
 
 import torch
+from torch import Tensor
 from torch.nn.modules.module import (
     register_module_module_registration_hook,
     register_module_parameter_registration_hook,
 )
+from torch.overrides import TorchFunctionMode
 
 from esc_sr.errors import UsageError
 from esc_sr.families.bsrn.family import FAMILY as BSRN
@@ -73,7 +76,7 @@ def blank(config: Config, most: int | None = None) -> Network:
     Raises:
         ValueError: It has more of them; it takes no longer to tell.
     """
-    with torch.device("meta"), torch.random.fork_rng(devices=[]), _at_most(most):
+    with torch.device("meta"), torch.random.fork_rng(devices=[]), _NothingRandom(), _at_most(most):
         return build(config)
 
 
@@ -100,6 +103,15 @@ def _at_most(parts: int | None) -> Iterator[None]:
     finally:
         for hook in hooks:
             hook.remove()
+
+
+class _NothingRandom(TorchFunctionMode):
+    """Inside, no number is drawn: on the device meta torch would import its compiler for that, a second."""
+
+    def __torch_function__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        if getattr(function, "__module__", "") == "torch.nn.init" or function is Tensor.normal_:
+            return args[0] if args else kwargs["tensor"]
+        return (torch.empty if function is torch.randn else function)(*args, **(kwargs or {}))
 
 
 def build_encoder(config: Config) -> Encoder:

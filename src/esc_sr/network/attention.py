@@ -156,7 +156,6 @@ def best_backend(device: torch.device) -> str:
     return "flex" if _flex_works(device, torch.float32, (2, 1, 16, 16), False) else "sdpa"
 
 
-@torch.compiler.assume_constant_result
 def _flex_works(
     device: torch.device, dtype: torch.dtype, shape: tuple[int, int, int, int], learns: bool
 ) -> bool:
@@ -166,6 +165,10 @@ def _flex_works(
         and importlib.util.find_spec("triton") is not None
         and _compiles(device, dtype, shape, learns)
     )
+
+
+# as torch.compiler.assume_constant_result, without the second that it takes to import torch's compiler
+_flex_works._dynamo_marked_constant = True  # type: ignore[attr-defined]
 
 
 @functools.cache

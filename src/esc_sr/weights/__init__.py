@@ -1,16 +1,16 @@
-"""Weights: our own files and checkpoints as users have them, to networks and back."""
+"""Weights: our own files and checkpoints as users have them, to networks and back.
 
-from hashlib import sha256
-from pathlib import Path
+What is public here is imported when it is first used, since the list of what is bundled needs no torch.
+"""
 
-import torch
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
 
-from esc_sr import families
-from esc_sr.errors import WeightsError
-from esc_sr.families.contract import Network
-from esc_sr.weights.bundle import ADVICE, bundled, bundled_scales, card, family_of, find
-from esc_sr.weights.checkpoint import build, read, save
-from esc_sr.weights.conversion import convert, starting_weights
+if TYPE_CHECKING:
+    from esc_sr.weights.bundle import ADVICE, bundled, bundled_scales, card, family_of, find
+    from esc_sr.weights.checkpoint import save
+    from esc_sr.weights.conversion import convert, starting_weights
+    from esc_sr.weights.opening import digest, load
 
 __all__ = [
     "ADVICE",
@@ -26,41 +26,18 @@ __all__ = [
     "starting_weights",
 ]
 
-
-def load(
-    name_or_path: str | Path,
-    device: str | torch.device = "cpu",
-    dtype: torch.dtype = torch.float32,
-    scale: int | None = None,
-) -> Network:
-    """Load a network, ready to use.
-
-    Args:
-        name_or_path: A bundled name with or without its scale ("esc-light-x3", "esc-light"), or a checkpoint
-            of a network of `families.FAMILIES`, with our names or others that it knows; .safetensors or .pth.
-        device: Where to put it.
-        dtype: Precision of the parameters, whatever they are stored in.
-        scale: Enlargement to have; of a bundled name without a scale, 2 by default.
-
-    Returns:
-        The network in evaluation mode, with its sizes in `.config`: (B, 3, H, W) in 0..1 to (B, 3, sH, sW).
-
-    Raises:
-        WeightsError: No such weights; or the file is damaged, of another network, or of another scale.
-    """
-    path = find(name_or_path, scale)
-    checkpoint = read(path)
-    config = checkpoint.config
-    if scale is not None and config.scale not in (None, scale):
-        raise WeightsError(
-            f"{name_or_path}: is {families.describe(config)}, not x{scale}; give weights of that scale"
-        )
-    return build(checkpoint).to(device, dtype).eval()
+_HOMES = {
+    "bundle": ("ADVICE", "bundled", "bundled_scales", "card", "family_of", "find"),
+    "checkpoint": ("save",),
+    "conversion": ("convert", "starting_weights"),
+    "opening": ("digest", "load"),
+}
 
 
-def digest(network: Network) -> str:
-    """SHA-256 of what a network is and of all its numbers, in hexadecimal digits."""
-    found = sha256(families.describe(network.config).encode())
-    for key, value in sorted(network.state_dict().items()):
-        found.update(key.encode() + value.cpu().contiguous().numpy().tobytes())
-    return found.hexdigest()
+def __getattr__(name: str) -> Any:
+    """Import what is public when it is first used."""
+    home = next((module for module, names in _HOMES.items() if name in names), None)
+    if home is None:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    globals()[name] = getattr(import_module(f"{__name__}.{home}"), name)
+    return globals()[name]

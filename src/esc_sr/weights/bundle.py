@@ -5,8 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from esc_sr.errors import WeightsError
-from esc_sr.weights.checkpoint import read_card
-from esc_sr.weights.container import read_header
+from esc_sr.weights.facts import read_card, read_header
 
 FOLDER = Path(__file__).parent / "bundled"
 

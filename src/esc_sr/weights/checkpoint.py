@@ -16,7 +16,8 @@ from esc_sr.errors import WeightsError
 from esc_sr.families.contract import Config, Network
 from esc_sr.families.family import Detected, Family, ForeignError, identity
 from esc_sr.families.foreign import name_foreign
-from esc_sr.weights.container import first_line, read_header, read_tensors, some_names, write_atomically
+from esc_sr.weights.container import read_tensors, some_names, write_atomically
+from esc_sr.weights.facts import first_line, read_card, read_header
 
 FORMAT = "esc-sr 1"
 HASH = "hash"
@@ -135,21 +136,6 @@ def build(checkpoint: Checkpoint) -> Network:
         model = families.build(checkpoint.config)
     model.load_state_dict(checkpoint.state, assign=True)
     return model
-
-
-def read_card(facts: Mapping[str, str], path: Path) -> dict[str, Any] | None:
-    """Read the training card from the header of one of our files, None where there is none.
-
-    Raises:
-        WeightsError: The card is damaged.
-    """
-    if "format" not in facts or "card" not in facts:
-        return None
-    try:
-        card: dict[str, Any] = json.loads(facts["card"])
-    except ValueError as error:
-        raise WeightsError(f"{path}: its card cannot be read ({error}); fetch it again") from error
-    return card
 
 
 def read_config(facts: Mapping[str, str], path: Path) -> Config:

@@ -1,6 +1,5 @@
 """Weights files as named tensors: opened without running code from them, written atomically."""
 
-import json
 import pickle
 import re
 import warnings
@@ -17,6 +16,7 @@ from torch import Tensor
 from esc_sr.errors import WeightsError
 from esc_sr.machine.claim import whole_file
 from esc_sr.machine.memory import show_memory
+from esc_sr.weights.facts import first_line
 
 # Where trainers keep the weights, best first; `model` with `sd` inside is LTE's, `ema` that of our own runs.
 WRAPPERS = (
@@ -99,20 +99,6 @@ def check_archive(path: Path) -> int:
     if problem:
         raise WeightsError(f"{path}: no checkpoint, or damaged ({problem}); fetch it again")
     return size
-
-
-def read_header(path: Path) -> dict[str, str]:
-    """Read the metadata of a .safetensors file; empty where there is none or the file is of another kind."""
-    try:
-        with open(path, "rb") as file:
-            start = file.read(9)
-            if start[8:] != b"{":
-                return {}
-            length = min(int.from_bytes(start[:8], "little"), path.stat().st_size)
-            header = json.loads(b"{" + file.read(length - 1))
-        return dict(header.get("__metadata__") or {})
-    except (OSError, ValueError, TypeError, RecursionError) as error:
-        raise WeightsError(f"{path}: cannot be read ({first_line(error)})") from error
 
 
 def write_atomically(path: Path, data: bytes) -> None:
@@ -223,8 +209,3 @@ def some_names(names: Iterable[object], most: int = 3) -> str:
     """The first few names, cut where they are long, for a message."""
     shown = [name[:160] for name in names if isinstance(name, str)]
     return (", ".join(shown[:most]) + (", ..." if len(shown) > most else "")) or "none"
-
-
-def first_line(error: Exception) -> str:
-    """The first line of an error's message, at most 200 letters of it, or its name where it has none."""
-    return (str(error).splitlines() or [type(error).__name__])[0][:200]

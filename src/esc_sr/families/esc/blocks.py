@@ -42,7 +42,8 @@ class WindowAttention(SelfAttention):
     def __init__(self, dim: int, window: int, heads: int) -> None:
         super().__init__()
         self.window, self.heads = window, heads
-        self.bias_table = nn.Parameter(torch.randn(heads, (2 * window - 1) ** 2) * 0.001)
+        table = torch.empty(heads, (2 * window - 1) ** 2)
+        self.bias_table = nn.Parameter(nn.init.normal_(table, std=0.001))
         self.qkv = nn.Conv2d(dim, 3 * dim, 1)
         self.out = nn.Conv2d(dim, dim, 1)
 

@@ -1,0 +1,51 @@
+"""A network from a bundled name or a file."""
+
+from hashlib import sha256
+from pathlib import Path
+
+import torch
+
+from esc_sr import families
+from esc_sr.errors import WeightsError
+from esc_sr.families.contract import Network
+from esc_sr.weights.bundle import find
+from esc_sr.weights.checkpoint import build, read
+
+
+def load(
+    name_or_path: str | Path,
+    device: str | torch.device = "cpu",
+    dtype: torch.dtype = torch.float32,
+    scale: int | None = None,
+) -> Network:
+    """Load a network, ready to use.
+
+    Args:
+        name_or_path: A bundled name with or without its scale ("esc-light-x3", "esc-light"), or a checkpoint
+            of a network of `families.FAMILIES`, with our names or others that it knows; .safetensors or .pth.
+        device: Where to put it.
+        dtype: Precision of the parameters, whatever they are stored in.
+        scale: Enlargement to have; of a bundled name without a scale, 2 by default.
+
+    Returns:
+        The network in evaluation mode, with its sizes in `.config`: (B, 3, H, W) in 0..1 to (B, 3, sH, sW).
+
+    Raises:
+        WeightsError: No such weights; or the file is damaged, of another network, or of another scale.
+    """
+    path = find(name_or_path, scale)
+    checkpoint = read(path)
+    config = checkpoint.config
+    if scale is not None and config.scale not in (None, scale):
+        raise WeightsError(
+            f"{name_or_path}: is {families.describe(config)}, not x{scale}; give weights of that scale"
+        )
+    return build(checkpoint).to(device, dtype).eval()
+
+
+def digest(network: Network) -> str:
+    """SHA-256 of what a network is and of all its numbers, in hexadecimal digits."""
+    found = sha256(families.describe(network.config).encode())
+    for key, value in sorted(network.state_dict().items()):
+        found.update(key.encode() + value.cpu().contiguous().numpy().tobytes())
+    return found.hexdigest()
