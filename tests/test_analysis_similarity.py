@@ -14,7 +14,9 @@ from esc_sr.analysis.recording import Layer, feature_map, find_layers, record
 from esc_sr.errors import UsageError
 from esc_sr.families.bsrn import BSRN, BSRNConfig
 from esc_sr.families.esc.blocks import ConvAttn, WindowAttention
-from esc_sr.network.attention import SelfAttention, position_bias
+from esc_sr.families.parts.windows import ShiftedAttention
+from esc_sr.families.swinir.network import SwinIR, SwinIRConfig
+from esc_sr.network.attention import SelfAttention, cut_windows, join_windows, position_bias
 from test_network import VARIANTS, assert_equal, make, picture
 
 RNG = np.random.default_rng(0)
@@ -175,3 +177,34 @@ def test_maps_are_told_by_their_sides() -> None:
         assert turned is not None and turned.shape == first.shape
     assert feature_map(torch.zeros(3, 4), (3, 4)) is None
     assert feature_map((first,), (24, 20)) is None
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("block", [0, 1])
+def test_the_maps_of_shifted_windows_are_those_that_it_attends_by(block: int) -> None:
+    torch.manual_seed(0)
+    net = SwinIR(SwinIRConfig(scale=2, dim=12, depths=(2,), heads=2, window=4, hidden=8)).eval()
+    (layer,) = find_layers(net, [f"layers.0.residual_group.blocks.{block}.attn"])
+    seen = []
+
+    def see(_: Layer, inputs: tuple[Any, ...], output: Tensor) -> None:
+        x, qkv = inputs
+        module = layer.module
+        assert isinstance(module, ShiftedAttention)
+        rolled = x.roll((-module.shift,) * 2, (1, 2))
+        values = cut_windows(qkv(rolled).permute(0, 3, 1, 2), 2, 4)[2]
+        maps = torch.stack([*maps_module.window_maps(module.compared(*inputs))])
+        y = join_windows(maps @ values, rolled.permute(0, 3, 1, 2), 4).permute(0, 2, 3, 1)
+        seen.append((module.proj(y).roll((module.shift,) * 2, (1, 2)), output))
+
+    record(net, picture(11, 14), [layer], see)
+    assert_equal(*seen[0])
+
+
+def test_similarity_of_swin() -> None:
+    net = SwinIR(SwinIRConfig(scale=2, dim=12, depths=(2,), heads=2, window=4, hidden=8)).eval()
+    found = similarity.measure(net, PICTURES)
+    assert [one.layers for one in found.values()] == [("SA 0.0", "SA 0.1")] * 2
+    assert 0 < found["attention maps, 16 x 16"].mean("cka") <= 1
+    with pytest.raises(UsageError, match="is not called as a module"):
+        similarity.measure(net, PICTURES, patterns=["layers"])

@@ -96,7 +96,7 @@ def _tells(module: nn.Module) -> bool:
 def bias_by_offset(compared: Compared) -> NDArray[np.float32]:
     """Means of biases over all pairs with one offset, (heads, 2 w - 1, 2 w - 1)."""
     queries, keys = compared.places
-    bias = compared.bias if compared.bias.dim() == 3 else compared.bias.mean(0)
+    bias = compared.bias
     reach = int(torch.cat((queries, keys)).max())
     side = 2 * reach + 1
     offsets = (keys[None] - queries[:, None] + reach).round().long()  # (n, m, 2)

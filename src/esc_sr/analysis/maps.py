@@ -11,7 +11,10 @@ from esc_sr.network.attention import Compared
 def window_maps(compared: Compared) -> Iterator[Tensor]:
     """Yield the weights of one window after the other, (heads, n, m), each row summing to 1."""
     for number, (q, k) in enumerate(zip(compared.q, compared.k, strict=True)):
-        bias = compared.bias if compared.bias.dim() == 3 else compared.bias[number]
+        bias = compared.bias
+        if compared.apart is not None:
+            masks, kinds = compared.apart
+            bias = bias + masks[kinds[number]]
         yield (q @ k.transpose(-2, -1) + bias).softmax(-1)
 
 

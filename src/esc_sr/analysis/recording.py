@@ -127,13 +127,27 @@ def record(network: Network, lr: Tensor, layers: Sequence[Layer], see: See, scal
 
     Returns:
         What the network gives.
+
+    Raises:
+        UsageError: None of the layers has run.
     """
+    seen: list[str] = []
+
+    def show(layer: Layer, inputs: tuple[Any, ...], output: Any) -> None:
+        seen.append(layer.name)
+        see(layer, inputs, output)
+
     hooks = [
-        layer.module.register_forward_hook(lambda _, inputs, output, layer=layer: see(layer, inputs, output))
+        layer.module.register_forward_hook(lambda _, inputs, output, layer=layer: show(layer, inputs, output))
         for layer in layers
     ]
     try:
-        return network.enlarge(lr, network.config.scale or scale)
+        sr = network.enlarge(lr, network.config.scale or scale)
     finally:
         for hook in hooks:
             hook.remove()
+    if layers and not seen:
+        raise UsageError(
+            f"{layers[0].name} is not called as a module, so nothing is seen of it; choose others"
+        )
+    return sr

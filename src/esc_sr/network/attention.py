@@ -29,14 +29,17 @@ class Compared(NamedTuple):
     Attributes:
         q: Queries (windows, heads, n, d), divided by sqrt(d) or as the layer does.
         k: Keys (windows, heads, m, d).
-        bias: What is added, (heads, n, m), or (windows, heads or 1, n, m) where windows differ.
+        bias: What is added, (heads, n, m).
         places: Row and column of each query, and of each key, in the window, px: (n, 2), (m, 2).
+        apart: What is added too, where windows differ: of each kind of window, (kinds, n, m); and of which
+            kind each window is.
     """
 
     q: Tensor
     k: Tensor
     bias: Tensor
     places: tuple[Tensor, Tensor]
+    apart: tuple[Tensor, Tensor] | None = None
 
 
 class SelfAttention(nn.Module):
@@ -68,6 +71,11 @@ def position_bias(table: Tensor, window: int) -> Tensor:
         (heads, n, n) with n = window^2: the bias between query (row) and key (column).
     """
     return _reversed_bias(table, window).flip(1)
+
+
+def window_places(window: int, device: torch.device) -> Tensor:
+    """Row and column of each pixel of a window, (window^2, 2)."""
+    return torch.cartesian_prod(*[torch.arange(window, device=device)] * 2)
 
 
 def attend(q: Tensor, k: Tensor, v: Tensor, table: Tensor, window: int, backend: str = "auto") -> Tensor:

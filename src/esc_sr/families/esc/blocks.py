@@ -15,6 +15,7 @@ from esc_sr.network.attention import (
     attend_windows,
     cut_windows,
     position_bias,
+    window_places,
 )
 from esc_sr.network.padding import pad_to_multiple
 
@@ -57,7 +58,7 @@ class WindowAttention(SelfAttention):
     def compared(self, x: Tensor, *others: Any) -> Compared:
         """What `forward` compares for (B, C, H, W)."""
         q, k, _ = cut_windows(self.qkv(pad_to_multiple(x, self.window)), self.heads, self.window)
-        places = torch.cartesian_prod(*[torch.arange(self.window, device=x.device)] * 2)
+        places = window_places(self.window, x.device)
         bias = position_bias(self.bias_table, self.window)
         return Compared(q * q.shape[-1] ** -0.5, k, bias, (places, places))
 

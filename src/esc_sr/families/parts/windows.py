@@ -1,17 +1,20 @@
 """Shifted windows (Swin, Liu et al. 2021): every second block attends in windows between the others'."""
 
 from collections.abc import Callable
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from esc_sr.families.parts.bands import in_bands
 from esc_sr.network.attention import (
+    Compared,
     SelfAttention,
     attend_windows,
     cut_windows,
     join_windows,
     position_bias,
+    window_places,
 )
 
 APART = -100.0
@@ -28,7 +31,7 @@ class ShiftedAttention(SelfAttention):
         nn.init.trunc_normal_(self.relative_position_bias_table, std=0.02)
         self.proj = nn.Linear(dim, dim)
 
-    def attend(self, x: Tensor, qkv: Callable[[Tensor], Tensor]) -> Tensor:
+    def forward(self, x: Tensor, qkv: Callable[[Tensor], Tensor]) -> Tensor:
         """Attend in windows that are shifted by `shift`, in bands where no gradient is recorded.
 
         Args:
@@ -38,7 +41,7 @@ class ShiftedAttention(SelfAttention):
         Returns:
             What was attended to, projected (B, H, W, C).
         """
-        table = self.relative_position_bias_table.T.flip(1)  # query minus key here, key minus query there
+        table = self.table()
 
         def attended(band: Tensor, last: bool) -> Tensor:
             shifts = self.shift * last, self.shift
@@ -46,6 +49,23 @@ class ShiftedAttention(SelfAttention):
             return self.proj(y.permute(0, 2, 3, 1))
 
         return roll(in_bands(attended, roll(x, self.shift), self.window), -self.shift)
+
+    def table(self) -> Tensor:
+        """Biases as of `attend_shifted`: of key minus query, where the parameter has query minus key."""
+        return self.relative_position_bias_table.T.flip(1)
+
+    def compared(self, x: Tensor, *others: Any) -> Compared:
+        """What `forward` compares."""
+        (qkv,), table = others, self.table()
+        rolled = qkv(roll(x, self.shift)).permute(0, 3, 1, 2)
+        q, k, _ = cut_windows(rolled, len(table), self.window)
+        down, across = (side // self.window for side in rolled.shape[2:])
+        last = [torch.arange(count, device=x.device) == count - 1 for count in (down, across)]
+        kinds = (2 * last[0][:, None] + last[1].long()).flatten().repeat(len(x))
+        ends = [(0, 0), (0, self.shift), (self.shift, 0), (self.shift, self.shift)]
+        apart = torch.stack([seams(self.window, shifts, table) for shifts in ends])
+        bias, places = position_bias(table, self.window), window_places(self.window, x.device)
+        return Compared(q * q.shape[-1] ** -0.5, k, bias, (places, places), (apart, kinds))
 
 
 def roll(x: Tensor, shift: int) -> Tensor:

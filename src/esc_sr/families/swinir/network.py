@@ -83,7 +83,7 @@ class SwinBlock(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, H, W, C), whole windows, to the same shape."""
-        x = x + self.attn.attend(x, lambda band: self.attn.qkv(self.norm1(band)))
+        x = x + self.attn(x, lambda band: self.attn.qkv(self.norm1(band)))
         return in_bands(lambda band, _: band + self.mlp(self.norm2(band)), x)
 
 
