@@ -14,6 +14,7 @@ from esc_sr.upscaling.sizes import Size, plain, wish
 if TYPE_CHECKING:
     from esc_sr.cli.report import Bar
     from esc_sr.video.run import VideoPlan, VideoResult, VideoStatus
+    from esc_sr.video.sample import SampleFrame
 
 
 def video(
@@ -39,6 +40,13 @@ def video(
         str | None, typer.Option(metavar="1:30", help="Begin there: seconds, or hours, minutes and seconds.")
     ] = None,
     end: Annotated[str | None, typer.Option(metavar="1:32.5", help="End before that.")] = None,
+    frames: Annotated[
+        str | None,
+        typer.Option(metavar="12,40", help="These frames alone, as PNG, to see what a model makes of them."),
+    ] = None,
+    sheet: Annotated[
+        bool, typer.Option("--sheet", help="Of these frames one picture, beside bicubic, where they differ.")
+    ] = False,
     encoder: Annotated[
         str | None,
         typer.Option(
@@ -103,12 +111,18 @@ def video(
     from esc_sr.video.coding import Coding
     from esc_sr.video.folder import network_facts
     from esc_sr.video.run import plan_video, upscale_video
+    from esc_sr.video.sample import enlarge_frames, find_pictures, parse_numbers, write_frames
     from esc_sr.video.target import find_target
 
     require_pyav()
     size = wish(scale=scale, width=width, height=height, longest=longest, shortest=shortest)
     coding = Coding(encoder, quality, preset, _pairs(encoder_option or []))
     span = parse_span(start, end)
+    numbers = None if frames is None else parse_numbers(frames)
+    if sheet and numbers is None:
+        raise UsageError("--sheet shows frames: say which, as --frames 12,40")
+    if numbers is not None and span != (None, None):
+        raise UsageError("--frames counts from the first frame of the video; leave out --start and --end")
     with Bar(quiet) as bar:
         bar.stage("looking at the video")
         clip = look_at(source)
@@ -125,6 +139,14 @@ def video(
         upscaler = Upscaler(
             model, size, device, precision, self_ensemble, max_memory, bar.note, tell, engine=engine
         )
+        how = _How(Path(model).name, upscaler.size, str(upscaler.device), precision)
+        if numbers is not None:
+            targets = find_pictures(source, output, upscaler.size, numbers, sheet, overwrite)
+            part = lambda done: bar.move(done, 1.0, f"{len(numbers)} frames", source.name)  # noqa: E731
+            made = enlarge_frames(clip, numbers, upscaler, part)
+            seen = write_frames(made, targets, sheet, str(how), overwrite)
+            _say_pictures(bar, source, targets, seen, how, as_json, quiet)
+            return
         target = find_target(source, output, upscaler.size, overwrite)
         plan = plan_video(clip, target, upscaler, coding, span)
         network = network_facts(model, upscaler, engine)
@@ -136,9 +158,8 @@ def video(
             if shown.saved:
                 bar.note(f"{shown.saved} frames are saved; the same command goes on with them")
             raise
-        how = _How(Path(model).name, upscaler.size, str(upscaler.device), precision)
         _say(bar, plan, result, how, time.monotonic() - begun, as_json, quiet)
-        if result.damage.packets or result.damage.frames:
+        if result.damage:
             raise typer.Exit(1)
 
 
@@ -149,6 +170,16 @@ class _How(NamedTuple):
     size: Size
     device: str
     precision: str
+
+    def __str__(self) -> str:
+        """Network and size."""
+        return f"{self.model} {self.size}"
+
+    @property
+    def facts(self) -> dict[str, Any]:
+        """As JSON has them; no scale for a wished side."""
+        scale = plain(self.size.value) if self.size.of == "scale" else None
+        return {"model": self.model, "scale": scale, "device": self.device, "precision": self.precision}
 
 
 class _Shown:
@@ -178,6 +209,25 @@ def _pairs(options: list[str]) -> tuple[tuple[str, str], ...]:
     return tuple((option.partition("=")[0], option.partition("=")[2]) for option in options)
 
 
+def _say_pictures(
+    bar: "Bar",
+    source: Path,
+    targets: "list[Path]",
+    frames: "list[SampleFrame]",
+    how: "_How",
+    as_json: bool,
+    quiet: bool,
+) -> None:
+    """Say which pictures were made."""
+    if as_json:
+        shown = [{"frame": frame.number, "time": round(float(frame.time), 6)} for frame in frames]
+        print_json({"source": str(source), "targets": list(map(str, targets)), "frames": shown, **how.facts})
+    if not quiet:
+        numbers = ", ".join(str(frame.number) for frame in frames)
+        line = f"{source} frames {numbers} -> {', '.join(map(str, targets))}, {how}, {how.device}"
+        bar.line(one_line(line), err=as_json)
+
+
 def _say(
     bar: "Bar",
     plan: "VideoPlan",
@@ -191,16 +241,13 @@ def _say(
     clip, look, status = plan.clip, plan.settings.look, result.status
     damage = result.damage
     notes = list(result.notes)
-    if damage.packets or damage.frames:
-        notes.append(
-            f"{clip.path}: damaged: {damage.packets} packets could not be decoded, "
-            f"{damage.frames} frames only in part"
-        )
     if damage.untimed:
         notes.append(f"left out: {damage.untimed} frames that have the time of the one before")
-    if not quiet or damage.packets or damage.frames:
-        for note in notes if not quiet else notes[-1:]:
+    if not quiet:
+        for note in notes:
             bar.note(note)
+    if damage:
+        bar.note(f"{clip.path}: damaged: {damage}")
     if as_json:
         print_json(
             {
@@ -212,16 +259,11 @@ def _say(
                 "computed": status.computed,
                 "repeated": status.repeated,
                 "taken": status.taken,
-                "damaged_packets": damage.packets,
-                "damaged_frames": damage.frames,
-                "untimed_frames": damage.untimed,
+                "damage": str(damage) or None,
                 "encoder": plan.settings.encoder,
                 "format": look.format,
                 "seconds": round(seconds, 3),
-                "model": how.model,
-                "scale": plain(how.size.value) if how.size.of == "scale" else None,
-                "device": how.device,
-                "precision": how.precision,
+                **how.facts,
                 "notes": notes,
             }
         )

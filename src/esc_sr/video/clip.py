@@ -58,12 +58,27 @@ class Damage:
     Attributes:
         packets: That the decoder refused.
         frames: That it marked as damaged.
-        untimed: Frames without a time of their own, or with that of the one before, which are left out.
+        untimed: Frames with the time of the one before, which are left out.
+        missing: Seconds by which the frames end before the file says they do.
     """
 
     packets: int = 0
     frames: int = 0
     untimed: int = 0
+    missing: float = 0.0
+
+    def __bool__(self) -> bool:
+        """Whether something is damaged."""
+        return bool(self.packets or self.frames or self.missing)
+
+    def __str__(self) -> str:
+        """What, in words."""
+        counts = {
+            f"{self.packets} packets could not be decoded": self.packets,
+            f"{self.frames} frames only in part": self.frames,
+            f"it ends {self.missing:.2f} s before it says it does": self.missing,
+        }
+        return ", ".join(text for text, count in counts.items() if count)
 
 
 @dataclass(frozen=True)
@@ -76,6 +91,7 @@ class Clip:
         time_base: Seconds of a unit of time.
         origin: Time of the first frame, in units.
         end: Where the last frame ends, in units, as far as the file tells.
+        told: The same, where the file tells it of just these frames.
         rate: Frames a second, on average.
         count: Frames, as far as the file tells; 0 where it does not.
         codec: Name of what they are compressed by.
@@ -86,6 +102,7 @@ class Clip:
     time_base: Fraction
     origin: int
     end: int | None
+    told: int | None
     rate: Fraction
     count: int
     codec: str
@@ -150,7 +167,8 @@ def look_at(path: Path) -> Clip:
             raise VideoError(f"{path}: not one frame in it can be decoded")
         assert stream.time_base is not None
         origin = stream.start_time if stream.start_time is not None else frame.pts or 0
-        duration = stream.duration
+        told = _told_duration(container, stream)
+        duration = told or stream.duration
         if duration is None and container.duration is not None:
             duration = int(Fraction(container.duration, 1_000_000) / stream.time_base)
         return Clip(
@@ -159,6 +177,7 @@ def look_at(path: Path) -> Clip:
             time_base=stream.time_base,
             origin=origin,
             end=None if duration is None else origin + duration,
+            told=None if told is None else origin + told,
             rate=stream.average_rate or stream.guessed_rate or Fraction(_USUAL_RATE),
             count=stream.frames,
             codec=stream.codec_context.codec.canonical_name,
@@ -185,7 +204,7 @@ class Frames:
         Raises:
             VideoError: The file cannot be read, or its frames change their size or kind.
         """
-        clip, last = self.clip, None
+        clip, last, lasts = self.clip, None, 0
         step = max(round(1 / (clip.rate * clip.time_base)), 1)
         with opened(clip.path) as container:
             stream = video_stream(container, clip.path)
@@ -198,7 +217,7 @@ class Frames:
                 if last is not None and frame.pts <= last:
                     self.damage.untimed += 1
                     continue
-                last = frame.pts
+                last, lasts = frame.pts, frame.duration or 0
                 if not clip.look.fits(frame):
                     raise VideoError(
                         f"{clip.path}: its frames become {frame.width} x {frame.height} {frame.format.name} "
@@ -209,6 +228,20 @@ class Frames:
                     yield frame
                 elif self.span.end is not None and not clip.inside(frame.pts, Span(end=self.span.end)):
                     return
+        if last is not None and clip.told is not None and last + max(lasts, 3 * step) < clip.told:
+            self.damage.missing = float((clip.told - last) * clip.time_base)
+
+
+def _told_duration(container: "InputContainer", stream: "VideoStream") -> int | None:
+    """How long the frames of a stream last by its own account, in its units.
+
+    Others than Matroska tell of the whole file, of what edits leave out, or what was guessed from its size.
+    """
+    text = next((text for key, text in stream.metadata.items() if key.upper() == "DURATION"), "")
+    if "matroska" not in container.format.name or not re.fullmatch(r"\d+:\d+:\d+(\.\d+)?", text):
+        return None
+    assert stream.time_base is not None
+    return round(_seconds(text) / stream.time_base)
 
 
 def _decoded(container: "InputContainer", stream: "VideoStream", damage: Damage) -> Iterator["VideoFrame"]:
@@ -223,6 +256,7 @@ def _decoded(container: "InputContainer", stream: "VideoStream", damage: Damage)
             damage.packets += 1
             packet = None
         try:
+            damage.packets += packet is not None and packet.is_corrupt
             yield from stream.decode(packet) if packet is None else packet.decode()
         except av.error.EOFError:
             return

@@ -164,8 +164,10 @@ def options_for(coding: Coding, encoder: str, look: Look, threads: int) -> dict[
     """What an encoder is told beside the frames.
 
     Raises:
-        UsageError: The quality is out of range, or the encoder knows none here.
+        UsageError: The quality is out of range, or the encoder knows none here, or not one of its options.
     """
+    import av
+
     known = _ENCODERS.get(encoder, _Encoder(None))
     options = dict(known.options)
     quality = known.quality if coding.quality is None else coding.quality
@@ -178,6 +180,12 @@ def options_for(coding: Coding, encoder: str, look: Look, threads: int) -> dict[
         options["crf"] = f"{quality:g}"
     if preset := coding.preset or known.preset:
         options["preset"] = preset
+    context = av.CodecContext.create(encoder, "w")
+    names = {
+        option.name for kind in ("generic", "private") for option in getattr(context.supported_options, kind)
+    }
+    if unknown := [name for name, _ in coding.options if name not in names]:
+        raise UsageError(f"{encoder} has no option {unknown[0]!r}; ffmpeg -h encoder={encoder} lists them")
     options |= dict(coding.options)
     special = _parameters(encoder, look, threads)
     if special:

@@ -9,6 +9,7 @@ from esc_sr.errors import VideoError
 from esc_sr.video.clip import Clip, Span, opened, video_stream
 from esc_sr.video.coding import Settings, describe
 from esc_sr.video.segments import Segment, packets_of
+from esc_sr.video.verify import verify
 
 if TYPE_CHECKING:
     from av import Packet
@@ -49,7 +50,7 @@ def write_video(
         notify: Is told, in one line, what the container does not hold.
 
     Raises:
-        VideoError: The file cannot be written.
+        VideoError: The file cannot be written, or does not say the same when it is read again.
     """
     import av
 
@@ -76,8 +77,11 @@ def write_video(
             for stream, packet in heapq.merge(moved, copies.packets(), key=_when):
                 packet.stream = stream
                 out.mux(packet)
+            metadata = _kept(source.metadata)
     except av.error.FFmpegError as error:
         raise VideoError(f"cannot write the {kind} file: {error.strerror}") from error
+    times = [(pts - shift) * clip.time_base for segment in segments for pts in segment.pts]
+    verify(part, times, metadata, notify)
 
 
 def _movflags(kind: str, source: "InputContainer") -> dict[str, str]:
@@ -172,6 +176,8 @@ class _Copies:
             out.add_attachment(stream.name or "", stream.mimetype or "", stream.data)
             return
         if stream.type == "data":
+            if "timecode" in stream.metadata:  # the video has it, too
+                return
             raise ValueError("data streams belong to the file they are in")
         if stream.disposition & Disposition.attached_pic and out.format.name == "matroska":
             self._attach(stream, out)
@@ -212,16 +218,17 @@ class _Copies:
         origin = self._clip.origin * self._clip.time_base
         begin, end = self._shift - origin if self._span.start else None, self._span.end
         for packet in self._source.demux(chosen):
+            if packet.size and packet.stream.disposition & _attached():
+                packet.pts = packet.dts = 0
+                yield self._copied[packet.stream.index], packet
+                continue
             time = packet.pts if packet.pts is not None else packet.dts
             if time is None:
                 continue
             seconds = time * packet.time_base - origin
-            cover = packet.stream.disposition & _attached()
-            if not cover and (
-                (begin is not None and seconds < begin) or (end is not None and seconds >= end)
-            ):
+            if (begin is not None and seconds < begin) or (end is not None and seconds >= end):
                 continue
-            less = 0 if cover else round(self._shift / packet.time_base)
+            less = round(self._shift / packet.time_base)
             packet.pts = None if packet.pts is None else packet.pts - less
             packet.dts = None if packet.dts is None else packet.dts - less
             yield self._copied[packet.stream.index], packet

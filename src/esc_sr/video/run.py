@@ -110,7 +110,7 @@ def plan_video(
     if even != (height, width):
         notes.append(
             f"{format} has even sizes only: of {width} x {height}, the last "
-            f"{' and '.join(_cut(height - even[0], width - even[1]))} are cut off"
+            f"{_cut(height - even[0], width - even[1])} cut off"
         )
     larger = look.enlarged(*even, format)
     notes += _losses(clip, encoder, format)
@@ -129,12 +129,11 @@ def plan_video(
     return VideoPlan(clip, span, target, kind, settings, min(max(PIECE_BYTES // frame, least), most), notes)
 
 
-def _cut(rows: int, columns: int) -> Iterator[str]:
+def _cut(rows: int, columns: int) -> str:
     """What is cut off, in words."""
-    if rows:
-        yield "row" if rows == 1 else f"{rows} rows"
-    if columns:
-        yield "column" if columns == 1 else f"{columns} columns"
+    parts = [*["row"] * (rows == 1), *[f"{rows} rows"] * (rows > 1)]
+    parts += [*["column"] * (columns == 1), *[f"{columns} columns"] * (columns > 1)]
+    return f"{' and '.join(parts)} {'is' if rows + columns == 1 else 'are'}"
 
 
 def _losses(clip: Clip, encoder: str, format: str) -> Iterator[str]:
