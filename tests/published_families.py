@@ -81,6 +81,12 @@ PUBLISHED = {
     "realesrgan-x2plus": Published(
         ("rrdb_tiny_x2",), {2: 16_703_171}, {2: 1032.96}, {"dim": 8, "growth": 8, "blocks": 1}, exact=True
     ),
+    "dasr": Published(
+        ("dasr_liang_tiny_x2", "dasr_liang_tiny_x4"),
+        {2: 7_317_438, 4: 8_055_998},
+        {2: 404.88, 4: 161.88},
+        {"dim": 8, "blocks": 2, "predictor": 8},
+    ),
     "DASR of Wei et al.": Published(("dasr_wei_tiny_x4",), {}, {}, {}),
     "rcan of BasicSR": Published(("rcan_basicsr_tiny_x4",), {}, {}, {}),
 }

@@ -3,11 +3,13 @@
 import re
 from pathlib import Path
 
+import pytest
 import torch
 from typer.testing import CliRunner
 
 from esc_sr import weights
 from esc_sr.cli.main import app
+from esc_sr.errors import WeightsError
 from esc_sr.families.rrdb import RRDBConfig, RRDBNet
 from weights_files import golden
 
@@ -83,3 +85,19 @@ def test_rcan_goes_from_basicsr_to_its_authors_names(tmp_path: Path) -> None:
     assert found.keys() == authors.state.keys()
     for name in ("sub_mean.bias", "add_mean.weight"):
         torch.testing.assert_close(found[name], authors.state[name])
+
+
+def test_dasr_of_liang_in_two_files(tmp_path: Path) -> None:
+    sample = golden("dasr_liang_tiny_x4")
+    for part in "gp":
+        state = {name[2:]: value for name, value in sample.state.items() if name.startswith(f"{part}.")}
+        torch.save({"params": state} if part == "g" else state, tmp_path / f"net_{part}_latest.pth")
+    for part in "gp":
+        with torch.inference_mode():
+            sr = weights.load(tmp_path / f"net_{part}_latest.pth")(sample.tensors["input"])
+        torch.testing.assert_close(sr, sample.tensors["output"], atol=1e-4, rtol=0)
+    (tmp_path / "net_p_latest.pth").rename(tmp_path / "other.pth")
+    with pytest.raises(WeightsError, match=r"one part of DASR .* beside it, which is not there"):
+        weights.load(tmp_path / "net_g_latest.pth")
+    with pytest.raises(WeightsError, match=r"whose name does not follow"):
+        weights.load(tmp_path / "other.pth")

@@ -57,7 +57,7 @@ def _macs(operation: str, args: tuple[Any, ...], out: Any) -> tuple[str, int]:
             return "pooling", args[0].numel()
         case "aten.upsample_nearest2d":
             return "resampling", out.numel()
-        case "aten.grid_sampler_2d":
+        case "aten.grid_sampler_2d" | "aten.upsample_bilinear2d":
             return "resampling", 4 * out.numel()
     return "conv", 0
 

@@ -19,6 +19,7 @@ from torch.overrides import TorchFunctionMode
 from esc_sr.errors import UsageError
 from esc_sr.families.bsrn.family import FAMILY as BSRN
 from esc_sr.families.contract import Config, Encoder, Network
+from esc_sr.families.dasr.family import FAMILY as DASR
 from esc_sr.families.esc.family import FAMILY as ESC
 from esc_sr.families.family import Detected, Family, Tensors
 from esc_sr.families.lte.family import FAMILY as LTE
@@ -37,6 +38,7 @@ FAMILIES: list[Family] = [
     RCAN,
     RDN,
     RRDB,
+    DASR,
 ]
 """In the order in which files are asked whether they are of the family; others may be added."""
 

@@ -22,6 +22,20 @@ class ForeignError(ValueError):
     """A network that looks like one of the family and cannot be loaded; carries its name."""
 
 
+class Half(NamedTuple):
+    """A file that has one part of a network, of two that are published apart.
+
+    Attributes:
+        prefix: What our names have before the file's.
+        other_prefix: What they have before those in the other file.
+        other: Name of the other file; that of this one where none follows from it.
+    """
+
+    prefix: str
+    other_prefix: str
+    other: str
+
+
 class Detected(NamedTuple):
     """What a file was told to be.
 
@@ -81,6 +95,10 @@ class Family(ABC):
             ForeignError: It is a variant that cannot be loaded.
             ValueError, IndexError, ArithmeticError, RuntimeError: It is one, but no network has such shapes.
         """
+
+    def half(self, tensors: Tensors, file: str) -> Half | None:
+        """Tell whether the file of such a name has but one part of a network, and where the other is."""
+        return None
 
     def recognises(self, names: Iterable[str]) -> bool:
         """Whether names are those of its networks, as far as names alone tell; for messages."""

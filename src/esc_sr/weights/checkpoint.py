@@ -119,6 +119,7 @@ def read(path: Path) -> Checkpoint:
             _confirm(config, tensors, path)
         found = Detected(config, identity(tensors), dialect="esc-sr")
     else:
+        tensors = _with_other_half(tensors, path)
         found = _detect(tensors, path)
     state = {**found.constants, **{ours: tensors[name] for name, ours in found.names.items()}}
     _check(found, state, path)
@@ -168,6 +169,24 @@ def _hash(header: Mapping[str, str], tensors: Mapping[str, Tensor]) -> str:
     for name in names:
         found.update(tensors[name].reshape(-1).view(torch.uint8).numpy().data)
     return found.hexdigest()
+
+
+def _with_other_half(tensors: dict[str, Tensor], path: Path) -> dict[str, Tensor]:
+    """All tensors of a network whose parts are published in two files, side by side; others as they are."""
+    for family in families.FAMILIES:
+        if half := family.half(tensors, path.name):
+            other = path.with_name(half.other)
+            if other == path or not other.exists():
+                where = (
+                    "whose name does not follow from this one's" if other == path else "which is not there"
+                )
+                raise WeightsError(
+                    f"{path}: is one part of {family.name}; the other is in a file beside it, {where}"
+                )
+            found, _ = read_tensors(other)
+            joined = {half.prefix + name: tensor for name, tensor in tensors.items()}
+            return joined | {half.other_prefix + name: tensor for name, tensor in found.items()}
+    return tensors
 
 
 def _confirm(config: Config, tensors: Mapping[str, Tensor], path: Path) -> None:
