@@ -135,7 +135,14 @@ def test_a_layer_norm_before_and_a_map_to_add_to() -> None:
     x = x.bfloat16()
     onto = torch.randn(2, 24, 35, 70).contiguous(memory_format=torch.channels_last)
     wanted = onto + native.pointwise(x.float(), weight, bias)
-    assert_near([native.pointwise(x, weight, bias, onto=onto)], [wanted])
+    assert_near([native.pointwise(x, weight, bias, onto=onto.clone())], [wanted])
+    half = onto.bfloat16()
+    assert native.pointwise(x, weight, bias, onto=half) is half
+    assert_near([half.float()], [wanted])
+    for other in (onto.bfloat16().contiguous(), onto.half()):
+        assert not native.takes_onto(x, other)
+        with pytest.raises(ValueError, match="channels side by side"):
+            native.pointwise(x, weight, bias, onto=other)
     _, *layers = convolution.feed_forward_inputs(2, 48, 20, 24, 35, 70)
     found = [native.pointwise(x, weight, bias, epsilon=1e-6), *native.feed_forward(x, layers, 8, 1e-6)]
     x = x.float()

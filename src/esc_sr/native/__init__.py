@@ -5,7 +5,7 @@ has, the default), `amx`, `avx512`, `avx2`, `generic`, or `off`.
 """
 
 from esc_sr.native.attention import attend, attend_windows
-from esc_sr.native.convolution import LARGEST, feed_forward, large_conv, pointwise
+from esc_sr.native.convolution import LARGEST, feed_forward, large_conv, pointwise, takes_onto
 from esc_sr.native.decoder import Places, decode
 from esc_sr.native.library import DTYPES, LEVELS, VARIABLE, available, describe, level, takes, without
 
@@ -25,5 +25,6 @@ __all__ = [
     "level",
     "pointwise",
     "takes",
+    "takes_onto",
     "without",
 ]

@@ -245,8 +245,8 @@ def pointwise(
         x: (B, C, H, W), on the CPU.
         weight: (out, C, 1, 1).
         bias: (out,), or None.
-        onto: A float32 map (B, out, H, W) that the result is added to, in place; only where no gradients are
-            recorded.
+        onto: A map (B, out, H, W) that the result is added to, in place, as `takes_onto` says; only where no
+            gradients are recorded.
         epsilon: As of `feed_forward`.
 
     Returns:
@@ -260,11 +260,11 @@ def pointwise(
     out = len(weight)
     fits = weight.shape == (out, x.shape[1], 1, 1) and (bias is None or bias.shape == (out,))
     if onto is not None:
-        fits &= onto.shape == (len(x), out, *x.shape[2:]) and onto.dtype == torch.float32
+        fits &= onto.shape == (len(x), out, *x.shape[2:]) and takes_onto(x, onto)
     if x.dim() != 4 or not fits:
         raise ValueError(
             f"{tuple(x.shape)}, {tuple(weight.shape)}: pass (B, C, H, W), (out, C, 1, 1), (out,), and onto a "
-            "float32 map (B, out, H, W)"
+            "map (B, out, H, W), float32, or bfloat16 with channels side by side where kernels round"
         )
     given = [t for t in (x, weight, bias, onto) if t is not None]
     check_types(*given)
@@ -273,6 +273,12 @@ def pointwise(
         return y
     check_not_recording(*given)
     return _pointwise(x, weight, bias, onto, epsilon)
+
+
+def takes_onto(x: Tensor, onto: Tensor) -> bool:
+    """Tell whether `pointwise` can add its result for x onto a map: float32, or where it rounds bfloat16."""
+    half = onto.dtype == torch.bfloat16 and onto.stride(1) == 1 and rounds(x)
+    return onto.device == x.device and (onto.dtype == torch.float32 or half)
 
 
 class _PointwiseFunction(torch.autograd.Function):

@@ -14,9 +14,10 @@ constexpr int64_t kSide = 16, kStep = 32;
 
 // Both rounded, `low` in the low halves.
 ESC_INLINE __m512i paired(Vec low, Vec high) {
-    const __m512i x = _mm512_maskz_cvtepu16_epi32(-1, (__m256i)_mm512_cvtneps_pbh(low));
-    const __m512i y = _mm512_maskz_cvtepu16_epi32(-1, (__m256i)_mm512_cvtneps_pbh(high));
-    return _mm512_or_si512(x, _mm512_maskz_slli_epi32(-1, y, 16));
+    const __m512i alternating = _mm512_set_epi32(0x1f000f, 0x1e000e, 0x1d000d, 0x1c000c, 0x1b000b, 0x1a000a,
+                                                 0x190009, 0x180008, 0x170007, 0x160006, 0x150005, 0x140004,
+                                                 0x130003, 0x120002, 0x110001, 0x100000);
+    return _mm512_maskz_permutexvar_epi16(-1, alternating, (__m512i)_mm512_cvtne2ps_pbh(high, low));
 }
 ESC_INLINE __m512i paired(const Half* low, const Half* high) {
     const __m512i x = _mm512_maskz_cvtepu16_epi32(-1, _mm256_loadu_si256(reinterpret_cast<const __m256i*>(low)));
@@ -49,6 +50,8 @@ ESC_INLINE void product_of_rows(float* c, const Half* a, const Pair* b, const Pl
 }
 
 #if defined(__AMX_BF16__)
+
+constexpr bool kHasTiles = true;
 
 // While it lives, this thread's tiles have kSide rows of 64 bytes; what they had before comes back.
 struct Tiling {
@@ -110,6 +113,8 @@ ESC_INLINE void product(float* c, const Half* a, const Pair* b, const Places& p,
 
 #else
 
+constexpr bool kHasTiles = false;
+
 struct Tiling {
     Tiling() {}
 };
@@ -158,37 +163,15 @@ void pack_pairs(Pair* to, const float* from, int64_t from_row, int64_t rows, int
         }
 }
 
-// 16 x 16 pairs, rows to columns.
-ESC_INLINE void turn_square(Pair* to, int64_t to_row, const Pair* from, int64_t from_row) {
-    __m512i x[16], y[16];
-    ESC_EACH(i, 16) x[i] = _mm512_loadu_si512(from + i * from_row);
-    ESC_EACH(i, 8) {
-        y[2 * i] = _mm512_maskz_unpacklo_epi32(-1, x[2 * i], x[2 * i + 1]);
-        y[2 * i + 1] = _mm512_maskz_unpackhi_epi32(-1, x[2 * i], x[2 * i + 1]);
-    }
-    ESC_EACH(i, 4) {
-        x[4 * i] = _mm512_maskz_unpacklo_epi64(-1, y[4 * i], y[4 * i + 2]);
-        x[4 * i + 1] = _mm512_maskz_unpackhi_epi64(-1, y[4 * i], y[4 * i + 2]);
-        x[4 * i + 2] = _mm512_maskz_unpacklo_epi64(-1, y[4 * i + 1], y[4 * i + 3]);
-        x[4 * i + 3] = _mm512_maskz_unpackhi_epi64(-1, y[4 * i + 1], y[4 * i + 3]);
-    }
-    ESC_EACH(i, 4) {
-        const __m512i a = _mm512_maskz_shuffle_i32x4(-1, x[i], x[4 + i], 0x88);
-        const __m512i b = _mm512_maskz_shuffle_i32x4(-1, x[i], x[4 + i], 0xdd);
-        const __m512i c = _mm512_maskz_shuffle_i32x4(-1, x[8 + i], x[12 + i], 0x88);
-        const __m512i d = _mm512_maskz_shuffle_i32x4(-1, x[8 + i], x[12 + i], 0xdd);
-        _mm512_storeu_si512(to + i * to_row, _mm512_maskz_shuffle_i32x4(-1, a, c, 0x88));
-        _mm512_storeu_si512(to + (4 + i) * to_row, _mm512_maskz_shuffle_i32x4(-1, b, d, 0x88));
-        _mm512_storeu_si512(to + (8 + i) * to_row, _mm512_maskz_shuffle_i32x4(-1, a, c, 0xdd));
-        _mm512_storeu_si512(to + (12 + i) * to_row, _mm512_maskz_shuffle_i32x4(-1, b, d, 0xdd));
-    }
-}
-
 // (rows, columns) of pairs to (columns, rows); both in sixteens.
 void turn_pairs(Pair* to, int64_t to_row, const Pair* from, int64_t from_row, int64_t rows, int64_t columns) {
     for (int64_t r = 0; r < rows; r += kSide)
-        for (int64_t c = 0; c < columns; c += kSide)
-            turn_square(to + c * to_row + r, to_row, from + r * from_row + c, from_row);
+        for (int64_t c = 0; c < columns; c += kSide) {
+            __m512i square[kSide];
+            ESC_EACH(i, kSide) square[i] = _mm512_loadu_si512(from + (r + i) * from_row + c);
+            turn_square(square);
+            ESC_EACH(i, kSide) _mm512_storeu_si512(to + (c + i) * to_row + r, square[i]);
+        }
 }
 
 // `Exact` with factors rounded.

@@ -184,25 +184,61 @@ void subtract_top(const HalfWork& w, int64_t first, float length, float low, flo
                 if (!(highest[i][l] <= top[i])) top[i] = highest[i][l];
         }
     }
-    for (int64_t i = 0; i < kBlock; i++) w.subtract(w.q + i * w.depth, top[i]);
+    for (int64_t i = 0; kHasTiles && i < kBlock; i++) w.subtract(w.q + i * w.depth, top[i]);
+}
+
+// exp2 of the scores of kBlock queries with one block of keys, less `top`, to p, kAtOnce apart, and to `total`.
+void weigh(const HalfWork& w, int64_t first, int64_t key, Half* p, Vec* total) {
+    const float *low = w.table + w.of_keys[key / kLanes], *high = w.table + w.of_keys[key / kLanes + 1];
+    w.score(w.scores, w.q, w.k + key * w.depth / 2);
+    for (int64_t i = 0; i < kBlock; i++) {
+        const int32_t query = w.of_query[first + i];
+        const Vec x = rough_exp2(load(w.scores + i * kBlock) + load(low + query));
+        const Vec y = rough_exp2(load(w.scores + i * kBlock + kLanes) + load(high + query));
+        total[i] += x + y;
+        narrow(p + i * kAtOnce, x, y);
+    }
+}
+
+// The same without tiles: scores stay in registers, and need no channels to subtract with.
+void weigh_in_registers(const HalfWork& w, int64_t first, int64_t key, const float* top, Half* p, Vec* total) {
+    constexpr int kRows = 8;
+    const float *low = w.table + w.of_keys[key / kLanes], *high = w.table + w.of_keys[key / kLanes + 1];
+    for (int64_t i = 0; i < kBlock; i += kRows) {
+        Vec x[kRows], y[kRows];
+        ESC_EACH(r, kRows) {
+            const int32_t query = w.of_query[first + i + r];
+            x[r] = load(low + query) - top[i + r], y[r] = load(high + query) - top[i + r];
+        }
+        const Half* q = w.q + i * w.depth;
+        const Pair* k = w.k + key * w.depth / 2;
+        for (int64_t c = 0; c < w.width; c += 2, k += kBlock) {
+            const __m512bh one = (__m512bh)_mm512_loadu_si512(k), two = (__m512bh)_mm512_loadu_si512(k + kLanes);
+            ESC_EACH(r, kRows) {
+                int pair;
+                memcpy(&pair, q + r * w.depth + c, sizeof pair);
+                const __m512bh with = (__m512bh)_mm512_set1_epi32(pair);
+                x[r] = _mm512_dpbf16_ps(x[r], with, one), y[r] = _mm512_dpbf16_ps(y[r], with, two);
+            }
+        }
+        ESC_EACH(r, kRows) {
+            x[r] = rough_exp2(x[r]), y[r] = rough_exp2(y[r]);
+            total[i + r] += x[r] + y[r];
+            narrow(p + (i + r) * kAtOnce, x[r], y[r]);
+        }
+    }
 }
 
 // Weights of kBlock queries times values, added to sums (kBlock, wide); the weights' sums to `total`.
-void half_forward_queries(const HalfWork& w, int64_t first, Vec (&total)[kBlock]) {
+void half_forward_queries(const HalfWork& w, int64_t first, const float* top, Vec (&total)[kBlock]) {
     memset(w.sums, 0, sizeof(float) * kBlock * w.wide);
     for (Vec& x : total) x = Vec{};
     for (int64_t begin = 0; begin < w.n; begin += kAtOnce) {
         for (int64_t key = begin; key < begin + kAtOnce; key += kBlock) {
-            w.score(w.scores, w.q, w.k + key * w.depth / 2);
-            Half* p = w.p + key - begin;
-            const float *low = w.table + w.of_keys[key / kLanes], *high = w.table + w.of_keys[key / kLanes + 1];
-            for (int64_t i = 0; i < kBlock; i++) {
-                const int32_t query = w.of_query[first + i];
-                const Vec x = rough_exp2(load(w.scores + i * kBlock) + load(low + query));
-                const Vec y = rough_exp2(load(w.scores + i * kBlock + kLanes) + load(high + query));
-                total[i] += x + y;
-                narrow(p + i * kAtOnce, x, y);
-            }
+            if (kHasTiles)
+                weigh(w, first, key, w.p + key - begin, total);
+            else
+                weigh_in_registers(w, first, key, top, w.p + key - begin, total);
         }
         const Places places = {w.wide, kSide * w.wide, kAtOnce, kSide * kAtOnce, 0, w.wide};
         for (int64_t c = 0; c < w.wide; c += kSide)
@@ -239,7 +275,7 @@ void half_attention(const void* problem, int64_t first, int64_t last, float* scr
             Vec total_of[kBlock];
             w.read(w.q, a.q, w.at(a.q, a, window, head), query, kBlock, scale, 0);
             subtract_top(w, query, length, low, high, top);
-            half_forward_queries(w, query, total_of);
+            half_forward_queries(w, query, top, total_of);
             w.each_pixel(a.out, query, kBlock, [&](int64_t pixel, int64_t place) {
                 const int64_t i = pixel - query;
                 const float all = total(total_of[i]), share = 1 / all;

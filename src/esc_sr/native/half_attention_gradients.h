@@ -80,7 +80,7 @@ void write_keys(const HalfWork& w, const View& x, Half* to, const float* sums, f
         for (int64_t column = 0; column < kBlock; column += kSide)
             for (int64_t c = 0; c < w.wide; c += kSide, sums += kSide * kSide) {
                 alignas(64) Pair turned[kSide * kSide];
-                turn_square(turned, kSide, reinterpret_cast<const Pair*>(sums), kSide);
+                turn_pairs(turned, kSide, reinterpret_cast<const Pair*>(sums), kSide, kSide, kSide);
                 for (int64_t i = 0; i < kSide; i++) {
                     const int64_t of = key_in_pairs(column + i);
                     alignas(64) float row[kSide];

@@ -4,6 +4,7 @@
 #include "half.h"
 #include "half_attention.h"
 #include "half_attention_gradients.h"
+#include "half_folded_conv.h"
 #include "half_large_conv.h"
 #include "kernels.h"
 
@@ -12,7 +13,8 @@ namespace {
 constexpr Kernel half_kernels[kKernels] = {
     {attention_items, half_attention_scratch, nullptr, half_attention},
     {attention_items, half_attention_gradients_scratch, attention_sums, half_attention_gradients},
-    {large_conv_items, half_large_conv_scratch<false>, nullptr, half_large_conv},
+    kHasTiles ? Kernel{large_conv_items, half_large_conv_scratch<false>, nullptr, half_large_conv}
+              : Kernel{large_conv_items, half_folded_conv_scratch, nullptr, half_folded_conv},
     {large_conv_items, half_large_conv_scratch<true>, large_conv_sums, half_large_conv_weights},
     {feed_forward_items, feed_forward_scratch<Rounded, false>, nullptr, feed_forward<Rounded>},
     {feed_forward_items, feed_forward_scratch<Rounded, true>, feed_forward_sums,

@@ -45,15 +45,52 @@ struct LargeConvWork {
 
     // One row of a map, channel by channel, or back.
     void read(float* to, const Map& from, int64_t picture, int64_t r, const Span& s) const {
+#if defined(__AVX512BF16__)
+        if (from.half) return turn_pixels(to + s.at(), at<Half>(from, picture, r, s), from.column, s.count());
+#endif
         copy(to + s.at(), kPitch, 1, at(from, picture, r, s), from.channel, from.column, p.channels, s.count(), 1);
     }
 
     void write(const Map& to, int64_t picture, int64_t r, const Span& s) const {
+#if defined(__AVX512BF16__)
+        if (to.half) return turn_channels(at<Half>(to, picture, r, s), to.column, y + s.at(), s.count());
+#endif
         copy(at(to, picture, r, s), to.channel, to.column, y + s.at(), kPitch, 1, p.channels, s.count(), 1);
     }
 
-    // near (taps, columns) = the sums of those pixels of a channel that lie alike around row r.
-    void fold(int64_t r, int64_t channel, const Span& s) {
+#if defined(__AVX512BF16__)
+
+    // Halves, channels of a pixel side by side, to a row of pixels for each channel, or back.
+    void turn_pixels(float* to, const Half* from, int64_t step, int64_t count) const {
+        for (int64_t x = 0; x < count; x += kLanes, from += kLanes * step)
+            for (int64_t c = 0; c < p.channels; c += kLanes) {
+                const __mmask16 there = first_lanes(least(p.channels - c, kLanes));
+                Vec rows[kLanes] = {};
+                for (int64_t i = 0; i < least(count - x, kLanes); i++)
+                    rows[i] = widen(_mm256_maskz_loadu_epi16(there, from + i * step + c));
+                turn_square(rows);
+                for (int64_t l = 0; l < least(p.channels - c, kLanes); l++)
+                    store(to + (c + l) * kPitch + x, rows[l]);
+            }
+    }
+
+    void turn_channels(Half* to, int64_t step, const float* from, int64_t count) const {
+        for (int64_t x = 0; x < count; x += kLanes, to += kLanes * step)
+            for (int64_t c = 0; c < p.channels; c += kLanes) {
+                const __mmask16 there = first_lanes(least(p.channels - c, kLanes));
+                Vec rows[kLanes] = {};
+                for (int64_t l = 0; l < least(p.channels - c, kLanes); l++)
+                    rows[l] = load(from + (c + l) * kPitch + x);
+                turn_square(rows);
+                for (int64_t i = 0; i < least(count - x, kLanes); i++)
+                    _mm256_mask_storeu_epi16(to + i * step + c, there, (__m256i)_mm512_cvtneps_pbh(rows[i]));
+            }
+    }
+
+#endif
+
+    // folded (reach + 1, columns) = rows that lie alike around row r, added up.
+    void fold_rows(int64_t r, int64_t channel, const Span& s) const {
         const int64_t end = kMargin + vectors(s) + p.reach;
         for (int64_t i = 0; i <= p.reach; i++) {
             const float *above = row(r - i, channel), *below = row(r + i, channel);
@@ -61,18 +98,29 @@ struct LargeConvWork {
             for (int64_t c = 0; c < end; c += kLanes)
                 store(to + c, i ? load(above + c) + load(below + c) : load(above + c));
         }
-        float* to = near + kMargin;
+    }
+
+    // Calls work(sum) for each tap: of the vector at column c, those pixels of the folded rows that lie alike.
+    template <class Work>
+    ESC_INLINE void each_tap(int64_t c, const Work& work) const {
         for (int64_t i = 0; i <= p.reach; i++)
-            for (int64_t j = i; j <= p.reach; j++, to += kPitch) {
-                const float *one = folded + i * kPitch + kMargin, *two = folded + j * kPitch + kMargin;
-                for (int64_t c = 0; c < vectors(s); c += kLanes) {
-                    Vec sum = load(one + c + j);
-                    if (j) sum += load(one + c - j);
-                    if (i < j) sum += load(two + c + i);
-                    if (i && i < j) sum += load(two + c - i);
-                    store(to + c, sum);
-                }
+            for (int64_t j = i; j <= p.reach; j++) {
+                const float *one = folded + i * kPitch + kMargin + c, *two = folded + j * kPitch + kMargin + c;
+                Vec sum = load(one + j);
+                if (j) sum += load(one - j);
+                if (i < j) sum += load(two + i);
+                if (i && i < j) sum += load(two - i);
+                work(sum);
             }
+    }
+
+    // near (taps, columns) = the sums of those pixels of a channel that lie alike around row r.
+    void fold(int64_t r, int64_t channel, const Span& s) const {
+        fold_rows(r, channel, s);
+        for (int64_t c = 0; c < vectors(s); c += kLanes) {
+            float* to = near + kMargin + c;
+            each_tap(c, [&](Vec sum) { store(to, sum), to += kPitch; });
+        }
     }
 
     // y (channel, columns) = the channel's own 3x3 kernel over x.
@@ -104,8 +152,8 @@ struct LargeConvWork {
 
 // Calls work(w, picture, row, span) on each row of the items, with what it reaches kept.
 template <class Work>
-void each_row(const LargeConv& p, int64_t first, int64_t last, float* scratch, const Work& work) {
-    LargeConvWork w(p, scratch);
+void each_row(LargeConvWork& w, int64_t first, int64_t last, const Work& work) {
+    const LargeConv& p = w.p;
     const Items items(p.pictures, p.height, p.width);
     for (int64_t item = first; item < last; item++) {
         const int64_t picture = items.picture(item), left = items.left(item), top = items.top(item);
@@ -128,7 +176,8 @@ int64_t large_conv_scratch(const void* problem) {
 
 void large_conv(const void* problem, int64_t first, int64_t last, float* scratch, float*) {
     const auto& p = *static_cast<const LargeConv*>(problem);
-    each_row(p, first, last, scratch, [&](LargeConvWork& w, int64_t picture, int64_t r, const Span& s) {
+    LargeConvWork own(p, scratch);
+    each_row(own, first, last, [&](LargeConvWork& w, int64_t picture, int64_t r, const Span& s) {
         for (int64_t i = 0; i < p.channels; i++) w.convolve_dynamic(r, picture, i, s);
         for (int64_t i = 0; i < p.channels; i++) {
             w.fold(r, i, s);
@@ -148,7 +197,8 @@ int64_t large_conv_sums(const void* problem) {
 
 void large_conv_weights(const void* problem, int64_t first, int64_t last, float* scratch, float* sums) {
     const auto& p = *static_cast<const LargeConv*>(problem);
-    each_row(p, first, last, scratch, [&](LargeConvWork& w, int64_t picture, int64_t r, const Span& s) {
+    LargeConvWork own(p, scratch);
+    each_row(own, first, last, [&](LargeConvWork& w, int64_t picture, int64_t r, const Span& s) {
         load_row(w.turned, p.grad_y, picture, r, p.channels, s);
         memset(w.y, 0, sizeof(float) * p.channels * kPitch);
         w.read(w.y, p.grad_y, picture, r, s);

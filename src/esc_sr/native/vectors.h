@@ -154,6 +154,37 @@ ESC_INLINE void narrow(Half* p, Vec x, Vec next) {
     _mm512_storeu_si512(p, (__m512i)_mm512_cvtne2ps_pbh(next, x));
 }
 
+// 16 x 16 numbers of 32 bits, rows to columns.
+ESC_INLINE void turn_square(__m512i (&x)[16]) {
+    __m512i y[16];
+    ESC_EACH(i, 8) {
+        y[2 * i] = _mm512_maskz_unpacklo_epi32(-1, x[2 * i], x[2 * i + 1]);
+        y[2 * i + 1] = _mm512_maskz_unpackhi_epi32(-1, x[2 * i], x[2 * i + 1]);
+    }
+    ESC_EACH(i, 4) {
+        x[4 * i] = _mm512_maskz_unpacklo_epi64(-1, y[4 * i], y[4 * i + 2]);
+        x[4 * i + 1] = _mm512_maskz_unpackhi_epi64(-1, y[4 * i], y[4 * i + 2]);
+        x[4 * i + 2] = _mm512_maskz_unpacklo_epi64(-1, y[4 * i + 1], y[4 * i + 3]);
+        x[4 * i + 3] = _mm512_maskz_unpackhi_epi64(-1, y[4 * i + 1], y[4 * i + 3]);
+    }
+    ESC_EACH(i, 4) {
+        const __m512i a = _mm512_maskz_shuffle_i32x4(-1, x[i], x[4 + i], 0x88);
+        const __m512i b = _mm512_maskz_shuffle_i32x4(-1, x[i], x[4 + i], 0xdd);
+        const __m512i c = _mm512_maskz_shuffle_i32x4(-1, x[8 + i], x[12 + i], 0x88);
+        const __m512i d = _mm512_maskz_shuffle_i32x4(-1, x[8 + i], x[12 + i], 0xdd);
+        y[i] = _mm512_maskz_shuffle_i32x4(-1, a, c, 0x88), y[4 + i] = _mm512_maskz_shuffle_i32x4(-1, b, d, 0x88);
+        y[8 + i] = _mm512_maskz_shuffle_i32x4(-1, a, c, 0xdd), y[12 + i] = _mm512_maskz_shuffle_i32x4(-1, b, d, 0xdd);
+    }
+    ESC_EACH(i, 16) x[i] = y[i];
+}
+
+ESC_INLINE void turn_square(Vec (&x)[16]) {
+    __m512i bits[16];
+    ESC_EACH(i, 16) bits[i] = (__m512i)x[i];
+    turn_square(bits);
+    ESC_EACH(i, 16) x[i] = (Vec)bits[i];
+}
+
 ESC_INLINE __mmask16 first_lanes(int64_t count) { return __mmask16((1u << count) - 1); }
 
 // Rows of numbers that lie side by side, widened or rounded.

@@ -200,8 +200,7 @@ def _absorb(norm: nn.Module, x: Tensor, after: nn.Conv2d) -> tuple[Tensor, list[
 
 def _pointwise(weight: Tensor, bias: Tensor | None, x: Tensor, onto: Tensor | None = None) -> Tensor:
     """Convolve (B, C, H, W) with (C', C, 1, 1); with `onto`, add the result to that, in place."""
-    near = onto is None or (onto.device == x.device and onto.dtype == torch.float32)
-    if near and native.takes(x):
+    if native.takes(x) and (onto is None or native.takes_onto(x, onto)):
         return native.pointwise(x, weight, bias, onto=onto)
     return sum_of(F.conv2d(x, weight, bias), onto)
 
