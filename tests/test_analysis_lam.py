@@ -134,7 +134,9 @@ def test_what_is_outside_is_refused() -> None:
         with pytest.raises(UsageError, match="is not inside the enlarged picture of 48 x 40 px"):
             lam.measure(network, LR, patch)
     with pytest.raises(UsageError, match="24 x 3 px is too small for a blur of 9 px"):
-        lam.measure(network, LR[:3], Patch(0, 0, 2))
+        lam.measure(Foreign(Nearest(), 2), LR[:3], Patch(0, 0, 2))
+    with pytest.raises(UsageError, match="24 x 7 px are less than a window"):
+        lam.measure(network, LR[:7], Patch(0, 0, 2))
 
 
 def test_a_figure_of_two(tmp_path: Path) -> None:

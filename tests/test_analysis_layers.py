@@ -8,12 +8,14 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from esc_sr.analysis import distances, features, filters, receptive
+from esc_sr.analysis import distances, features, filters, lam, receptive, similarity
+from esc_sr.analysis.lam import BlurPath
 from esc_sr.errors import UsageError
 from esc_sr.families.bsrn import BSRN, BSRNConfig
 from esc_sr.families.contract import Foreign
 from esc_sr.families.esc.blocks import DecomposedConvAttn, WindowAttention
 from esc_sr.network.attention import Compared, SelfAttention
+from pretend_gpu import pretended_gpu
 from test_network import VARIANTS, assert_equal, make
 
 RNG = np.random.default_rng(0)
@@ -167,3 +169,27 @@ def test_a_network_without_attention_is_refused() -> None:
     net.add_module("silent", Silent())
     with pytest.raises(UsageError, match="do not tell what they compare"):
         distances.attentions(net)
+
+
+def test_all_is_the_same_on_a_gpu() -> None:
+    net = make(VARIANTS["esc"])
+    small = BlurPath(steps=1)
+
+    def arrays() -> list[np.ndarray]:
+        found = similarity.measure(net, [OTHER])
+        looks = distances.measure(net, [OTHER])["SA 1"]
+        return [
+            *(part for one in found.values() for part in (one.cka, one.cosine)),
+            *(mean for means in features.measure(net, OTHER).values() for mean in means.values()),
+            lam.measure(net, OTHER, lam.Patch(4, 5, 6), path=small).pixels,
+            receptive.measure(net, [OTHER], side=10),
+            *filters.measure(net, [OTHER])[1:],
+            looks.bias,
+            looks.distance,
+        ]
+
+    here = arrays()
+    with pretended_gpu():
+        net.to("cuda")
+        there = arrays()
+    assert all(np.allclose(a, b, atol=1e-5, equal_nan=True) for a, b in zip(here, there, strict=True))

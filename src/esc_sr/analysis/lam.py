@@ -10,6 +10,7 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
 
+from esc_sr.analysis.recording import check_size
 from esc_sr.bicubic import enlarged, resize
 from esc_sr.data.pairs import to_network
 from esc_sr.data.pictures import Progress, no_progress
@@ -158,9 +159,10 @@ def measure(
         progress: Called with steps done and all steps.
 
     Raises:
-        UsageError: The patch is not inside the picture, or that is smaller than the blur reaches.
+        UsageError: The patch is not inside the picture, or that is smaller than a window or the blur's reach.
     """
     scale = network.config.scale or scale
+    check_size(network, lr.shape[:2])
     check_patch(patch, enlarged(lr.shape[:2], scale))
     if min(lr.shape[:2]) <= path.side // 2:
         raise UsageError(

@@ -7,6 +7,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from esc_sr.analysis.recording import check_size
 from esc_sr.data.pairs import to_network
 from esc_sr.errors import UsageError
 from esc_sr.families.contract import Network
@@ -33,7 +34,7 @@ def measure(
         (side, side), in sum 1: what the pixel at (side // 2, side // 2), enlarged, depends on.
 
     Raises:
-        UsageError: A picture is smaller than the cut-out.
+        UsageError: A picture is smaller than the cut-out, or that than a window.
     """
     scale = network.config.scale or scale
     weight = next(network.parameters())
@@ -42,6 +43,7 @@ def measure(
     network.requires_grad_(False)
     try:
         for lr in pictures:
+            check_size(network, (side, side))
             x = to_network(_middle(lr, side, network.window))[None].to(weight).requires_grad_()
             first = scale * (side // 2)
             seen = network.enlarge(x, scale)[..., first : first + scale, first : first + scale]
