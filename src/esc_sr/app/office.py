@@ -7,10 +7,11 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
+from threading import Event
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from esc_sr.app import work
-from esc_sr.app.jobs import AppJob, CancelledError, Jobs
+from esc_sr.app.jobs import AppJob, Jobs
 from esc_sr.app.limits import Limits, RefusalError
 from esc_sr.app.scratch import Scratch
 from esc_sr.app.upload import receive, size_sent
@@ -99,10 +100,24 @@ class Office:
             await asyncio.sleep(_TICK)
             quiet += _TICK
 
-    def preview(self, job: AppJob, box: work.Box) -> bytes:
-        """A part of a picture, before all jobs."""
-        gone = lambda: job.state == "cancelled" or self.jobs.closing  # noqa: E731
-        if gone():
-            raise CancelledError
-        with self.jobs.first():
-            return work.preview(job, box, self._device, gone)
+    async def preview(self, job: AppJob, box: work.Box, request: "Request") -> bytes:
+        """A part of a picture, before all jobs, as `work.preview` has it; given up if the client leaves.
+
+        Raises:
+            RefusalError: As `aside`.
+        """
+        left = Event()
+
+        def make() -> bytes:
+            with self.jobs.first():
+                return work.preview(job, box, self._device, gone)
+
+        def gone() -> bool:
+            return left.is_set() or job.state == "cancelled" or self.jobs.closing
+
+        making = asyncio.ensure_future(self.aside(make))
+        while not making.done():
+            if await request.is_disconnected():
+                left.set()
+            await asyncio.wait((making,), timeout=_TICK)
+        return making.result()

@@ -272,7 +272,7 @@ def _add_jobs(app: "FastAPI", office: Callable[[], Office]) -> None:
 
 def _add_pictures(app: "FastAPI", office: Callable[[], Office]) -> None:
     """Pictures out."""
-    from fastapi import Query
+    from fastapi import Query, Request
     from fastapi.responses import FileResponse, Response
 
     def done(id: str) -> AppJob:
@@ -302,12 +302,14 @@ def _add_pictures(app: "FastAPI", office: Callable[[], Office]) -> None:
     place = Annotated[int, Query(ge=0, le=2**20)]
 
     @app.post("/v1/jobs/{id}/preview", summary="A part of a picture, at once", responses=_file("A PNG"))
-    async def preview(id: str, left: place, top: place, width: side, height: side) -> Response:
+    async def preview(
+        request: Request, id: str, left: place, top: place, width: side, height: side
+    ) -> Response:
         """The middle of the box, in pixels of the picture; the header `preview-box` says which part that is.
 
         Left, top, width and height. It differs a little from the result: the network sees no more than this.
         """
         job = office().jobs.find(id)
         box = work.Box(left, top, width, height).within(job.asked.sides, work.PREVIEW_SIDE)
-        data = await office().aside(partial(office().preview, job, box))
+        data = await office().preview(job, box, request)
         return Response(data, media_type="image/png", headers={"preview-box": ",".join(map(str, box))})

@@ -152,6 +152,8 @@ def preview(job: AppJob, box: Box, device: str, cancelled: Callable[[], bool]) -
         EscError: The picture cannot be read, or the device is too small.
         CancelledError: Nobody wants it any more.
     """
+    if cancelled():
+        raise CancelledError
     height, width = job.asked.sides
     scale = job.asked.size.scale(height, width)
     left, top = max(box.left - _HALO, 0), max(box.top - _HALO, 0)
