@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from torch import cuda
 
 from esc_sr.errors import EscError, UsageError
 from esc_sr.upscaling.engine import Upscaler
@@ -233,19 +234,64 @@ def test_formats_keep_what_they_can() -> None:
         (Coding(quality=52), "quality 52: libx264 takes 0 (best) to 51"),
         (Coding(encoder="ffv1", quality=3), "ffv1 has no --quality"),
         (Coding(preset="nonsense"), "libx264 refuses 64 x 48 yuv420p with crf=18, preset=nonsense"),
-        (Coding(encoder="libvpx-vp9"), "mp4"),
+        (
+            Coding(encoder="prores_ks"),
+            "'mp4' format does not support 'prores' codec; prores_ks in mp4 does not",
+        ),
+        (Coding(encoder="hevc_nvenc"), "hevc_nvenc refuses"),
     ],
 )
 def test_encoders_that_cannot_be_had_are_one_line(coding: Coding, said: str) -> None:
+    if coding.encoder == "hevc_nvenc" and cuda.is_available():
+        pytest.skip("it can be had here")
     source = make("a.mp4", EVEN[:2], moving(2), sound=False)
-    if said == "mp4":
-        enlarge(source, "b.mp4", coding)
-        assert look_at(Path("b.mp4")).codec == "vp9"
-        return
     with pytest.raises(EscError) as error:
         enlarge(source, "b.mp4", coding)
     assert said in str(error.value)
-    assert not Path("b.mp4").exists()
+    assert sorted(path.name for path in Path().iterdir()) == ["a.mp4"]
+
+
+def test_a_file_that_could_not_be_read_again_is_not_begun() -> None:
+    source = make("a.mp4", EVEN[:2], moving(2), sound=False)
+    never = Upscaler(Twice(), 2, device="cpu")
+    never.upscale = None  # type: ignore[assignment]
+    with pytest.raises(EscError, match="cannot be read again; ffv1 in mpegts does not work here"):
+        enlarge(source, "b.ts", Coding(encoder="ffv1"), upscaler=never)
+
+
+@pytest.mark.parametrize(
+    ("target", "coding", "format", "codec"),
+    [
+        ("b.mp4", Coding(encoder="libvpx-vp9"), "yuv420p", "vp9"),
+        ("b.mkv", Coding(encoder="libsvtav1"), "yuv420p", "av1"),
+        ("b.mov", Coding(encoder="prores_ks"), "yuv422p10le", "prores"),
+        ("b.mp4", Coding(encoder="libx265", preset="fast"), "yuv420p", "hevc"),
+    ],
+)
+def test_other_encoders(target: str, coding: Coding, format: str, codec: str) -> None:
+    source = make("a.mp4", EVEN[:3], moving(3, 72, 96), sound=False)
+    assert not [note for note in enlarge(source, target, coding).notes if "times" not in note]
+    found = look_at(Path(target))
+    assert (found.codec, found.look.format) == (codec, format)
+    assert see(target).times == see(source).times
+
+
+def test_transparency_stays_where_it_can() -> None:
+    frames = moving(3)
+    clear = [np.dstack([frame, np.full(frame.shape[:2], 60, np.uint8)]) for frame in frames]
+    source = make("a.mov", EVEN[:3], clear, encoder="prores_ks", format="yuva444p10le", sound=False)
+    enlarge(source, "b.mov")
+    alpha = to_rgb(see("b.mov").frames[1], look_at(Path("b.mov")).look, alpha=True)[:, :, 3]
+    assert np.abs(alpha / 65535 - 60 / 255).max() < 0.01
+    assert (
+        enlarge(source, "b.mp4").notes[-1] == "libx265 has no transparency: it is lost; -o NAME.mov keeps it"
+    )
+
+
+def test_interlaced_video_is_said() -> None:
+    source = make("a.mp4", options={"flags": "+ilme+ildct", "x264-params": "tff=1"})
+    (note,) = enlarge(source, "b.mp4").notes
+    assert note.startswith("interlaced: ")
 
 
 @pytest.mark.parametrize("text", ["x", "1:2:3:4", "-1", "1:", ""])

@@ -133,7 +133,7 @@ def test_pieces_that_are_cut_off_are_made_again() -> None:
     enlarge(Counted(), target="unbroken.mp4")
     with pytest.raises(KeyboardInterrupt):
         enlarge(Counted(9))
-    (PART / "000000.nut").write_bytes((PART / "000000.nut").read_bytes()[:-5])
+    (PART / "000000.piece").write_bytes((PART / "000000.piece").read_bytes()[:-5])
     (PART / "000001.json").write_text("{")
     assert enlarge(Counted()).status.computed == 7
     assert Path("unbroken.mp4").read_bytes() == Path("b.mp4").read_bytes()
@@ -174,6 +174,35 @@ def test_nothing_is_left_where_nothing_was_done() -> None:
     with pytest.raises(EscError, match="libx264 refuses"):
         enlarge(Counted(), preset="nonsense")
     assert sorted(path.name for path in Path().iterdir()) == ["a.mp4"]
+
+
+@pytest.mark.skipif(os.name == "nt", reason="a file may have any size there")
+@pytest.mark.parametrize("size", [500, 30_000])
+def test_a_full_disk_is_one_line_and_the_run_goes_on(size: int) -> None:
+    import resource
+
+    draw = np.random.default_rng(0)
+    make("a.mp4", frames=[draw.integers(0, 256, (48, 64, 3), np.uint8) for _ in range(10)])
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
+    try:
+        with pytest.raises(EscError, match="(cannot write|cannot be written).*File too large"):
+            enlarge(Counted())
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    assert not Path("b.mp4").exists() and PART.exists() == (size > 500)
+    assert enlarge(Counted()).status.taken == (10 if size > 500 else 0)
+
+
+def test_what_was_saved_stays_when_a_run_ends_before_it_goes_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    make("a.mp4")
+    with pytest.raises(KeyboardInterrupt):
+        enlarge(Counted(7))
+    with monkeypatch.context() as patched:
+        patched.setattr(run, "rehearse", lambda *some: (_ for _ in ()).throw(KeyboardInterrupt))
+        with pytest.raises(KeyboardInterrupt):
+            enlarge(Counted())
+    assert enlarge(Counted()).status.taken == 6
 
 
 def test_an_output_has_one_maker() -> None:

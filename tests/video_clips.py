@@ -68,7 +68,7 @@ def make(
         if extras is not None:
             extras(out)
         for time, pixels in zip(pts, frames, strict=True):
-            source = "rgb24" if pixels.dtype == np.uint8 else "rgb48le"
+            source = {1: "rgb24", 2: "rgb48le"}[pixels.itemsize] if pixels.shape[2] == 3 else "rgba"
             frame = av.VideoFrame.from_ndarray(pixels, format=source)
             matrix = {6: 5, 2: 5}.get(colours[0], colours[0])
             frame = frame.reformat(format=format, dst_colorspace=matrix, dst_color_range=colours[1] or None)

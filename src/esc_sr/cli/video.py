@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 import typer
 
 from esc_sr.cli.output import print_json
-from esc_sr.errors import UsageError, one_line
-from esc_sr.upscaling import DEFAULT_MODEL
+from esc_sr.errors import EscError, UsageError, one_line
+from esc_sr.upscaling import DEFAULT_MODEL, DEFAULT_SCALE
 from esc_sr.upscaling.sizes import Size, plain, wish
 
 if TYPE_CHECKING:
@@ -126,6 +126,10 @@ def video(
     with Bar(quiet) as bar:
         bar.stage("looking at the video")
         clip = look_at(source)
+        if size is None and model == DEFAULT_MODEL:
+            size = Size("scale", DEFAULT_SCALE)
+        if size is not None and numbers is None:  # mistakes show before the model is loaded, if they can
+            find_target(source, output, size, overwrite)
         bar.stage("starting PyTorch")
 
         import torch
@@ -154,7 +158,7 @@ def video(
         begun = time.monotonic()
         try:
             result = upscale_video(plan, upscaler, network, overwrite, shown.show, tell)
-        except KeyboardInterrupt:
+        except (KeyboardInterrupt, EscError):
             if shown.saved:
                 bar.note(f"{shown.saved} frames are saved; the same command goes on with them")
             raise

@@ -1,5 +1,6 @@
 """How the enlarged frames are encoded: which encoder, how well, in which pixel format."""
 
+import os
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
@@ -93,6 +94,8 @@ class Settings:
         import av
         from av.codec.context import Flags
 
+        if self.encoder == "libsvtav1":
+            os.environ.setdefault("SVT_LOG", "1")  # errors only
         stream = container.add_stream(self.encoder, rate=self.rate, options=dict(self.options))
         assert isinstance(stream, av.VideoStream)
         context, look = stream.codec_context, self.look
@@ -154,7 +157,9 @@ def choose(coding: Coding, look: Look, kind: str) -> tuple[str, str]:
         codec = av.codec.Codec(name, "w")
     except av.codec.codec.UnknownCodecError as error:
         raise UsageError(f"no encoder is called {name!r} in this PyAV; try {', '.join(_ENCODERS)}") from error
-    offered = [format.name for format in codec.video_formats or ()]
+    offered = [format.name for format in codec.video_formats or () if format.components]  # in memory
+    if name == "libx265":  # its alpha is a layer of its own, which few players know
+        offered = [format for format in offered if not has_alpha(format)]
     if codec.type != "video" or not offered:
         raise UsageError(f"{name} encodes no video from memory; try {', '.join(_ENCODERS)}")
     return name, nearest(look.format, offered)

@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from contextlib import suppress
 from hashlib import sha256
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -69,6 +70,8 @@ class WorkFolder:
             self.path.mkdir(exist_ok=True)
             self.facts = self._agreed(facts)
         except OSError as error:
+            with suppress(OSError):  # if it is empty
+                self.path.rmdir()
             raise VideoError(f"{self.path}: cannot be written ({error.strerror})") from error
         for place in range(len(list(self.path.glob("*.json")))):
             segment = self._read(place)
@@ -101,7 +104,7 @@ class WorkFolder:
 
     def packets(self, place: int) -> Path:
         """The file for the packets of a piece."""
-        return self.path / f"{place:06}.nut"
+        return self.path / f"{place:06}.piece"
 
     def _read(self, place: int) -> Segment | None:
         """A piece that is done, or None."""
@@ -157,6 +160,11 @@ class WorkFolder:
         """The file for a frame."""
         return self.path / f"frame{index:08}.npy"
 
+    @property
+    def holds(self) -> bool:
+        """Whether something in it would not be made again."""
+        return any(self.path.glob("[0-9]*.json")) or any(self.path.glob("*.npy"))
+
     def clear(self) -> None:
-        """Remove the folder: the output is there."""
+        """Remove the folder."""
         shutil.rmtree(self.path, ignore_errors=True)

@@ -1,6 +1,7 @@
 """The finished file: the enlarged frames, and all else of the input as it was."""
 
 import heapq
+import os
 from collections.abc import Callable, Iterator, Sequence
 from fractions import Fraction
 from typing import TYPE_CHECKING, Any, BinaryIO
@@ -22,6 +23,8 @@ _STALE = (
     *("major_brand", "minor_version", "compatible_brands"),
 )
 """How the names of metadata begin that tell of the old file, in lower case."""
+
+_APART = 10  # seconds by which packets of one time may lie apart in a file
 
 _OPTIONS = {"mpegts": {"mpegts_copyts": "1"}}  # times would be moved by 1.4 s
 
@@ -54,16 +57,16 @@ def write_video(
     """
     import av
 
-    last = segments[-1].pts[-1]
+    last, file = segments[-1].pts[-1], _Unbuffered(part)
     _, end = clip.limits(span)
     end = last + 1 if end is None or end <= last else end
     shift = segments[0].pts[0] if span.start else 0
     try:
         with (
             opened(clip.path) as source,
-            av.open(part, "w", format=kind, options=_movflags(kind, source)) as out,
+            av.open(file, "w", format=kind, options=_movflags(kind, source)) as out,
         ):
-            first = av.open(f"file:{segments[0].path}", "r", format="nut")
+            first = av.open(f"file:{segments[0].path}", "r")
             with first:
                 video = out.add_stream_from_template(first.streams.video[0], opaque=True)
                 _finish_video(video, clip, source, settings, kind)
@@ -78,10 +81,36 @@ def write_video(
                 packet.stream = stream
                 out.mux(packet)
             metadata = _kept(source.metadata)
-    except av.error.FFmpegError as error:
-        raise VideoError(f"cannot write the {kind} file: {error.strerror}") from error
+    except ValueError as error:
+        raise VideoError(str(error)) from error
+    except (OSError, av.error.FFmpegError) as error:
+        cause = file.error or error
+        raise VideoError(f"cannot write the {kind} file: {cause.strerror or cause}") from error
+    finally:
+        file.close()
     times = [(pts - shift) * clip.time_base for segment in segments for pts in segment.pts]
     verify(part, times, metadata, notify)
+
+
+class _Unbuffered:
+    """A file without a buffer, that keeps the error of the disk: it does not come through FFmpeg."""
+
+    def __init__(self, file: BinaryIO) -> None:
+        self._file = open(os.dup(file.fileno()), "r+b", buffering=0)
+        self.error: OSError | None = None
+        self.tell, self.seek, self.read = self._file.tell, self._file.seek, self._file.read
+        self.close = self._file.close
+
+    def write(self, data: bytes) -> int:
+        """Write all, or keep the error."""
+        left = memoryview(data)
+        try:
+            while left:
+                left = left[self._file.write(left) :]
+        except OSError as error:
+            self.error = error
+            raise
+        return len(data)
 
 
 def _movflags(kind: str, source: "InputContainer") -> dict[str, str]:
@@ -226,6 +255,8 @@ class _Copies:
             if time is None:
                 continue
             seconds = time * packet.time_base - origin
+            if end is not None and seconds >= end + _APART:
+                return
             if (begin is not None and seconds < begin) or (end is not None and seconds >= end):
                 continue
             less = round(self._shift / packet.time_base)

@@ -20,6 +20,7 @@ from esc_sr.video.clip import Clip, Damage, Frames, Span
 from esc_sr.video.coding import Coding, Settings, choose, container_of, keeps_light, options_for
 from esc_sr.video.folder import WorkFolder
 from esc_sr.video.look import depth, from_rgb, halves, has_alpha, to_rgb
+from esc_sr.video.rehearsal import rehearse
 from esc_sr.video.remux import write_video
 from esc_sr.video.segments import Segment, SegmentWriter
 
@@ -30,7 +31,7 @@ PIECE_BYTES = 2**30
 """Of the frames of a piece, which lie on the disk until it is done, where a frame takes long."""
 
 _PIECE_FRAMES = (24, 240)
-_KEPT_AFTER = 1.0  # seconds that a frame took from which on it is kept
+_KEPT_AFTER = 0.5  # seconds that a frame took from which on it is kept
 _AHEAD = 2
 _END = object()
 
@@ -214,17 +215,17 @@ def upscale_video(
         folder = WorkFolder(plan.target, facts_of(plan, network), anew=overwrite)
         if taken := sum(len(segment.pts) for segment in folder.known.values()):
             notify(f"goes on after {taken} frames that are done in {folder.path}")
-        work = _Work(plan, upscaler, folder, progress)
+        work, clip, notes = _Work(plan, upscaler, folder, progress), plan.clip, list(plan.notes)
         try:
+            rehearse(folder.path, clip, plan.span, plan.settings, plan.kind)
             segments = work.run()
             if not segments:
-                raise VideoError(f"{plan.clip.path}: no frame in this part; it ends earlier")
+                raise VideoError(f"{clip.path}: no frame in this part; it ends earlier")
         except BaseException:
-            if not work.status.saved:
+            if not folder.holds:
                 folder.clear()
             raise
-        notes = list(plan.notes)
-        write_video(claim.part, plan.clip, plan.span, segments, plan.settings, plan.kind, notes.append)
+        write_video(claim.part, clip, plan.span, segments, plan.settings, plan.kind, notes.append)
         try:
             claim.part.flush()
             claim.publish(overwrite)
@@ -269,9 +270,9 @@ class _Work:
                         self._take(index, pts, pieces[place])
                         continue
                     writer = writer or self._begin(place)
-                    result = self._enlarged(index, pts, pixels)
+                    result, slow = self._enlarged(index, pts, pixels)
                     last.result()
-                    last = encoding.submit(self._encode, writer, result, pts)
+                    last = encoding.submit(self._encode, writer, index if slow else None, result, pts)
                 last.result()
                 self._finish(place, writer, pieces)
                 writer = None
@@ -313,38 +314,39 @@ class _Work:
         self.status.repeated += piece.repeated if at == 0 else 0
         self._tell(pts)
 
-    def _enlarged(self, index: int, pts: int, pixels: FramePixels) -> FramePixels:
-        """A frame through the network, unless it is that before, or was kept."""
+    def _enlarged(self, index: int, pts: int, pixels: FramePixels) -> tuple[FramePixels, bool]:
+        """A frame through the network, unless it is that before, or was kept; and whether it took long."""
         before = self._before
-        self._begun = self._begun or time.monotonic()
+        start = time.monotonic()
+        self._begun, slow = self._begun or start, False
         if before is not None and np.array_equal(before[0], pixels):
             self._repeated += 1
             self.status.repeated += 1
             result = before[1]
         else:
             kept = self._folder.kept(index)
-            result = self._computed(index, pts, pixels) if kept is None else kept
+            result = self._computed(pts, pixels) if kept is None else kept
+            slow = kept is None and time.monotonic() - start > _KEPT_AFTER
             self.status.taken += kept is not None
             self.status.saved += kept is not None
         self._before = pixels, result
         self.status.frames += 1
         self._tell(pts)
-        return result
+        return result, slow
 
-    def _computed(self, index: int, pts: int, pixels: FramePixels) -> FramePixels:
-        """A frame through the network; what took long is kept."""
-        start = time.monotonic()
+    def _computed(self, pts: int, pixels: FramePixels) -> FramePixels:
+        """A frame through the network."""
         result = self._upscaler.upscale(pixels, self._part(pts))
         look = self._plan.settings.look
         result = result[: look.height, : look.width]
         self.status.computed += 1
-        if time.monotonic() - start > _KEPT_AFTER:
-            self._folder.keep(index, result)
-            self.status.saved += 1
         return result
 
-    def _encode(self, writer: SegmentWriter, pixels: FramePixels, pts: int) -> None:
-        """Encode a frame."""
+    def _encode(self, writer: SegmentWriter, index: int | None, pixels: FramePixels, pts: int) -> None:
+        """Keep a frame, if it has a number, and encode it."""
+        if index is not None:
+            self._folder.keep(index, pixels)
+            self.status.saved += 1
         writer.add(from_rgb(pixels, self._plan.settings.look), pts)
 
     def _part(self, pts: int) -> FractionDone:

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from av import Packet, VideoFrame
     from av.video.stream import VideoStream
 
-_KIND = "nut"  # keeps times in any unit
+_KINDS = ("nut", "mov")  # keep times in any unit; the second is for what the first does not hold
 
 
 @dataclass(frozen=True)
@@ -25,7 +25,7 @@ class Segment:
     """A piece that is done.
 
     Attributes:
-        path: Its packets, in a file of FFmpeg's container NUT.
+        path: Its packets, in a file of a container that keeps their times.
         pts: The times of its frames, ascending, in units of the stream.
         depth: How many packets a packet may come before its turn to be shown.
         repeated: How many of its frames are equal to the one before, and were not computed.
@@ -51,15 +51,20 @@ class SegmentWriter:
         self.path, self._settings = path, settings
         self._pts: list[int] = []
         self._order: list[int] = []
-        try:
-            self._container = av.open(f"file:{path}", "w", format=_KIND)
-        except (OSError, av.error.FFmpegError) as error:
-            raise VideoError(f"cannot write {path}: {error.strerror}") from error
-        try:
-            self._stream = settings.add_to(self._container)
-        except BaseException:
-            self._container.close()
-            raise
+        for kind in _KINDS:
+            try:
+                self._container = av.open(f"file:{path}", "w", format=kind)
+            except (OSError, av.error.FFmpegError) as error:
+                raise VideoError(f"cannot write {path}: {error.strerror}") from error
+            try:
+                self._stream = settings.add_to(self._container)
+                return
+            except ValueError:
+                self._container.close()
+            except BaseException:
+                self._container.close()
+                raise
+        raise VideoError(f"{settings.encoder}: its packets cannot be kept; choose another encoder")
 
     def add(self, frame: "VideoFrame", pts: int) -> None:
         """Encode the next frame.
@@ -132,8 +137,8 @@ def packets_of(segments: Sequence[Segment], unit: Fraction, end: int) -> Iterato
     decoded = [shown[0] - step * early for early in range(depth, 0, -1)] + shown
     place = 0
     for segment in segments:
-        with av.open(f"file:{segment.path}", "r", format=_KIND) as container:
-            late = None  # NUT begins at 0, in units that may be halves of ours
+        with av.open(f"file:{segment.path}", "r") as container:
+            late = None  # a piece begins at 0, in units that may be halves of ours
             for packet in container.demux(video=0):
                 if packet.pts is None:
                     continue

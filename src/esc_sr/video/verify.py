@@ -34,7 +34,7 @@ def verify(
             tells = {key.lower(): value for key, value in file.metadata.items()}
             unit = stream.time_base
     except (av.error.FFmpegError, StopIteration) as error:
-        raise VideoError(f"the finished file cannot be read again: {error}") from error
+        raise VideoError("the finished file cannot be read again") from error
     assert unit is not None
     if len(found) != len(times):
         raise VideoError(f"the finished file has {len(found)} frames in place of {len(times)}")
