@@ -92,23 +92,26 @@ def test_a_damaged_file_is_named(tmp_path: Path, damage: Callable[[bytes], bytes
     write(make_state(), tmp_path)
     path = tmp_path / "last.pt"
     path.write_bytes(damage(path.read_bytes()))
-    with pytest.raises(WeightsError, match=r"last\.pt: damaged") as caught:
+    with pytest.raises(
+        WeightsError,
+        match=r"last\.pt is damaged \(.*\) and previous.pt is missing; start another run --from its ema",
+    ) as caught:
         checkpoint.load(tmp_path)
     assert "\n" not in str(caught.value)
 
 
 def test_a_foreign_file_is_named(tmp_path: Path) -> None:
     torch.save({"params": {}}, tmp_path / "last.pt")
-    with pytest.raises(WeightsError, match="not a checkpoint of a training run"):
+    with pytest.raises(WeightsError, match="no checkpoint of a training run"):
         checkpoint.load(tmp_path)
     torch.save([1, 2], tmp_path / "last.pt")
-    with pytest.raises(WeightsError, match="not a checkpoint of a training run"):
+    with pytest.raises(WeightsError, match="no checkpoint of a training run"):
         checkpoint.load(tmp_path)
 
 
 def test_code_in_a_file_is_not_run(tmp_path: Path) -> None:
     torch.save({"model": Path("anything")}, tmp_path / "last.pt")
-    with pytest.raises(WeightsError, match="damaged"):
+    with pytest.raises(WeightsError, match="last.pt is damaged"):
         checkpoint.load(tmp_path)
 
 

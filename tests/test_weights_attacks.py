@@ -109,7 +109,10 @@ def test_a_bomb_is_not_unpacked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     )
     assert path.stat().st_size < 2**21
     monkeypatch.setattr(torch, "load", lambda *_, **__: pytest.fail("unpacked"))
-    assert refusal(path) == "refused, it would unpack to 257 MiB, as no checkpoint does"
+    assert (
+        refusal(path)
+        == "no checkpoint, or damaged (it would unpack to 257 MiB, as no checkpoint does); fetch it again"
+    )
 
 
 def test_a_packed_checkpoint_is_read(network: ESC, tmp_path: Path) -> None:

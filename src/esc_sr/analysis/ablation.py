@@ -88,7 +88,7 @@ def trained(
         raise UsageError(f"{unknown[0]} is no network of Table 3; there are {', '.join(variants())}")
     for name in names:
         folder = out / name
-        there = (folder / "last.pt").exists()
+        there = checkpoint.is_there(folder)
         done = _is_done(folder, recipe, budget) if there else False
         begin(name, not done)
         if not done:

@@ -6,15 +6,11 @@ A new family is a folder beside these, and its `FAMILY` in the list.
 from collections.abc import Iterator
 from contextlib import contextmanager
 from threading import get_ident
-from typing import Any
 
-import torch
-from torch import Tensor
 from torch.nn.modules.module import (
     register_module_module_registration_hook,
     register_module_parameter_registration_hook,
 )
-from torch.overrides import TorchFunctionMode
 
 from esc_sr.errors import UsageError
 from esc_sr.families.bsrn.family import FAMILY as BSRN
@@ -26,6 +22,7 @@ from esc_sr.families.lte.family import FAMILY as LTE
 from esc_sr.families.rcan.family import FAMILY as RCAN
 from esc_sr.families.rdn.family import FAMILY as RDN
 from esc_sr.families.rrdb.family import FAMILY as RRDB
+from esc_sr.families.shapes import without_numbers
 from esc_sr.families.srvgg.family import FAMILY as SRVGG
 from esc_sr.families.swinir.family import FAMILY as SWINIR
 
@@ -78,7 +75,7 @@ def blank(config: Config, most: int | None = None) -> Network:
     Raises:
         ValueError: It has more of them; it takes no longer to tell.
     """
-    with torch.device("meta"), torch.random.fork_rng(devices=[]), _NothingRandom(), _at_most(most):
+    with without_numbers(), _at_most(most):
         return build(config)
 
 
@@ -105,15 +102,6 @@ def _at_most(parts: int | None) -> Iterator[None]:
     finally:
         for hook in hooks:
             hook.remove()
-
-
-class _NothingRandom(TorchFunctionMode):
-    """Inside, no number is drawn: on the device meta torch would import its compiler for that, a second."""
-
-    def __torch_function__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        if getattr(function, "__module__", "") == "torch.nn.init" or function is Tensor.normal_:
-            return args[0] if args else kwargs["tensor"]
-        return (torch.empty if function is torch.randn else function)(*args, **(kwargs or {}))
 
 
 def build_encoder(config: Config) -> Encoder:

@@ -1,14 +1,13 @@
 """The state of a run on disk: written atomically, the one before kept, read without running code from it."""
 
-import pickle
-import zipfile
-from collections.abc import Mapping
+import json
+from collections.abc import Callable, Mapping
 from dataclasses import MISSING, asdict, dataclass, field, fields, replace
 from pathlib import Path
-from typing import Any
+from typing import IO, Any, BinaryIO, cast
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch.amp import GradScaler
 from torch.optim import Optimizer
 
@@ -18,6 +17,11 @@ from esc_sr.machine.claim import whole_file
 from esc_sr.train.recipes import Recipe
 from esc_sr.train.recipes.settings import Kind
 from esc_sr.train.schedule import Budget
+from esc_sr.weights.checkpoint import is_finite
+from esc_sr.weights.container import check_archive
+from esc_sr.weights.facts import first_line
+
+LAST, PREVIOUS = "last.pt", "previous.pt"
 
 
 @dataclass
@@ -61,7 +65,17 @@ class State:
 
 _COUNTERS = ("iteration", "elapsed", "skipped", "hardware", "scores", "best", "started_from")
 _PARTS = ("model", "ema", "objective", "optimizer", "pool")
-_CONTENT = {*_PARTS, "scaler", "vgg", "teacher", "recipe", "budget", "config", *_COUNTERS}
+_KINDS: dict[str, Any] = {
+    **dict.fromkeys((*_PARTS, "scaler", "recipe", "budget", "config", "scores"), dict),
+    **dict.fromkeys(("iteration", "skipped"), int),
+    "elapsed": float | int,
+    "hardware": list,
+    "best": float | None,
+    **dict.fromkeys(("started_from", "vgg", "teacher"), str | None),
+}
+"""What a checkpoint holds."""
+
+_SETTINGS = ("recipe", "budget", "config", "scores")
 _ADDED = {
     "objective": {},
     "pool": PairPool().state_dict(),
@@ -105,37 +119,122 @@ def save(state: State, plan: Plan, out: Path) -> None:
         "budget": asdict(plan.budget),
         "config": dict(plan.config),
     }
-    last = out / "last.pt"
+    last = out / LAST
+    intact = f"the checkpoint before it is intact in {out}" if last.exists() else "nothing is saved so far"
+    for name in ("model", "ema", "objective"):
+        if not all(map(is_finite, content[name].values())):
+            raise DataError(
+                f"{last}: not written, since the weights are no longer finite after step {state.iteration}; "
+                f"{intact}: start another run --from its ema.safetensors with a lower learning rate"
+            )
+    file = None
     try:
-        with whole_file(last, before=out / "previous.pt") as file:
-            torch.save(content, file)
+        with whole_file(last, before=out / PREVIOUS) as disk:
+            file = _Remembering(disk)
+            torch.save(content, cast(IO[bytes], file))
     except (OSError, RuntimeError) as error:
-        raise DataError(f"{last}: cannot be written ({error}); the checkpoint before it is intact") from error
+        cause = (file and file.error) or error  # torch does not tell what the disk said
+        reason = (cause.strerror if isinstance(cause, OSError) else None) or first_line(cause)
+        raise DataError(f"{last}: cannot be written ({reason}); {intact}") from error
 
 
-def load(out: Path) -> dict[str, Any]:
-    """Read `out/last.pt`, or `out/previous.pt` where only that is there.
+class _Remembering:
+    """A file that remembers what the disk said."""
+
+    def __init__(self, file: BinaryIO) -> None:
+        self.file = file
+        self.error: OSError | None = None
+
+    def write(self, data: bytes) -> int:
+        try:
+            return self.file.write(data)
+        except OSError as error:
+            self.error = error
+            raise
+
+    def flush(self) -> None:
+        self.file.flush()
+
+
+def is_there(out: Path) -> bool:
+    """Whether a folder holds a checkpoint, perhaps a damaged one."""
+    return any((out / name).exists() for name in (LAST, PREVIOUS))
+
+
+def load(out: Path, note: Callable[[str], object] = lambda text: None) -> dict[str, Any]:
+    """Read `out/last.pt`, or `out/previous.pt` where that is missing or damaged.
+
+    Args:
+        out: folder of a run.
+        note: told in a line that it is the latter.
 
     Raises:
         UsageError: there is neither.
-        WeightsError: the file is damaged or no checkpoint of a run.
+        WeightsError: what is there is damaged or no checkpoint of a run.
     """
-    path = next((path for path in (out / "last.pt", out / "previous.pt") if path.exists()), None)
-    if path is None:
+    problems: list[str] = []
+    for path in (out / LAST, out / PREVIOUS):
+        try:
+            if not path.exists():
+                raise ValueError("missing")
+            content = _read(path)
+        except ValueError as error:
+            problems.append(f"{path.name} is {error}")
+            continue
+        if problems:
+            note(f"{out}: {problems[0]}; going on from {PREVIOUS}, of step {content['iteration']}")
+        return content
+    if not is_there(out):
         raise UsageError(
-            f"{out}: no last.pt to go on from; give the --out of a run that has saved, or start one"
+            f"{out}: no {LAST} to go on from; give the --out of a run that has saved, or start one"
         )
+    raise WeightsError(f"{out}: {' and '.join(problems)}; start another run --from its ema.safetensors")
+
+
+def _read(path: Path) -> dict[str, Any]:
+    """A checkpoint that has all parts, each of its kind.
+
+    Raises:
+        ValueError: it is none, with the reason to follow "is".
+    """
     try:
-        if not zipfile.is_zipfile(path):
-            raise EOFError("cut off, or another kind of file")
+        check_archive(path)
         content = torch.load(path, map_location="cpu", weights_only=True)
-    except (OSError, RuntimeError, EOFError, pickle.UnpicklingError) as error:
-        raise WeightsError(f"{path}: damaged ({_line(error)}); move it away to use previous.pt") from error
+    except Exception as error:  # whatever a damaged file makes torch raise
+        raise ValueError(f"damaged ({first_line(error)})") from error
     if isinstance(content, dict):
         content = _ADDED | content
-    if not isinstance(content, dict) or not _CONTENT <= content.keys():
-        raise WeightsError(f"{path}: not a checkpoint of a training run; give the --out of one")
+    if not isinstance(content, dict) or not _KINDS.keys() <= content.keys():
+        raise ValueError("no checkpoint of a training run")
+    strange = [name for name, kind in _KINDS.items() if not isinstance(content[name], kind)]
+    for name in ("model", "ema", "objective", "pool"):
+        if name not in strange and not all(map(_is_tensor, content[name].values())):
+            strange.append(name)
+    for name in ("model", "ema", "objective"):
+        if name not in strange and not all(map(is_finite, content[name].values())):
+            raise ValueError(f"damaged (not all is a finite number in {name})")
+    strange += [name for name in _SETTINGS if name not in strange and not _is_plain(content[name])]
+    try:
+        Budget(**content["budget"])
+    except (TypeError, UsageError):
+        strange.append("budget")
+    if strange:
+        raise ValueError(f"damaged ({strange[0]} is of another kind)")
     return content
+
+
+def _is_plain(settings: dict[Any, Any]) -> bool:
+    """Whether they have names, and values that JSON has."""
+    try:
+        json.dumps(settings)
+    except (TypeError, ValueError, RecursionError):
+        return False
+    return all(isinstance(name, str) for name in settings)
+
+
+def _is_tensor(value: object) -> bool:
+    """Whether it is a tensor of plain numbers in memory."""
+    return isinstance(value, Tensor) and value.layout == torch.strided and value.device.type == "cpu"
 
 
 def recipe_of(content: Mapping[str, Any], recipe: Kind) -> Kind:
@@ -148,16 +247,22 @@ def recipe_of(content: Mapping[str, Any], recipe: Kind) -> Kind:
 
     Raises:
         UsageError: the checkpoint is of another recipe.
+        WeightsError: its settings are of another kind.
     """
     saved: dict[str, Any] = content["recipe"]
-    if saved["name"] != recipe.name:
-        raise UsageError(f"that run is of the recipe {saved['name']}, not {recipe.name}; train by that one")
+    if saved.get("name") != recipe.name:
+        raise UsageError(
+            f"that run is of the recipe {saved.get('name')}, not {recipe.name}; train by that one"
+        )
     values: dict[str, Any] = {}
     for entry in fields(recipe):
         value = saved.get(entry.name, entry.default)
         if value is not MISSING:
             values[entry.name] = tuple(value) if isinstance(value, list) else value
-    return replace(recipe, **values)
+    try:
+        return replace(recipe, **values)
+    except TypeError as error:
+        raise WeightsError(f"the recipe in the checkpoint cannot be read ({first_line(error)})") from error
 
 
 def restore(state: State, content: Mapping[str, Any], plan: Plan) -> None:
@@ -186,12 +291,15 @@ def restore(state: State, content: Mapping[str, Any], plan: Plan) -> None:
             getattr(state, name).load_state_dict(content[name])
         if content["scaler"]:  # empty if the run was in another precision
             state.scaler.load_state_dict(content["scaler"])
-    except (RuntimeError, ValueError, KeyError) as error:
-        raise WeightsError(f"checkpoint does not fit its own network: {_line(error)}") from error
+        _check_moments(state.optimizer)
+    except (RuntimeError, ValueError, LookupError, TypeError, AttributeError) as error:
+        raise WeightsError(f"checkpoint does not fit its own network: {first_line(error)}") from error
     for name in _COUNTERS:
         setattr(state, name, content[name])
 
 
-def _line(error: Exception) -> str:
-    """The first line of a message."""
-    return (str(error).splitlines() or [type(error).__name__])[0]
+def _check_moments(optimizer: Optimizer) -> None:
+    """Refuse what an optimizer remembers of other weights; it does not look itself."""
+    for weight, known in optimizer.state.items():
+        if any(isinstance(t, Tensor) and t.ndim and t.shape != weight.shape for t in known.values()):
+            raise ValueError("the optimizer knows weights of other shapes")

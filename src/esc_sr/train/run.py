@@ -2,7 +2,7 @@
 
 import os
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from copy import deepcopy
 from dataclasses import dataclass, replace
@@ -72,10 +72,10 @@ class Start:
             other = "--resume" if self.resume else "--anneal"
             raise UsageError(f"{other} and --from exclude each other: such a run has its weights already")
 
-    def checkpoint(self, out: Path) -> dict[str, Any] | None:
-        """That of the run itself, or of the one to be annealed; errors as in `checkpoint.load`."""
+    def checkpoint(self, out: Path, note: Callable[[str], object]) -> dict[str, Any] | None:
+        """That of the run itself, or of the one to be annealed; errors and `note` as of `checkpoint.load`."""
         folder = out if self.resume else self.anneal
-        return checkpoint.load(folder) if folder else None
+        return checkpoint.load(folder, note) if folder else None
 
 
 @dataclass(frozen=True)
@@ -138,7 +138,8 @@ def run(
         DeviceError: no such device; or another process has ended.
         WeightsError: `start`, `frozen` or the checkpoint cannot be used.
     """
-    content = start.checkpoint(out)
+    notes: list[str] = []
+    content = start.checkpoint(out, notes.append)
     if start.anneal and content is not None:
         recipe, budget = annealed(recipe, content, start.settings, budget, start.resume)
     config = recipe.network(model.name, model.scale, model.blocks)
@@ -170,6 +171,8 @@ def run(
                 started=start.weights is not None or content is not None,
                 report=report if team.leads else lambda record: None,
             )
+            for text in notes:
+                setup.note(text)
             state = _new_state(recipe, config, setup, start.weights)
             state.scaler = torch.amp.GradScaler(device.type, enabled=options.precision == "fp16")
             if content is not None:
@@ -313,7 +316,7 @@ def _folder(out: Path, new: bool) -> Iterator[None]:
     Raises:
         UsageError: a new run cannot have it, or there is one in it.
     """
-    if new and (out / "last.pt").exists():
+    if new and checkpoint.is_there(out):
         raise UsageError(f"{out}: holds a run already; go on with --resume, or give another --out")
     made = [folder for folder in (out, *out.parents) if not folder.exists()]
     try:

@@ -72,7 +72,7 @@ def save(
         dtype: Store the parameters in this type instead of their own, for example torch.float16.
 
     Raises:
-        WeightsError: The file cannot be written.
+        WeightsError: As of `write`.
     """
     parameters = {name for name, _ in model.named_parameters()}
     state = {
@@ -86,8 +86,10 @@ def write(checkpoint: Checkpoint, path: Path) -> None:
     """Write a checkpoint in our format, as it is.
 
     Raises:
-        WeightsError: The file cannot be written.
+        WeightsError: The file cannot be written, or not all weights are finite; one that was there is intact.
     """
+    if broken := [name for name, value in checkpoint.state.items() if not is_finite(value)]:
+        raise WeightsError(f"{path}: not written, since not all is a finite number in {some_names(broken)}")
     metadata = header(checkpoint.config)
     if checkpoint.card is not None:
         metadata["card"] = json.dumps(checkpoint.card)

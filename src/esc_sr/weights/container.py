@@ -58,7 +58,7 @@ def read_tensors(path: Path) -> tuple[dict[str, Tensor], str]:
         content, place = _load_safetensors(path), "safetensors"
     else:
         if start.startswith(b"PK\3\4"):  # as torch decides
-            size = check_archive(path)
+            size = _archive_size(path)
         content, place = _unwrap(_unpickle(path), path)
     tensors = {
         name: value.detach()
@@ -81,23 +81,19 @@ def check_archive(path: Path) -> int:
         How many bytes it holds, unpacked.
 
     Raises:
-        WeightsError: It is damaged, or holds far more than its own size.
+        ValueError: It is damaged, or holds far more than its own size.
     """
-    problem: object
     try:
         with zipfile.ZipFile(path) as archive:
             size = sum(entry.file_size for entry in archive.infolist())
-            if size > PACKED * path.stat().st_size:
-                raise WeightsError(
-                    f"{path}: refused, it would unpack to {show_memory(size)}, as no checkpoint does"
-                )
-            problem = archive.testzip()
-    except WeightsError:
-        raise
+            too_much = size > PACKED * path.stat().st_size
+            broken = None if too_much else archive.testzip()
     except Exception as error:  # whatever a damaged file makes zipfile raise
-        problem = first_line(error)
-    if problem:
-        raise WeightsError(f"{path}: no checkpoint, or damaged ({problem}); fetch it again")
+        raise ValueError(first_line(error)) from error
+    if too_much:
+        raise ValueError(f"it would unpack to {show_memory(size)}, as no checkpoint does")
+    if broken:
+        raise ValueError(f"the check sum of {broken} is another")
     return size
 
 
@@ -126,6 +122,13 @@ def _start(path: Path) -> tuple[bytes, int]:
     if text := _kind_of_text(start):
         raise WeightsError(f"{path}: {text}, and no checkpoint (.safetensors, .pth or .pt)")
     return start, size
+
+
+def _archive_size(path: Path) -> int:
+    try:
+        return check_archive(path)
+    except ValueError as error:
+        raise WeightsError(f"{path}: no checkpoint, or damaged ({error}); fetch it again") from error
 
 
 def _load_safetensors(path: Path) -> dict[str, Tensor]:

@@ -10,6 +10,7 @@ from torch import Tensor
 from esc_sr.families.esc.config import ESCConfig
 from esc_sr.families.esc.upsamplers import UPSAMPLERS, build_upsampler
 from esc_sr.families.family import ForeignError, Shapes
+from esc_sr.families.shapes import without_numbers
 
 # What ESC's later relatives and conversions have, and ESC has not; the first that fits is told.
 FOREIGN = (
@@ -151,7 +152,7 @@ def _infer_upsampler(shapes: Shapes, dim: int, enlargement: int | None) -> tuple
         for scale in range(1, 9) if direct else (4,) if kind == "realesrgan" else (4, 3, 2, 8):
             if enlargement not in (None, scale) or not width:
                 continue
-            with torch.device("meta"), torch.random.fork_rng(devices=[]):
+            with without_numbers():
                 built = build_upsampler(kind, dim, width, scale).state_dict()
             if found == {name: tuple(t.shape) for name, t in built.items() if name.endswith("weight")}:
                 return kind, width, scale

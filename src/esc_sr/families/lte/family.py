@@ -5,7 +5,6 @@ from collections.abc import Iterable
 from dataclasses import replace
 from typing import Any
 
-import torch
 from torch import Tensor
 
 from esc_sr import families
@@ -16,6 +15,7 @@ from esc_sr.families.foreign import name_foreign
 from esc_sr.families.lte.config import LTEConfig
 from esc_sr.families.lte.network import EncoderLTE
 from esc_sr.families.renaming import rename
+from esc_sr.families.shapes import without_numbers
 
 IN = "encoder."
 
@@ -126,7 +126,7 @@ def _inner(tensors: Tensors) -> dict[str, Tensor]:
 
 def _blank(config: Config) -> Encoder:
     """The encoder of a network, without numbers."""
-    with torch.device("meta"), torch.random.fork_rng(devices=[]):
+    with without_numbers():
         return families.build_encoder(config)
 
 
