@@ -39,6 +39,12 @@ class Published:
 
 
 PUBLISHED = {
+    "hit-srf": Published(
+        ("hit_srf_tiny_x2", "hit_srf_tiny_x3"),
+        {2: 846_944, 3: 855_059, 4: 866_420},
+        {2: 226.48, 3: 101.42, 4: 57.99},
+        {"dim": 16, "depths": (3, 1), "heads": 2, "hidden": 32, "windows": (2, 4, 8), "base": 4},
+    ),
     "swinir-light": Published(
         ("swinir_light_tiny_x2",),
         {2: 910_152, 3: 918_267, 4: 929_628},

@@ -18,6 +18,7 @@ from esc_sr.families.contract import Config, Encoder, Network
 from esc_sr.families.dasr.family import FAMILY as DASR
 from esc_sr.families.esc.family import FAMILY as ESC
 from esc_sr.families.family import Detected, Family, Tensors
+from esc_sr.families.hit_srf.family import FAMILY as HIT_SRF
 from esc_sr.families.lte.family import FAMILY as LTE
 from esc_sr.families.rcan.family import FAMILY as RCAN
 from esc_sr.families.rdn.family import FAMILY as RDN
@@ -30,6 +31,7 @@ FAMILIES: list[Family] = [
     ESC,
     LTE,
     SWINIR,
+    HIT_SRF,
     BSRN,
     SRVGG,
     RCAN,

@@ -4,7 +4,6 @@ import re
 from collections.abc import Iterable
 
 FOREIGN = (
-    (r"\.correlation\.qv\.", "HiT-SRF"),
     (r"\.win_mhsa\.", "MambaIRv2"),
     (r"\.self_attention\.A_logs", "MambaIR"),
     (r"\.attn_atd\.", "ATD"),

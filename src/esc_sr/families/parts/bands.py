@@ -11,31 +11,34 @@ PIXELS = 2**14
 """Of a band of one picture."""
 
 
-def in_bands(stage: Callable[[Tensor, bool], Tensor], x: Tensor, align: int = 1) -> Tensor:
+def in_bands(stage: Callable[[Tensor, bool], Tensor], x: Tensor, align: int = 1, halo: int = 0) -> Tensor:
     """Apply what sees no further than groups of `align` rows, with the same result as to the whole map.
 
     Args:
         stage: A band (B, h, W, C) of whole groups, and whether it is the last, to (B, h, W, C').
         x: (B, H, W, C), H whole groups.
         align: Rows of a group.
+        halo: Rows above and below a band that the stage sees besides; there, it may give anything.
 
     Returns:
         (B, H, W, C'); in one piece if gradients are recorded, or on the device "meta", or in a graph.
     """
+    height = x.shape[1]
     rows = max(PIXELS // (x.shape[2] * align), 1) * align
-    if torch.is_grad_enabled() or torch.compiler.is_compiling() or x.is_meta or rows >= x.shape[1]:
+    if torch.is_grad_enabled() or torch.compiler.is_compiling() or x.is_meta or rows >= height:
         return stage(x, True)
     out: Tensor | None = None
-    for top in range(0, x.shape[1], rows):
-        y = stage(x[:, top : top + rows], top + rows >= x.shape[1])
+    for top in range(0, height, rows):
+        bottom, first = min(top + rows, height), max(top - halo, 0)
+        y = stage(x[:, first : bottom + halo], bottom == height)[:, top - first : bottom - first]
         if out is None:
             out = y.new_empty(*x.shape[:3], y.shape[3])
-        out[:, top : top + rows] = y
+        out[:, top:bottom] = y
     assert out is not None
     return out
 
 
-def in_bands_at_most(numbers: int, band: int, height: int, width: int) -> Cost:
+def in_bands_at_most(numbers: int, band: int, height: int, width: int, align: int = 1) -> Cost:
     """What a network takes in one piece that works in such bands.
 
     Args:
@@ -43,6 +46,7 @@ def in_bands_at_most(numbers: int, band: int, height: int, width: int) -> Cost:
         band: Likewise, for each pixel of a band.
         height: Of the input, px.
         width: Likewise.
+        align: As in `in_bands`.
     """
-    cost = in_one_piece(numbers, height, width)
-    return cost._replace(band=cost.band + 4 * band * min(PIXELS, height * width))
+    cost, pixels = in_one_piece(numbers, height, width), max(PIXELS, align * width)
+    return cost._replace(band=cost.band + 4 * band * min(pixels, height * width))
