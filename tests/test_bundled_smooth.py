@@ -15,7 +15,7 @@ from esc_sr.families.lte import EncoderLTE
 from esc_sr.upscaling.frame import FRAME
 
 NAMES = [name for name, _, _ in weights.bundled()]
-TINTED = {"esc-fp-x2", "esc-fp-x4", "esc-lte"}
+TINTED = {"esc-fp-x4", "esc-lte"}
 GRIDDED = {"esc-fp-x4", "esc-real-x4"}
 """To be trained on: they have seen crops of one window only, and no smooth ones."""
 
