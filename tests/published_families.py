@@ -93,6 +93,12 @@ PUBLISHED = {
         {2: 404.88, 4: 161.88},
         {"dim": 8, "blocks": 2, "predictor": 8},
     ),
+    "mambair-light": Published(
+        ("mambair_light_tiny_x2",),
+        {2: 905_016, 3: 913_131, 4: 924_492},
+        {2: 334.11, 3: 149.09, 4: 84.65},
+        {"dim": 12, "depths": (1, 1), "expanded": 14, "state": 4, "rank": 2, "narrow": 6},
+    ),
     "DASR of Wei et al.": Published(("dasr_wei_tiny_x4",), {}, {}, {}),
     "rcan of BasicSR": Published(("rcan_basicsr_tiny_x4",), {}, {}, {}),
 }

@@ -20,6 +20,7 @@ from esc_sr.upscaling.engine import Upscaler, upscale
 from esc_sr.upscaling.plan import Workload, plan_memory
 from esc_sr.weights.checkpoint import read
 from pictures import noise
+from pretend_gpu import GPU, pretended_gpu
 from published_families import FILES, PRESETS, PUBLISHED, enlarged, loaded
 from weights_files import golden
 
@@ -144,3 +145,16 @@ def command(*args: object) -> str:
     done = CliRunner().invoke(app, [str(arg) for arg in args])
     assert done.exit_code == 0, done.output
     return done.stdout
+
+
+@EACH
+def test_on_a_pretended_gpu(name: str) -> None:
+    network, lr = PRESETS[name].network(name), torch.rand(1, 3, 19, 22)
+    with torch.no_grad():
+        expected = network(lr)
+        with pretended_gpu() as gpu:
+            network, lr = network.to("cuda"), lr.to("cuda")
+            loaded = gpu.sent
+            found = network(lr)
+            assert found.device == GPU and not gpu.waits and gpu.sent - loaded < 2000
+            torch.testing.assert_close(found.cpu(), expected, atol=1e-4, rtol=1e-4)

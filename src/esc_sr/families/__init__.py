@@ -20,6 +20,7 @@ from esc_sr.families.esc.family import FAMILY as ESC
 from esc_sr.families.family import Detected, Family, Tensors
 from esc_sr.families.hit_srf.family import FAMILY as HIT_SRF
 from esc_sr.families.lte.family import FAMILY as LTE
+from esc_sr.families.mambair.family import FAMILY as MAMBAIR
 from esc_sr.families.rcan.family import FAMILY as RCAN
 from esc_sr.families.rdn.family import FAMILY as RDN
 from esc_sr.families.rrdb.family import FAMILY as RRDB
@@ -38,6 +39,7 @@ FAMILIES: list[Family] = [
     RDN,
     RRDB,
     DASR,
+    MAMBAIR,
 ]
 """In the order in which files are asked whether they are of the family; others may be added."""
 

@@ -5,7 +5,6 @@ from collections.abc import Iterable
 
 FOREIGN = (
     (r"\.win_mhsa\.", "MambaIRv2"),
-    (r"\.self_attention\.A_logs", "MambaIR"),
     (r"\.attn_atd\.", "ATD"),
     (r"aligned_relative_position_index", "SRFormer"),
     (r"residual_layer\.0\.residual_layer\.", "OmniSR"),

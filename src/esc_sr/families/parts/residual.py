@@ -30,3 +30,15 @@ class ChannelAttention(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """(B, dim, H, W) to the same shape."""
         return x * self.conv_du(x.mean((2, 3), keepdim=True))
+
+
+class PooledAttention(nn.Module):
+    """The same by the names that BasicSR has for it."""
+
+    def __init__(self, dim: int, inner: int) -> None:
+        super().__init__()
+        self.attention = nn.Sequential(nn.AdaptiveAvgPool2d(1), *squeeze(dim, inner))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, dim, H, W) to the same shape."""
+        return x * self.attention(x)

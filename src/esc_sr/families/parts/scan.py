@@ -1,0 +1,110 @@
+"""The selective scan of state space models (Mamba, Gu and Dao 2023), exact, without a step for each pixel."""
+
+import math
+from collections.abc import Callable
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+from torch.utils.checkpoint import checkpoint
+
+
+def selective_scan(u: Tensor, dt: Tensor, a: Tensor, b: Tensor, c: Tensor, skip: Tensor) -> Tensor:
+    """Take a sequence through h(t) = exp(a dt(t)) h(t-1) + dt(t) b(t) u(t), y(t) = c(t) h(t) + skip u(t).
+
+    All is float32, under autocast too. On CUDA it is mamba_ssm that computes, where it is installed.
+
+    Args:
+        u: The sequence (B, D, L).
+        dt: Steps (B, D, L), positive.
+        a: How the state decays (D, N), negative.
+        b: What it takes of the sequence (B, N, L).
+        c: What the result takes of it (B, N, L).
+        skip: What the result takes of the sequence (D,).
+
+    Returns:
+        y (B, D, L).
+    """
+    if u.device.type == "meta":
+        return torch.empty_like(u, dtype=torch.float32)
+    with torch.autocast(u.device.type, enabled=False):
+        u, dt, a, b, c, skip = (t.float() for t in (u, dt, a, b, c, skip))
+        if u.device.type == "cuda" and (compiled := _compiled()):
+            u, dt, b, c = (t.contiguous() for t in (u, dt, b[:, None], c[:, None]))
+            return compiled(u, dt, a, b, c, skip)
+        if torch.is_grad_enabled() and any(t.requires_grad for t in (u, dt, a, b, c)):
+            y: Tensor = checkpoint(_in_chunks, u, dt, a, b, c, use_reentrant=False)
+        else:
+            y = _in_chunks(u, dt, a, b, c)
+        return torch.addcmul(y, skip[:, None], u)
+
+
+def scan_macs(length: int, dim: int, state: int) -> int:
+    """What the authors of MambaIR count for a scan: 9 for each number of the state, 1 of the sequence."""
+    return length * dim * (9 * state + 1)
+
+
+def _compiled() -> Callable[..., Tensor] | None:
+    """mamba_ssm's scan, if there is one: sequences as ours, b and c (B, groups, N, L)."""
+    try:
+        from mamba_ssm.ops.selective_scan_interface import selective_scan_fn
+    except ImportError:
+        return None
+    found: Callable[..., Tensor] = selective_scan_fn
+    return found
+
+
+def _in_chunks(u: Tensor, dt: Tensor, a: Tensor, b: Tensor, c: Tensor) -> Tensor:
+    """The scan without skip, of chunks of the sequence side by side.
+
+    Each begins with nothing and leaves a state; these are handed on from chunk to chunk; and with what it is
+    then given, each begins again.
+    """
+    batch, dim, length = u.shape
+    chunks = min(2 * math.isqrt(length), length)
+    steps = -(-length // chunks)
+    inputs, times, b, c = (_cut(t, chunks, steps) for t in (dt * u, dt, b, c))
+    a = a.T[:, :, None]  # (N, D, 1)
+    left = _run(u.new_zeros(a.shape[0], dim, batch * chunks), a, times, inputs, b)
+    h = _handed_on(left, (a * times.sum(0)).exp(), chunks)
+    found: list[Tensor] = []
+    _run(h, a, times, inputs, b, lambda h, step: found.append((h * c[step][:, None]).sum(0)))
+    y = torch.stack(found, -1).view(dim, batch, -1)
+    return y.transpose(0, 1)[:, :, :length]
+
+
+def _cut(x: Tensor, chunks: int, steps: int) -> Tensor:
+    """A sequence (B, C, L) as (steps, C, B chunks), with zeros behind it, which leave a state as it is."""
+    x = F.pad(x, (0, chunks * steps - x.shape[2])).unflatten(2, (chunks, steps))
+    return x.permute(3, 1, 0, 2).flatten(2)
+
+
+def _run(
+    h: Tensor,
+    a: Tensor,
+    times: Tensor,
+    inputs: Tensor,
+    b: Tensor,
+    seen: Callable[[Tensor, int], object] | None = None,
+) -> Tensor:
+    """Take the states (N, D, B chunks) of all chunks to their ends; `seen` is shown each step's."""
+    for step in range(len(times)):
+        decay = (a * times[step]).exp_()
+        if torch.is_grad_enabled():
+            h = torch.addcmul(h * decay, b[step][:, None], inputs[step])
+        else:
+            h.mul_(decay).addcmul_(b[step][:, None], inputs[step])
+        if seen:
+            seen(h, step)
+    return h
+
+
+def _handed_on(left: Tensor, decay: Tensor, chunks: int) -> Tensor:
+    """What each chunk begins with, of what each leaves and of how a state decays in it (N, D, B chunks)."""
+    left, decay = (t.unflatten(2, (-1, chunks)) for t in (left, decay))
+    h = torch.zeros_like(left[..., 0])
+    begins = []
+    for chunk in range(chunks):
+        begins.append(h)
+        h = h * decay[..., chunk] + left[..., chunk]
+    return torch.stack(begins, -1).flatten(2)
