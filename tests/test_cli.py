@@ -103,7 +103,7 @@ def test_options_reach_the_file(here: Path, tiny: Path, monkeypatch: pytest.Monk
     assert plain.stat().st_size == Path("a_2x.jpg").stat().st_size
     assert Result("upscale", "a.png", "-n", tiny, "-f", "webp", "--lossless").code == 0
     assert b"VP8L" in Path("a_2x.webp").read_bytes() and b"secret" in Path("a_2x.webp").read_bytes()
-    monkeypatch.setattr("esc_sr.upscaling.files.MAX_WORK", 400)
+    monkeypatch.setattr("esc_sr.upscaling.work.MAX_WORK", 400)
     refused = Result("upscale", "a.png", "-n", tiny, "--overwrite")
     assert refused.code == 2 and "--allow-large" in refused.err
     assert Result("upscale", "a.png", "-n", tiny, "--overwrite", "--allow-large").code == 0

@@ -190,7 +190,10 @@ def test_what_may_not_be_read_stops_no_other(here: Path, tiny: Path, monkeypatch
 
 @pytest.mark.parametrize(
     ("options", "said"),
-    [(("--overwrite", "--skip-existing"), "exclude each other"), (("--name", "{what}"), "{stem}, {size}")],
+    [
+        (("--overwrite", "--skip-existing"), "exclude each other"),
+        (("--name", "{what}"), "{stem}, {suffix}, {size}"),
+    ],
 )
 def test_impossible_options_are_one_line(here: Path, options: tuple[str, ...], said: str) -> None:
     picture("a.png")
@@ -314,9 +317,15 @@ def test_what_is_read_only_becomes_png(here: Path, tiny: Path) -> None:
     picture("twin.png")
     code, out, err = upscale(".", "-n", tiny, "-o", "out")
     assert code == 1
-    assert "error: twin.bmp: would become out/twin_2x.png, as twin.png does; rename one\n" in err
+    assert (
+        "error: twin.bmp: would become out/twin_2x.png, as twin.png does; rename one, or give --name" in err
+    )
     made = ["a_2x.png", "b_2x.png", "c_2x.png", "d_2x.png", "e_2x.jfif", "twin_2x.png"]
     assert sorted(os.listdir("out")) == made
+    assert (
+        upscale("twin.bmp", "twin.png", "-n", tiny, "-o", "out", "--name", "{stem}_{suffix}_{size}")[0] == 0
+    )
+    assert Path("out/twin_bmp_2x.png").exists() and Path("out/twin_png_2x.png").exists()
     assert upscale("a.bmp", "-n", tiny, "-f", "webp")[0] == 0 and Path("a_2x.webp").exists()
     code, _, err = upscale("a.bmp", "-n", tiny, "-o", "a2.bmp")
     assert code == 2 and "a2.bmp: neither a folder (ends in /) nor a picture" in err

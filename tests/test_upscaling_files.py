@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from esc_sr.errors import ImageError, UsageError
 from esc_sr.image import Picture, read_image, write_image
-from esc_sr.upscaling import files
+from esc_sr.upscaling import work
 from esc_sr.upscaling.batch import Choices
 from esc_sr.upscaling.engine import Upscaler
 from esc_sr.upscaling.files import Job, find_jobs
@@ -186,7 +186,7 @@ def test_work_for_hours_is_refused_by_the_header(
     job = Job(tmp_path / "a.gif", tmp_path / "b.png")  # of one frame
     assert upscale_file(job, upscaler).status == "done"
     (tmp_path / "a.gif").write_bytes(gif(3))
-    monkeypatch.setattr(files, "MAX_WORK", 2 * 64 * 64)
+    monkeypatch.setattr(work, "MAX_WORK", 2 * 64 * 64)
     job = Job(tmp_path / "a.gif", tmp_path / "b.gif")
     assert "3 x 1 x 1 pixels" in upscale_file(job, upscaler).reason
     streamed = job._replace(data=gif(3))

@@ -21,7 +21,7 @@ from esc_sr.errors import ImageError, UsageError
 from esc_sr.families.esc import ESC, ESCConfig
 from esc_sr.image import Picture, decode_image, read_image, write_image
 from esc_sr.machine.precision import PRECISIONS
-from esc_sr.upscaling import models
+from esc_sr.upscaling import models, work
 from esc_sr.upscaling.engine import Upscaler
 from esc_sr.upscaling.files import Job
 from esc_sr.upscaling.sizes import Size
@@ -264,3 +264,15 @@ def test_threads_load_a_network_once(monkeypatch: pytest.MonkeyPatch) -> None:
     with ThreadPoolExecutor(4) as pool:
         list(pool.map(upscaler.upscale, [noise(4, 8)] * 8))
     assert loaded == [2]
+
+
+def test_files_of_hours_of_work_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "a.png"
+    Image.fromarray(noise(80, 90, 3)).save(path)
+    monkeypatch.setattr(work, "MAX_WORK", 80 * 90 - 1)
+    given: list[Any] = [path, str(path), path.read_bytes()]
+    for file in given:
+        with pytest.raises(ImageError, match="1 x 90 x 80 pixels are hours of work.*allow_large=True"):
+            esc_sr.upscale(file, NETWORK)
+        assert esc_sr.upscale(file, NETWORK, allow_large=True).shape == (160, 180, 3)
+    assert esc_sr.upscale(noise(80, 90, 3), NETWORK).shape == (160, 180, 3)

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 from esc_sr.errors import one_line, require
-from esc_sr.upscaling.files import MAX_WORK
+from esc_sr.upscaling.work import MAX_WORK
 
 
 @dataclass(frozen=True)

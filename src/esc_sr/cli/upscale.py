@@ -96,7 +96,7 @@ def upscale(
         str,
         typer.Option(
             metavar="TEMPLATE",
-            help="Of outputs, without suffix: {stem}, {size}, {scale}, {model}, {width}, {height}.",
+            help="Of outputs, without suffix: {stem}, {suffix}, {size}, {scale}, {model}, {width}, {height}.",
         ),
     ] = DEFAULT_NAME,
     as_json: Annotated[

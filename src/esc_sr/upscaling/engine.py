@@ -31,6 +31,7 @@ def upscale(
     self_ensemble: bool = ...,
     max_memory: str | int | None = ...,
     engine: str = ...,
+    allow_large: bool = ...,
 ) -> Levels: ...
 @overload
 def upscale(
@@ -42,6 +43,7 @@ def upscale(
     self_ensemble: bool = ...,
     max_memory: str | int | None = ...,
     engine: str = ...,
+    allow_large: bool = ...,
 ) -> Image: ...
 def upscale(
     image: Any,
@@ -52,6 +54,7 @@ def upscale(
     self_ensemble: bool = False,
     max_memory: str | int | None = None,
     engine: str = "auto",
+    allow_large: bool = False,
 ) -> Any:
     """Upscale one picture.
 
@@ -72,6 +75,7 @@ def upscale(
             that does not tell its cost (`families.contract.Network`) runs whole, and is refused with it.
         engine: "auto", "torch", "native", "openvino" or "onnx", as `esc_sr.engines` says; the last two take a
             picture in one piece, or where memory is too small for that in blended tiles.
+        allow_large: Take a file of more than 128 megapixels, too; other kinds of picture may have any number.
 
     Returns:
         The same kind, type and layout, scale times as high and wide; for a file, an array (H, W, C).
@@ -79,11 +83,13 @@ def upscale(
     Raises:
         UsageError: An argument is none of the above, the size is more than the model gives, or the engine is
             not installed.
-        ImageError: The file cannot be read.
+        ImageError: The file cannot be read, or is too large.
         WeightsError: There is no such model, or its file is damaged.
         DeviceError: The device is missing or too small, or has not what the engine needs.
     """
-    upscaler = Upscaler(model, scale, device, precision, self_ensemble, max_memory, engine=engine)
+    upscaler = Upscaler(
+        model, scale, device, precision, self_ensemble, max_memory, engine=engine, allow_large=allow_large
+    )
     return upscaler.upscale(image)
 
 
@@ -111,6 +117,7 @@ class Upscaler:
         report: Callable[[str], object] | None = None,
         frame: int = FRAME,
         engine: str = "auto",
+        allow_large: bool = False,
     ) -> None:
         """Load the network; the arguments are those of `upscale`, and three more.
 
@@ -128,6 +135,7 @@ class Upscaler:
             frame: Mirrored pixels around a picture, which keep the zero padding of a network that is `framed`
                 out of it; multiples of 4. With 0 its edges are as papers measure them.
             engine: As there.
+            allow_large: As there.
 
         Raises:
             UsageError: No such precision, device, engine, size or amount, or not of this model.
@@ -138,6 +146,7 @@ class Upscaler:
         self.precision = precision
         self.self_ensemble = self_ensemble
         self._frame = frame
+        self._allow_large = allow_large
         self._budget = None if max_memory is None else parse_memory(max_memory)
         self._notify, self._report = notify, report
         self._noticed: set[str] = set()
@@ -166,11 +175,11 @@ class Upscaler:
         Raises:
             UsageError: The image is none of these, or of another shape or type; the wished size is smaller
                 than it, or larger than the largest network of that name gives.
-            ImageError: The file cannot be read.
+            ImageError: The file cannot be read, or is too large.
             WeightsError: The network gives values that are not finite.
             DeviceError: Neither memory nor disk suffices.
         """
-        return upscale_any(image, self._way, progress)
+        return upscale_any(image, self._way, progress, self._allow_large)
 
     def gives(self, height: int, width: int) -> Sides:
         """What the network makes of a picture of some pixels, before that is reduced to the size.

@@ -36,6 +36,7 @@ from esc_sr.upscaling import DEFAULT_NAME, FractionDone
 from esc_sr.upscaling.folders import Found, expand, find_inputs
 from esc_sr.upscaling.names import Names
 from esc_sr.upscaling.outputs import check_format, check_output, check_target, is_folder, suffix_of_output
+from esc_sr.upscaling.work import limit_work
 
 if TYPE_CHECKING:
     from esc_sr.upscaling.engine import Upscaler
@@ -80,11 +81,6 @@ class Outcome(NamedTuple):
     seconds: float = 0.0
     notes: tuple[str, ...] = ()
 
-
-MAX_WORK = 2**27
-"""The most pixels of a file, all frames together, that the network is given without being allowed to."""
-
-_LEAST_WORK = 64 * 64  # pixels that a frame counts for, however small
 
 EXISTS = "the output exists already"
 CLAIMED = "another run is making the output"
@@ -184,7 +180,7 @@ def read_source(job: Job, allow_large: bool, notify: Callable[[str], object]) ->
 
     Args:
         job: What becomes what.
-        allow_large: Take even more than `MAX_WORK`, and decode more than `esc_sr.image.MAX_PIXELS`.
+        allow_large: Take even more than `work.MAX_WORK`, and decode more than `esc_sr.image.MAX_PIXELS`.
         notify: Is told, in one line, what is left out.
 
     Raises:
@@ -194,7 +190,8 @@ def read_source(job: Job, allow_large: bool, notify: Callable[[str], object]) ->
     every = format_of(job.target) in ANIMATED
     with enough_memory(str(job.source)):
         if not allow_large:
-            _limit_work(job, every)
+            frames, height, width = shape_of(job)
+            limit_work(str(job.source), frames if every else 1, height, width)
         data = read_bytes(job.source) if job.data is None else job.data
         if every:
             return decode_animation(data, str(job.source), allow_large=allow_large, notify=notify)
@@ -207,17 +204,6 @@ def shape_of(job: Job) -> tuple[int, int, int]:
     if job.data is None:
         return read_shape(job.source)
     return decode_shape(memoryview(job.data), str(job.source))
-
-
-def _limit_work(job: Job, every: bool) -> None:
-    """Refuse what would keep the network busy for hours, by the header of its file."""
-    frames, height, width = shape_of(job)
-    frames = frames if every else 1
-    if frames * max(height * width, _LEAST_WORK) > MAX_WORK:
-        raise ImageError(
-            f"{job.source}: {frames} x {width} x {height} pixels are hours of work, and at most {MAX_WORK} "
-            f"are taken, {_LEAST_WORK} for each frame or more; --allow-large takes any"
-        )
 
 
 def claim_target(job: Job) -> Claim:
@@ -318,7 +304,10 @@ def _without_twins(jobs: list[tuple[Found, Job]]) -> tuple[list[tuple[Found, Job
     kept, twins = [], []
     for picture, job in jobs:
         if job.source.suffix.lower() in READ_ONLY and job.target in taken:
-            reason = f"{job.source}: would become {job.target}, as {taken[job.target]} does; rename one"
+            reason = (
+                f"{job.source}: would become {job.target}, as {taken[job.target]} does; "
+                'rename one, or give --name "{stem}_{suffix}_{size}"'
+            )
             twins.append(Outcome(job.source, job.target, "failed", reason))
         else:
             kept.append((picture, job))

@@ -11,13 +11,14 @@ from torch import Tensor
 
 from esc_sr.bicubic import resize
 from esc_sr.errors import UsageError
-from esc_sr.image import Picture, decode_image, read_image
+from esc_sr.image import Picture, decode_image, decode_shape, read_image, read_shape
 from esc_sr.image.pillow import from_pillow, is_pillow, to_pillow
 from esc_sr.machine.memory import enough_memory
 from esc_sr.upscaling import FractionDone
 from esc_sr.upscaling.colours import upscale_picture
 from esc_sr.upscaling.folders import local_path
 from esc_sr.upscaling.models import Way
+from esc_sr.upscaling.work import limit_work
 
 if TYPE_CHECKING:
     import PIL.Image
@@ -38,7 +39,7 @@ FindWay = Callable[[int, int], Way]
 """Takes height and width of a picture."""
 
 
-def upscale_any(image: Any, find_way: FindWay, progress: FractionDone) -> Any:
+def upscale_any(image: Any, find_way: FindWay, progress: FractionDone, allow_large: bool) -> Any:
     """Enlarge a picture of any kind, as `engine.upscale` says.
 
     Raises:
@@ -49,7 +50,7 @@ def upscale_any(image: Any, find_way: FindWay, progress: FractionDone) -> Any:
     """
     if isinstance(image, str | Path | bytes | bytearray | memoryview) or hasattr(image, "read"):
         with enough_memory(_name(image)):
-            return _picture(_read(image), find_way, progress).pixels
+            return _picture(_read(image, allow_large), find_way, progress).pixels
     with enough_memory():
         if isinstance(image, Picture):
             return _picture(image, find_way, progress)
@@ -65,10 +66,13 @@ def upscale_any(image: Any, find_way: FindWay, progress: FractionDone) -> Any:
     )
 
 
-def _read(file: Any) -> Picture:
+def _read(file: Any, allow_large: bool) -> Picture:
     """The picture in a file: its path, its bytes, or an object that gives them."""
     if isinstance(file, str | Path):
-        return read_image(local_path(file) if isinstance(file, str) else file)
+        path = local_path(file) if isinstance(file, str) else file
+        if not allow_large:
+            limit_work(str(path), 1, *read_shape(path)[1:])
+        return read_image(path, allow_large=allow_large)
     data = file.read() if hasattr(file, "read") else bytes(file)
     if not isinstance(data, bytes):
         raise UsageError(f"{_name(file)} gives text; open it in binary, with mode 'rb'")
@@ -76,7 +80,9 @@ def _read(file: Any) -> Picture:
         raise UsageError(
             f"{_name(file)}: nothing to read; has it been read before, and seek(0) not been called?"
         )
-    return decode_image(data, _name(file))
+    if not allow_large:
+        limit_work(_name(file), 1, *decode_shape(memoryview(data), _name(file))[1:])
+    return decode_image(data, _name(file), allow_large=allow_large)
 
 
 def _name(file: Any) -> str:

@@ -12,7 +12,7 @@ from esc_sr.upscaling import DEFAULT_NAME, DEFAULT_SCALE
 from esc_sr.upscaling.sizes import Size, plain
 
 _LONGEST = 255  # of a name, on most disks
-FIELDS = ("stem", "size", "scale", "model", "width", "height")
+FIELDS = ("stem", "suffix", "size", "scale", "model", "width", "height")
 
 
 @dataclass(frozen=True)
@@ -21,7 +21,8 @@ class Names:
 
     Attributes:
         template: Text with fields of `FIELDS` in braces, which may have a format, such as "{width:05}".
-            "size" is `Size.label`, the same for all; "scale" is each picture's own factor.
+            "suffix" is the input's, without its dot; "size" is `Size.label`, the same for all; "scale" is
+            each picture's own factor.
         size: What the pictures become.
         model: What the network is called.
 
@@ -34,7 +35,7 @@ class Names:
     model: str = ""
 
     def __post_init__(self) -> None:
-        self._fill("stem", 1, (1, 1))
+        self._fill(Path("stem.png"), 1, (1, 1))
 
     def of(self, source: Path, suffix: str) -> str:
         """The name of the output of a picture, whose header is read only where the name depends on it.
@@ -43,12 +44,12 @@ class Names:
             UsageError: No name comes out, or one with a path separator; or the picture cannot have the size.
             ImageError: The picture has no size.
         """
-        known = {"stem", "size", "model", *(["scale"] if self.size.of == "scale" else [])}
+        known = {"stem", "suffix", "size", "model", *(["scale"] if self.size.of == "scale" else [])}
         if known.issuperset(self._fields()):
-            return self._fill(source.stem, self.size.value, (1, 1)) + suffix
+            return self._fill(source, self.size.value, (1, 1)) + suffix
         sides = read_size(source)
         try:
-            return self._fill(source.stem, self.size.scale(*sides), self.size.target(*sides)) + suffix
+            return self._fill(source, self.size.scale(*sides), self.size.target(*sides)) + suffix
         except UsageError as error:
             raise UsageError(f"{source}: {error}") from error
 
@@ -67,14 +68,15 @@ class Names:
             raise ValueError(f"a field of more than {_LONGEST} characters")
         return [field for _, field, _, _ in parts if field is not None]
 
-    def _fill(self, stem: str, scale: float, target: tuple[int, int]) -> str:
+    def _fill(self, source: Path, scale: float, target: tuple[int, int]) -> str:
         """The template with its fields filled in; the target is the output's height and width."""
         allowed = ", ".join(f"{{{field}}}" for field in FIELDS)
         try:
             if unknown := [field for field in self._fields() if field not in FIELDS]:
                 raise ValueError(f"no field is called {unknown[0]!r}")
             name = self.template.format(
-                stem=stem,
+                stem=source.stem,
+                suffix=source.suffix[1:],
                 size=self.size.label,
                 scale=plain(scale),
                 model=self.model,

@@ -59,6 +59,8 @@ def read_tensors(path: Path) -> tuple[dict[str, Tensor], str]:
     else:
         if start.startswith(b"PK\3\4"):  # as torch decides
             size = _archive_size(path)
+        elif not start.startswith(b"\x80"):  # the pickles of torch before 1.6
+            raise WeightsError(f"{path}: no checkpoint, or damaged (none begins so)")
         content, place = _unwrap(_unpickle(path), path)
     tensors = {
         name: value.detach()
