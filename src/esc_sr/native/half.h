@@ -176,6 +176,7 @@ void turn_pairs(Pair* to, int64_t to_row, const Pair* from, int64_t from_row, in
 
 // `Exact` with factors rounded.
 struct Rounded {
+    static constexpr bool kRounds = true;
     using Scope = Tiling;
 
     struct Factor {

@@ -93,6 +93,7 @@ struct Memory {
 
 // Products of floats, for what can be computed with others too (half_products.h).
 struct Exact {
+    static constexpr bool kRounds = false;
     struct Scope {};  // lives while products are computed
 
     struct Factor {  // (depth, columns)
