@@ -102,9 +102,9 @@ class Attribution(NamedTuple):
 
     @property
     def error(self) -> float:
-        """How much the sum misses the difference, as a part of it."""
-        difference = self.sharp - self.blurred
-        return abs(float(self.pixels.sum(dtype=np.float64)) - difference) / max(abs(difference), _TINY)
+        """How much the sum misses the difference, as a part of the larger of the two ends."""
+        missed = float(self.pixels.sum(dtype=np.float64)) - (self.sharp - self.blurred)
+        return abs(missed) / max(self.sharp, self.blurred, _TINY)
 
 
 def gini(values: NDArray[Any]) -> float:
