@@ -15,7 +15,7 @@ from esc_sr.cli.output import to_json
 from esc_sr.errors import one_line
 from esc_sr.image import what_first
 from esc_sr.upscaling.batch import BatchStatus
-from esc_sr.upscaling.files import Outcome, show_size
+from esc_sr.upscaling.files import Outcome, Todo, show_size
 from esc_sr.upscaling.sizes import Size, plain
 
 NAMED = 20
@@ -57,6 +57,21 @@ class Reporter:
         self._skipped: Counter[str] = Counter()
         self._failed: list[str] = []
         self._note_once = cache(bar.note)
+
+    def begin(self, todo: Todo) -> bool:
+        """Say what is known before any work; where there is none to do, count, and give false.
+
+        Raises:
+            typer.Exit: As `finish`.
+        """
+        for outcome in todo.settled:
+            self.say(outcome)
+        if todo.left_out and not self.quiet:
+            first = todo.left_out[0]
+            self._bar.note(f"left out as outputs of an earlier run: {len(todo.left_out)}, such as {first}")
+        if not todo.jobs:
+            self.finish(todo.others)
+        return bool(todo.jobs)
 
     def say(self, outcome: Outcome) -> None:
         """Say what became of an input: its notes, once each, then a line."""

@@ -1,12 +1,17 @@
 """`esc-sr upscale`: picture files to larger picture files."""
 
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from esc_sr.errors import UsageError
 from esc_sr.upscaling import DEFAULT_MODEL, DEFAULT_NAME, DEFAULT_SCALE
+
+if TYPE_CHECKING:
+    from esc_sr.upscaling.files import Existing, Todo
+    from esc_sr.upscaling.names import Names
 
 
 def upscale(
@@ -92,6 +97,12 @@ def upscale(
     skip_existing: Annotated[
         bool, typer.Option("--skip-existing", help="Leave out what has an output: goes on with a broken run.")
     ] = False,
+    watch: Annotated[
+        bool,
+        typer.Option(
+            "--watch", help="Go on with what comes into the input folders, until Ctrl-C; with -o FOLDER."
+        ),
+    ] = False,
     name: Annotated[
         str,
         typer.Option(
@@ -111,35 +122,25 @@ def upscale(
     from esc_sr.cli.report import Bar, Reporter
     from esc_sr.image import Encoding
     from esc_sr.upscaling.batch import Choices, run
-    from esc_sr.upscaling.files import Todo, find_jobs
+    from esc_sr.upscaling.files import Job, Outcome, Todo
     from esc_sr.upscaling.names import Names
     from esc_sr.upscaling.sizes import Size, wish
-    from esc_sr.upscaling.streams import STREAM, find_stream_job
+    from esc_sr.upscaling.streams import STREAM
+    from esc_sr.upscaling.watch import watch_folders
 
-    if overwrite and skip_existing:
-        raise UsageError("--overwrite and --skip-existing exclude each other; leave out one of the two")
-    if as_json and output == STREAM:
-        raise UsageError("--json and -o - exclude each other; both want standard output")
+    existing = _existing(inputs, output, as_json, overwrite, skip_existing, watch)
     size = wish(scale=scale, width=width, height=height, longest=longest, shortest=shortest)
     encoding = Encoding(quality, subsampling, lossless, background, strip_metadata)
-    choices = Choices(
-        "overwrite" if overwrite else "skip" if skip_existing else "refuse", encoding, allow_large
-    )
+    choices = Choices(existing, encoding, allow_large)
+
+    def find(size: Size) -> Todo:
+        return _find(inputs, output, Names(name, size, Path(model).stem), format, existing)
 
     def prepare(size: Size) -> Todo:
         bar.stage("looking for pictures")
         reporter.size = size
-        names = Names(name, size, Path(model).stem)
-        find = find_stream_job if STREAM in (*inputs, output) else find_jobs
-        todo = find(inputs, output, names, format, choices.existing)
-        for outcome in todo.settled:
-            reporter.say(outcome)
-        if todo.left_out and not quiet:
-            bar.note(
-                f"left out as outputs of an earlier run: {len(todo.left_out)}, such as {todo.left_out[0]}"
-            )
-        if not todo.jobs:
-            reporter.finish(todo.others)
+        todo = find(size)
+        if not watch and not reporter.begin(todo):
             raise typer.Exit
         return todo
 
@@ -164,6 +165,61 @@ def upscale(
         )
         todo = todo or prepare(upscaler.size)
         reporter.device = str(upscaler.device)
-        bar.stage("measuring the pictures")
-        run(todo.jobs, upscaler, reporter.say, choices, overlap=max_memory is None, progress=bar.show)
+
+        def do(jobs: Sequence[Job], say: Callable[[Outcome], object]) -> None:
+            bar.stage("measuring the pictures")
+            run(jobs, upscaler, say, choices, overlap=max_memory is None, progress=bar.show)
+            bar.stage("waiting for pictures")
+
+        if watch:
+            bar.stage("waiting for pictures")
+            watch_folders(lambda: find(upscaler.size), do, reporter.say, bar.note)
+        do(todo.jobs, reporter.say)
         reporter.finish(todo.others)
+
+
+def _find(
+    inputs: list[str], output: str | None, names: "Names", format: str | None, existing: "Existing"
+) -> "Todo":
+    """What there is to do: files, or a stream."""
+    from esc_sr.upscaling.files import find_jobs
+    from esc_sr.upscaling.streams import STREAM, find_stream_job
+
+    find = find_stream_job if STREAM in (*inputs, output) else find_jobs
+    return find(inputs, output, names, format, existing)
+
+
+def _existing(
+    inputs: list[str], output: str | None, as_json: bool, overwrite: bool, skip_existing: bool, watch: bool
+) -> "Existing":
+    """What happens where an output exists.
+
+    Raises:
+        UsageError: Options exclude each other.
+    """
+    from esc_sr.upscaling.streams import STREAM
+
+    if overwrite and skip_existing:
+        raise UsageError("--overwrite and --skip-existing exclude each other; leave out one of the two")
+    if as_json and output == STREAM:
+        raise UsageError("--json and -o - exclude each other; both want standard output")
+    if watch:
+        _check_watched(inputs, output, overwrite)
+    return "overwrite" if overwrite else "skip" if skip_existing or watch else "refuse"
+
+
+def _check_watched(inputs: list[str], output: str | None, overwrite: bool) -> None:
+    """Refuse what cannot be watched.
+
+    Raises:
+        UsageError: An input is no folder; the output is none, or is watched too; or it is to be replaced.
+    """
+    if overwrite:
+        raise UsageError("--watch and --overwrite exclude each other; what has an output is left out")
+    for given in inputs:
+        if not Path(given).is_dir():
+            raise UsageError(f"{given}: no folder, and --watch waits for pictures in folders")
+    if output is None or (Path(output).exists() and not Path(output).is_dir()):
+        raise UsageError("--watch needs -o and another folder, so that no output is taken for an input")
+    if any(Path(output).resolve() == Path(given).resolve() for given in inputs):
+        raise UsageError(f"{output}: is watched itself; name another folder for the outputs")
