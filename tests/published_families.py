@@ -45,6 +45,12 @@ PUBLISHED = {
         {2: 226.48, 3: 101.42, 4: 57.99},
         {"dim": 16, "depths": (3, 1), "heads": 2, "hidden": 32, "windows": (2, 4, 8), "base": 4},
     ),
+    "omnisr": Published(
+        ("omnisr_tiny_x2",),
+        {2: 784_604, 3: 793_259, 4: 805_376},
+        {2: 194.50, 3: 88.42, 4: 50.92},
+        {"dim": 8, "groups": 2, "window": 4},
+    ),
     "swinir-light": Published(
         ("swinir_light_tiny_x2",),
         {2: 910_152, 3: 918_267, 4: 929_628},

@@ -125,7 +125,6 @@ NAMES = {
     "ATD": ["relative_position_index_SA", "layers.0.residual_group.layers.0.attn_atd.wq.weight"],
     "SRFormer": ["layers.0.residual_group.blocks.0.attn.aligned_relative_position_index"],
     "MambaIRv2": ["layers.0.residual_group.layers.0.win_mhsa.proj.bias"],
-    "OmniSR": ["residual_layer.0.residual_layer.0.layer.0.fn.0.weight"],
     "ASID": ["block0.residual_layer.0.LB1.net.fn.0.weight"],
     "ELAN": ["body.0.modules_lfe.lfe_0.conv0.shift_conv.weight"],
     "ESC-RIB": ["plk_filter", "blocks.0.attn.to_hidden", "upsampler.up_conv.weight"],

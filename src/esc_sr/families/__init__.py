@@ -21,6 +21,7 @@ from esc_sr.families.family import Detected, Family, Tensors
 from esc_sr.families.hit_srf.family import FAMILY as HIT_SRF
 from esc_sr.families.lte.family import FAMILY as LTE
 from esc_sr.families.mambair.family import FAMILY as MAMBAIR
+from esc_sr.families.omnisr.family import FAMILY as OMNISR
 from esc_sr.families.rcan.family import FAMILY as RCAN
 from esc_sr.families.rdn.family import FAMILY as RDN
 from esc_sr.families.rrdb.family import FAMILY as RRDB
@@ -33,6 +34,7 @@ FAMILIES: list[Family] = [
     LTE,
     SWINIR,
     HIT_SRF,
+    OMNISR,
     BSRN,
     SRVGG,
     RCAN,

@@ -7,7 +7,6 @@ FOREIGN = (
     (r"\.win_mhsa\.", "MambaIRv2"),
     (r"\.attn_atd\.", "ATD"),
     (r"aligned_relative_position_index", "SRFormer"),
-    (r"residual_layer\.0\.residual_layer\.", "OmniSR"),
     (r"block0\.residual_layer\.", "ASID"),
     (r"\.modules_lfe\.", "ELAN"),
 )
