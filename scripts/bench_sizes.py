@@ -1,9 +1,9 @@
 """Seconds per megapixel and peak memory of whole runs, file to file, at several sizes.
 
-Each size has a process of its own: the network is loaded and tried on a small picture, then a PNG of that
-size is read, enlarged and written. Memory is what the process takes at most above what it held before it
-read; the kernel counts it (Linux). Seconds are of the wall, CPU seconds of all threads: on a machine that
-others use as well, these say more.
+Each size has a process of its own: the network is loaded and tried on a small picture, then a PNG or JPEG of
+that size is read, enlarged and written. Memory is what the process takes at most above what it held before it
+read; the kernel counts it (Linux). Seconds are of the wall, CPU seconds of all threads, and those that pass
+in the network are counted as well: on a machine that others use too, CPU seconds say more.
 
     python scripts/bench_sizes.py 6000x4000 2000x1500 1000x1000 --max-memory 15GiB --json > sizes.json
 """
@@ -14,6 +14,8 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +29,7 @@ from esc_sr.upscaling.batch import Choices, run
 from esc_sr.upscaling.engine import Upscaler
 from esc_sr.upscaling.files import Outcome, find_jobs
 from esc_sr.upscaling.names import Names
+from esc_sr.upscaling.runner import Runner
 
 
 def make(width: int, height: int) -> Picture:
@@ -43,23 +46,49 @@ def resident(field: str) -> float:
     return next(int(line.split()[1]) for line in lines if line.startswith(field)) / 2**20
 
 
-def measure(source: Path, model: str, device: str, max_memory: str | None) -> dict[str, Any]:
+@contextmanager
+def network_seconds(spent: list[float]) -> Iterator[None]:
+    """Add to a list the CPU seconds of each step that a network takes."""
+    original = Runner._network
+
+    def timed(*arguments: Any) -> Iterator[tuple[int, torch.Tensor]]:
+        steps = original(*arguments)
+        while True:
+            start = time.process_time()
+            found = next(steps, None)
+            spent.append(time.process_time() - start)
+            if found is None:
+                return
+            yield found
+
+    Runner._network = timed  # type: ignore[method-assign]
+    try:
+        yield
+    finally:
+        Runner._network = original  # type: ignore[method-assign]
+
+
+def measure(source: Path, wanted: argparse.Namespace) -> dict[str, Any]:
     """Enlarge a file; the figures."""
     found: dict[str, Any] = {}
+    spent: list[float] = []
 
     def report(outcome: Outcome) -> None:
         found.update(status=outcome.status, reason=outcome.reason)
 
     plans: list[str] = []
-    upscaler = Upscaler(model, 2, device, max_memory=max_memory, report=plans.append)
+    how = wanted.device, wanted.precision
+    upscaler = Upscaler(wanted.model, 2, *how, max_memory=wanted.max_memory, report=plans.append)
     upscaler.upscale(make(64, 64).pixels)
     with tempfile.TemporaryDirectory() as target:
         jobs = find_jobs([source], target + "/", Names(), existing="overwrite").jobs
         Path("/proc/self/clear_refs").write_text("5")  # VmHWM starts anew
         before, start, cpu = resident("VmRSS"), time.perf_counter(), time.process_time()
-        run(jobs, upscaler, report, Choices("overwrite"))
+        with network_seconds(spent):
+            run(jobs, upscaler, report, Choices("overwrite"))
         found |= {"seconds": round(time.perf_counter() - start, 1)}
         found |= {"cpu_seconds": round(time.process_time() - cpu, 1)}
+        found |= {"network_cpu_seconds": round(sum(spent), 1)}
     return found | {"peak_gib": round(resident("VmHWM") - before, 3), "plan": plans[-1]}
 
 
@@ -69,21 +98,23 @@ def main() -> None:
     parser.add_argument("--model", default="esc-light")
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--max-memory")
+    parser.add_argument("--precision", default="fp32")
+    parser.add_argument("--suffix", default="png", help="of the pictures, png or jpg")
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
     parser.add_argument("--json", action="store_true", help="one document on stdout")
     parser.add_argument("--file", type=Path, help=argparse.SUPPRESS)
     wanted = parser.parse_args()
     torch.set_num_threads(wanted.threads)
     if wanted.file:
-        print_json(measure(wanted.file, wanted.model, wanted.device, wanted.max_memory))
+        print_json(measure(wanted.file, wanted))
         return
-    facts = {"model": wanted.model, "max_memory": wanted.max_memory}
+    facts = {"model": wanted.model, "max_memory": wanted.max_memory, "precision": wanted.precision}
     facts |= {"environment": record.environment(torch.device(wanted.device))}
     rows: list[dict[str, Any]] = []
     for size in wanted.sizes:
         width, height = map(int, size.split("x"))
         with tempfile.TemporaryDirectory() as folder:
-            source = Path(folder, "in.png")
+            source = Path(folder, f"in.{wanted.suffix}")
             write_image(make(width, height), source)
             given = [sys.executable, __file__, *sys.argv[1:], "--file", str(source)]
             printed = subprocess.run(given, check=True, stdout=subprocess.PIPE).stdout
