@@ -36,7 +36,7 @@ def tiny() -> ESC:
 
 @functools.cache
 def published(name: str) -> Network:
-    return families.blank(families.preset(name, 4))
+    return families.blank(families.preset(name, families.scales(name)[-1]))
 
 
 def plan_for(name: str, height: int, width: int, budget: int, map_bytes: int = 4) -> MemoryPlan:
