@@ -255,7 +255,7 @@ def test_a_file_that_could_not_be_read_again_is_not_begun() -> None:
     source = make("a.mp4", EVEN[:2], moving(2), sound=False)
     never = Upscaler(Twice(), 2, device="cpu")
     never.upscale = None  # type: ignore[assignment]
-    with pytest.raises(EscError, match="cannot be read again; ffv1 in mpegts does not work here"):
+    with pytest.raises(EscError, match="cannot be read again; ffv1 in mpegts does not work for this"):
         enlarge(source, "b.ts", Coding(encoder="ffv1"), upscaler=never)
 
 

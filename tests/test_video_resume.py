@@ -23,7 +23,9 @@ from esc_sr.upscaling.engine import Upscaler
 from esc_sr.video import run
 from esc_sr.video.clip import look_at
 from esc_sr.video.coding import Coding
+from esc_sr.video.look import from_rgb, to_rgb
 from esc_sr.video.run import VideoPlan, VideoResult, plan_video, upscale_video
+from esc_sr.video.segments import SegmentWriter
 from esc_sr.weights import save
 from video_clips import UNEVEN, Twice, make, moving, see
 
@@ -154,6 +156,23 @@ def test_the_beginning_of_another_run_is_not_gone_on_with() -> None:
     plan, upscaler = planned(Counted(), quality=30)
     assert upscale_video(plan, upscaler, {}, overwrite=True).status.computed == 10
     assert not PART.exists()
+
+
+@pytest.mark.parametrize("encoder", ["libx264", "libx265"])
+def test_an_encoder_gives_the_same_packets_every_time(encoder: str) -> None:
+    """x264's AVX-512 does not, of frames like these: enlarged ones that had been compressed."""
+    make("a.mp4", tuple(range(0, 30 * 512, 512)), moving(30, 60, 80))
+    plan, upscaler = planned(Counted(), encoder=encoder)
+    look = plan.clip.look
+    frames = [upscaler.upscale(to_rgb(frame, look)) for frame in see("a.mp4").frames[27:]]
+    found = set()
+    for _ in range(25):
+        writer = SegmentWriter(Path("piece"), plan.settings)
+        for place, pixels in enumerate(frames):
+            writer.add(from_rgb(pixels, plan.settings.look), 512 * place)
+        writer.finish(0)
+        found.add(Path("piece").read_bytes())
+    assert len(found) == 1
 
 
 def test_the_number_of_cores_does_not_matter(monkeypatch: pytest.MonkeyPatch) -> None:

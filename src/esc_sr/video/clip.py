@@ -148,10 +148,10 @@ def video_stream(container: "InputContainer", path: Path) -> "VideoStream":
     if not found:
         kinds = sorted({stream.type for stream in container.streams if stream.type != "video"})
         raise VideoError(f"{path}: no video in it{', only ' + ' and '.join(kinds) if kinds else ''}")
-    stream = max(found, key=lambda stream: stream.width * stream.height)
-    if stream.codec_context is None:
-        raise VideoError(f"{path}: its video has a codec that is not known")
-    return stream
+    known = [stream for stream in found if stream.codec_context is not None]
+    if not known:
+        raise VideoError(f"{path}: its video is compressed in a way that is not known, or damaged")
+    return max(known, key=lambda stream: stream.width * stream.height)
 
 
 def look_at(path: Path) -> Clip:

@@ -217,7 +217,11 @@ def _parameters(encoder: str, look: Look, threads: int) -> str:
     """Options of x264 and x265 that FFmpeg has no names for."""
     if not keeps_light(encoder):
         return ""
+    import torch
+
     parameters, x265 = [], encoder == "libx265"
+    if not x265 and torch.backends.cpu.get_cpu_capability().startswith(("AVX512", "AMX")):
+        parameters.append("asm=AVX2")  # with AVX-512 x264 gives other packets from time to time
     if x265:  # frames that wait for each other change the packets, so their number is fixed
         parameters += ["log-level=error", f"pools={threads}", f"frame-threads={min(threads, 4)}"]
     if look.mastering is not None:

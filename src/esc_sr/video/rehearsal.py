@@ -41,7 +41,7 @@ def rehearse(folder: Path, clip: Clip, span: Span, settings: Settings, kind: str
                 file, clip, Span(span.start, start + _SECONDS), [segment], settings, kind, lambda note: None
             )
     except VideoError as error:
-        raise VideoError(f"{error}; {settings.encoder} in {kind} does not work here") from error
+        raise VideoError(f"{error}; {settings.encoder} in {kind} does not work for this input") from error
     finally:
         writer.close()
         writer.path.unlink(missing_ok=True)

@@ -77,9 +77,17 @@ def write_video(
                 notify(f"{kind} counts time in {video.time_base} s: times are rounded to that")
             packets = ((video, packet) for packet in packets_of(segments, clip.time_base, end))
             moved = (_moved(stream, packet, shift) for stream, packet in packets)
+            refused = 0
             for stream, packet in heapq.merge(moved, copies.packets(), key=_when):
                 packet.stream = stream
-                out.mux(packet)
+                try:
+                    out.mux(packet)
+                except (av.error.ArgumentError, av.error.InvalidDataError):
+                    if file.error is not None:
+                        raise
+                    refused += 1  # that no frame is missing is verified
+            if refused:
+                notify(f"left out: {refused} damaged packets of other streams")
             metadata = _kept(source.metadata)
     except ValueError as error:
         raise VideoError(str(error)) from error
