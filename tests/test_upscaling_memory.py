@@ -36,7 +36,7 @@ def tiny() -> ESC:
 
 @functools.cache
 def published(name: str) -> Network:
-    return families.blank(families.preset(name, families.scales(name)[-1]))
+    return families.blank(families.preset(name, max(scale for scale in families.scales(name) if scale <= 4)))
 
 
 def plan_for(name: str, height: int, width: int, budget: int, map_bytes: int = 4) -> MemoryPlan:
