@@ -13,11 +13,19 @@ if workers := int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "0")):
 
 import torch  # noqa: E402
 
+from esc_sr.machine.memory import give_back_freed_memory  # noqa: E402
 from esc_sr.native import library  # noqa: E402
 from native_levels import LEVELS  # noqa: E402
 
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # a shell has begun the suite in the background
     signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+@pytest.fixture(autouse=True)
+def nothing_kept() -> Iterator[None]:
+    """Tests that train have the process keep what it frees: 15 GiB by the end, without this."""
+    yield
+    give_back_freed_memory()
 
 
 @pytest.fixture(scope="session")
