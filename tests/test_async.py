@@ -25,10 +25,10 @@ def png(side: int, seed: int) -> bytes:
 
 
 class Counting:
-    """An Upscaler of low bands that counts what it reports."""
+    """An Upscaler that counts what it reports."""
 
     def __init__(self) -> None:
-        self.inner = esc_sr.Upscaler("esc-light", scale=2, max_memory="60MiB")
+        self.inner = esc_sr.Upscaler("esc-light", scale=2)
         self.reports = 0
         self.begun = asyncio.Event()
         self.loop = asyncio.get_running_loop()
@@ -67,7 +67,9 @@ def test_who_leaves_frees_the_network(example: dict[str, Any], monkeypatch: pyte
         upscaler = Counting()
         monkeypatch.setitem(example, "upscaler", upscaler)
         request = asyncio.create_task(example["enlarge"](png(160, 0)))
-        await upscaler.begun.wait()
+        begun = asyncio.create_task(upscaler.begun.wait())
+        await asyncio.wait({request, begun}, return_when=asyncio.FIRST_COMPLETED)
+        begun.cancel()
         if leaves:
             request.cancel()
             with pytest.raises(asyncio.CancelledError):
