@@ -2,14 +2,7 @@
 
 #if defined(__AVX512F__) && defined(__AVX512DQ__) && defined(__AVX512BF16__) && defined(__AMX_BF16__)
 
-namespace {
-constexpr int kLanes = 16;   // floats in a vector
-constexpr int kVectors = 2;  // vectors of queries worked on together
-constexpr int kTile = 8;     // keys whose scores are held in registers
-constexpr int kTiles = 8;    // tiles worked on together
-constexpr int kChunk = 8;    // channels whose sums are held in registers
-}  // namespace
-
+#include "avx512.h"
 #include "kernels_half.h"
 
 const Level level_amx = {"amx", kernels, half_kernels};
