@@ -11,7 +11,7 @@ from esc_sr.families.parts.bands import in_bands, in_bands_at_most
 from esc_sr.families.parts.gated import LEAST, GatedFFN, LocalConv, Normed, SpatialGate
 from esc_sr.families.parts.norms import LayerNorm, LayerNorm2d
 from esc_sr.families.parts.shell import convolved
-from esc_sr.families.parts.upsamplers import DirectShuffle
+from esc_sr.families.parts.upsampling import DirectShuffle
 from esc_sr.network.attention import SelfAttention, attend_windows
 
 

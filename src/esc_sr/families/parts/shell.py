@@ -15,7 +15,7 @@ from esc_sr.families.contract import Config, Network
 from esc_sr.families.family import Shapes
 from esc_sr.families.parts.mean import MEAN
 from esc_sr.families.parts.norms import LayerNorm
-from esc_sr.families.parts.upsamplers import DirectShuffle
+from esc_sr.families.parts.upsampling import DirectShuffle
 from esc_sr.families.published import PublishedFamily
 from esc_sr.network.padding import pad_to_multiple
 

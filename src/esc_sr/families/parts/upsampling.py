@@ -1,4 +1,4 @@
-"""Upsamplers: EDSR's (Lim et al. 2017), of convolutions and pixel shuffles, and Real-ESRGAN's."""
+"""Upsamplers: EDSR's (Lim et al. 2017), of convolutions and pixel shuffles, ESPCN's, and Real-ESRGAN's."""
 
 import math
 from collections.abc import Iterable, Mapping
@@ -47,6 +47,13 @@ def upsampler_scale(shapes: Mapping[str, tuple[int, ...]], start: str, dim: int)
 def upsampler_numbers(dim: int, scale: int) -> int:
     """Numbers for each pixel of its input that are alive around its last shuffle."""
     return 2 * dim * scale**2
+
+
+class DirectShuffle(nn.Sequential):
+    """One 3x3 convolution to 3 scale^2 channels, and a pixel shuffle (ESPCN, Shi et al. 2016)."""
+
+    def __init__(self, dim: int, scale: int) -> None:
+        super().__init__(nn.Conv2d(dim, 3 * scale**2, 3, padding=1), nn.PixelShuffle(scale))
 
 
 def enlarge_nearest(

@@ -9,10 +9,13 @@ from esc_sr.families.contract import Cost
 from esc_sr.families.parts.bands import in_bands, in_bands_at_most
 from esc_sr.families.parts.norms import LayerNorm
 from esc_sr.families.parts.shell import Blocks, Shell, ShellConfig, conv3x3
-from esc_sr.families.parts.upsamplers import WIDTH, enlarge_nearest, nearest_layers
+from esc_sr.families.parts.upsampling import enlarge_nearest
 from esc_sr.families.parts.windows import ShiftedAttention
 
 UPSAMPLERS = ("pixelshuffledirect", "nearest+conv")
+
+WIDTH = 64
+"""Channels of the second of them."""
 
 
 @dataclass(frozen=True)
@@ -122,14 +125,18 @@ class SwinIR(Shell):
         """As `Shell.build_upsampler`."""
         if self.config.upsampler == UPSAMPLERS[0]:
             return super().build_upsampler()
-        for name, layer in nearest_layers(self.config.dim).items():
-            self.add_module(name, layer)
+        self.conv_before_upsample = nn.Sequential(
+            nn.Conv2d(self.config.dim, WIDTH, 3, padding=1), nn.LeakyReLU()
+        )
+        self.conv_up1, self.conv_up2, self.conv_hr = (conv3x3(WIDTH) for _ in range(3))
+        self.conv_last = nn.Conv2d(WIDTH, 3, 3, padding=1)
 
     def upsampled(self, x: Tensor) -> Tensor:
         """As `Shell.upsampled`."""
         if self.config.upsampler == UPSAMPLERS[0]:
             return super().upsampled(x)
-        return enlarge_nearest(x, self.get_submodule)
+        x, ups = self.conv_before_upsample(x), (self.conv_up1, self.conv_up2)
+        return enlarge_nearest(x, ups, self.conv_hr, self.conv_last)
 
     def cost(self, height: int, width: int, rows: int, number: int = 4) -> Cost:
         """As `Traits.cost`.
