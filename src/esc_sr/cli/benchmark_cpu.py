@@ -9,7 +9,7 @@ import typer
 from esc_sr.benchmark import cpu as engines
 from esc_sr.benchmark import networks
 from esc_sr.benchmark.measure import Rule
-from esc_sr.cli.options import Threads
+from esc_sr.cli.options import OneModel, Threads
 from esc_sr.cli.output import AsJson
 from esc_sr.cli.tables import empty_table, status, tell
 from esc_sr.figure import check_target
@@ -18,9 +18,7 @@ _COLUMNS = "engine precision CPU,s less wall,s less MiB largest,difference PSNR,
 
 
 def cpu(
-    model: Annotated[
-        str, typer.Option("-n", "--model", help="Bundled name, or checkpoint file.")
-    ] = "esc-light",
+    model: OneModel = "esc-light",
     scale: Annotated[int, typer.Option("-s", "--scale", min=1, help="Enlargement.")] = 4,
     output_size: Annotated[str, typer.Option(help="WIDTHxHEIGHT of the enlarged picture.")] = "1280x720",
     engine: Annotated[

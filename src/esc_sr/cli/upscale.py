@@ -6,6 +6,19 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from esc_sr.cli.options import (
+    AnyScale,
+    Device,
+    Height,
+    Longest,
+    OneEngine,
+    OneModel,
+    OnePrecision,
+    SelfEnsemble,
+    Shortest,
+    Threads,
+    Width,
+)
 from esc_sr.errors import UsageError
 from esc_sr.upscaling import DEFAULT_MODEL, DEFAULT_NAME, DEFAULT_SCALE
 
@@ -30,41 +43,16 @@ def upscale(
             help="File or folder, - is standard output; by default photo_2x.jpg beside photo.jpg.",
         ),
     ] = None,
-    model: Annotated[
-        str, typer.Option("-n", "--model", help="Bundled name, or checkpoint file.")
-    ] = DEFAULT_MODEL,
-    scale: Annotated[
-        float | None,
-        typer.Option("-s", "--scale", help="Enlargement, as 3 or 2.5; by default the model's own, or 2."),
-    ] = None,
-    width: Annotated[
-        int | None, typer.Option(help="Of the result in pixels, in place of a scale; likewise:")
-    ] = None,
-    height: Annotated[int | None, typer.Option(help="Of the result in pixels.")] = None,
-    longest: Annotated[int | None, typer.Option(help="Longest side of the result in pixels.")] = None,
-    shortest: Annotated[int | None, typer.Option(help="Shortest side of the result in pixels.")] = None,
-    device: Annotated[
-        str, typer.Option(metavar="auto|cpu|cuda[:N]|xpu|mps", help="Where to compute.")
-    ] = "auto",
-    precision: Annotated[
-        str,
-        typer.Option(
-            metavar="fp32|bf16|fp16", help="Of the arithmetic; 16 bits are for devices made for them."
-        ),
-    ] = "fp32",
-    engine: Annotated[
-        str,
-        typer.Option(
-            metavar="auto|torch|native|openvino|onnx",
-            help="What computes; auto is the fastest with float32's numbers, the last two are extras.",
-        ),
-    ] = "auto",
-    self_ensemble: Annotated[
-        bool,
-        typer.Option(
-            "--self-ensemble", help="Mean over 8 flips and rotations: a bit better, 8 times as long."
-        ),
-    ] = False,
+    model: OneModel = DEFAULT_MODEL,
+    scale: AnyScale = None,
+    width: Width = None,
+    height: Height = None,
+    longest: Longest = None,
+    shortest: Shortest = None,
+    device: Device = "auto",
+    precision: OnePrecision = "fp32",
+    engine: OneEngine = "auto",
+    self_ensemble: SelfEnsemble = False,
     max_memory: Annotated[
         str | None,
         typer.Option(metavar="4GiB", help="What a picture may take; by default a safe part of what is free."),
@@ -113,9 +101,7 @@ def upscale(
     as_json: Annotated[
         bool, typer.Option("--json", help="One JSON object a picture on stdout; all else goes to stderr.")
     ] = False,
-    threads: Annotated[
-        int | None, typer.Option(min=1, help="CPU threads; by default PyTorch decides.")
-    ] = None,
+    threads: Threads = None,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Say nothing but errors.")] = False,
 ) -> None:
     """Upscale pictures: PNG, JPEG, WebP, TIFF, AVIF and GIF; BMP, ICO, TGA, PPM, JPEG 2000, HEIC to PNG."""

@@ -6,6 +6,19 @@ from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 
 import typer
 
+from esc_sr.cli.options import (
+    AnyScale,
+    Device,
+    Height,
+    Longest,
+    OneEngine,
+    OneModel,
+    OnePrecision,
+    SelfEnsemble,
+    Shortest,
+    Threads,
+    Width,
+)
 from esc_sr.cli.output import print_json
 from esc_sr.errors import EscError, UsageError, one_line
 from esc_sr.upscaling import DEFAULT_MODEL, DEFAULT_SCALE
@@ -23,19 +36,12 @@ def video(
         str | None,
         typer.Option("-o", "--output", help="File or folder; by default clip_2x.mp4 beside clip.mp4."),
     ] = None,
-    model: Annotated[
-        str, typer.Option("-n", "--model", help="Bundled name, or checkpoint file.")
-    ] = DEFAULT_MODEL,
-    scale: Annotated[
-        float | None,
-        typer.Option("-s", "--scale", help="Enlargement, as 3 or 2.5; by default the model's own, or 2."),
-    ] = None,
-    width: Annotated[
-        int | None, typer.Option(help="Of the result in pixels, in place of a scale; likewise:")
-    ] = None,
-    height: Annotated[int | None, typer.Option(help="Of the result in pixels.")] = None,
-    longest: Annotated[int | None, typer.Option(help="Longest side of the result in pixels.")] = None,
-    shortest: Annotated[int | None, typer.Option(help="Shortest side of the result in pixels.")] = None,
+    model: OneModel = DEFAULT_MODEL,
+    scale: AnyScale = None,
+    width: Width = None,
+    height: Height = None,
+    longest: Longest = None,
+    shortest: Shortest = None,
     start: Annotated[
         str | None, typer.Option(metavar="1:30", help="Begin there: seconds, or hours, minutes and seconds.")
     ] = None,
@@ -67,28 +73,10 @@ def video(
         list[str] | None,
         typer.Option(metavar="KEY=VALUE", help="Another option of the encoder; may be repeated."),
     ] = None,
-    device: Annotated[
-        str, typer.Option(metavar="auto|cpu|cuda[:N]|xpu|mps", help="Where to compute.")
-    ] = "auto",
-    precision: Annotated[
-        str,
-        typer.Option(
-            metavar="fp32|bf16|fp16", help="Of the arithmetic; 16 bits are for devices made for them."
-        ),
-    ] = "fp32",
-    engine: Annotated[
-        str,
-        typer.Option(
-            metavar="auto|torch|native|openvino|onnx",
-            help="What computes; auto is the fastest with float32's numbers, the last two are extras.",
-        ),
-    ] = "auto",
-    self_ensemble: Annotated[
-        bool,
-        typer.Option(
-            "--self-ensemble", help="Mean over 8 flips and rotations: a bit better, 8 times as long."
-        ),
-    ] = False,
+    device: Device = "auto",
+    precision: OnePrecision = "fp32",
+    engine: OneEngine = "auto",
+    self_ensemble: SelfEnsemble = False,
     max_memory: Annotated[
         str | None,
         typer.Option(metavar="4GiB", help="What a frame may take; by default a safe part of what is free."),
@@ -99,9 +87,7 @@ def video(
     as_json: Annotated[
         bool, typer.Option("--json", help="Print one JSON document on stdout; all else goes to stderr.")
     ] = False,
-    threads: Annotated[
-        int | None, typer.Option(min=1, help="CPU threads; by default PyTorch decides.")
-    ] = None,
+    threads: Threads = None,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Say nothing but errors.")] = False,
 ) -> None:
     """Upscale a video; sound, subtitles, chapters and times stay, and a run that was broken off goes on."""

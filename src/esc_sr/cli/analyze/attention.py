@@ -7,7 +7,6 @@ from esc_sr.analysis.store import Arrays, key_of
 from esc_sr.cli.analyze.work import (
     FigureFile,
     LrFiles,
-    OneModel,
     OneScale,
     Samples,
     SetFolder,
@@ -15,7 +14,7 @@ from esc_sr.cli.analyze.work import (
     load,
     title,
 )
-from esc_sr.cli.options import Device, Threads
+from esc_sr.cli.options import Device, OneModel, Threads
 from esc_sr.cli.output import AsJson
 
 

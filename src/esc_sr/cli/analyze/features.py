@@ -8,8 +8,8 @@ import typer
 
 from esc_sr.analysis import features as averages
 from esc_sr.analysis.store import key_of
-from esc_sr.cli.analyze.work import FigureFile, OneModel, OneScale, Patterns, analysis, load, title
-from esc_sr.cli.options import Device, Threads
+from esc_sr.cli.analyze.work import FigureFile, OneScale, Patterns, analysis, load, title
+from esc_sr.cli.options import Device, OneModel, Threads
 from esc_sr.cli.output import AsJson
 from esc_sr.image import read_image, to_rgb8
 

@@ -12,7 +12,6 @@ from esc_sr.analysis.store import key_of
 from esc_sr.cli.analyze.work import (
     FigureFile,
     LrFiles,
-    OneModel,
     OneScale,
     Patterns,
     Samples,
@@ -21,7 +20,7 @@ from esc_sr.cli.analyze.work import (
     load,
     title,
 )
-from esc_sr.cli.options import Device, Threads
+from esc_sr.cli.options import Device, OneModel, Threads
 from esc_sr.cli.output import AsJson
 
 

@@ -26,7 +26,6 @@ SetFolder = Annotated[
     Path | None,
     typer.Option(metavar="DIR", help="Folder of a benchmark set, whose LR is found or made as in evaluate."),
 ]
-OneModel = Annotated[str, typer.Option("-n", "--model", help="Bundled name, or checkpoint file.")]
 SeveralModels = Annotated[
     list[str] | None,
     typer.Option("-n", "--model", help="Bundled name, or checkpoint file; repeated, several side by side."),
