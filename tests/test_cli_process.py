@@ -17,7 +17,9 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 @pytest.mark.skipif(os.name == "nt", reason="SIGINT ends no process there")
-@pytest.mark.parametrize(("module", "code"), [("typer", -signal.SIGINT), ("torch", 130)])
+@pytest.mark.parametrize(
+    ("module", "code"), [("typing", -signal.SIGINT), ("typer", -signal.SIGINT), ("torch", 130)]
+)
 def test_ctrl_c_during_the_imports_is_quiet(here: Path, module: str, code: int) -> None:
     picture("a.png")
     script = f"""

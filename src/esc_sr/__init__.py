@@ -1,9 +1,12 @@
-"""esc-sr: image super-resolution with ESC."""
+"""esc-sr: image super-resolution with ESC.
 
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
+Imports nothing: `__main__` comes after it, and until that has run, Ctrl-C shows a traceback.
+"""
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from typing import Any
+
     from esc_sr.bicubic import resize
     from esc_sr.engines import load
     from esc_sr.upscaling.engine import Upscaler, upscale
@@ -19,8 +22,10 @@ _HOMES = {
 }
 
 
-def __getattr__(name: str) -> Any:
+def __getattr__(name: str) -> "Any":
     """Import what is public when it is first used, and torch with it."""
+    from importlib import import_module
+
     if name not in _HOMES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     globals()[name] = getattr(import_module(_HOMES[name]), name)
