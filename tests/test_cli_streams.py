@@ -4,6 +4,7 @@ import io
 import os
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -15,7 +16,9 @@ from esc_sr.cli.main import app
 from esc_sr.errors import ImageError
 from esc_sr.families.esc import ESC, ESCConfig
 from esc_sr.image import Picture, decode_animation, decode_image, read_image, write_image
-from esc_sr.upscaling.files import _write_stdout
+from esc_sr.upscaling.files import _write_stdout, shape_of
+from esc_sr.upscaling.names import Names
+from esc_sr.upscaling.streams import find_stream_job
 from esc_sr.weights import save
 from pictures import SRGB, noise, pillow
 
@@ -100,12 +103,32 @@ def test_one_of_the_two_is_a_file() -> None:
         (("-", "-o", "-", "--name", "{stem}"), "nothing for --name to name"),
         (("-", "-o", "-", "--json"), "--json and -o - exclude each other"),
         (("-", "-o", "-"), "(the file is empty)"),
+        ((os.devnull, "-o", "-"), f"{os.devnull}: a pipe or device; send it into standard input, which is -"),
     ],
 )
 def test_mistakes_are_one_line(arguments: tuple[str, ...], said: str) -> None:
     code, out, err = upscale(*arguments, given=b"")
     assert (code, out) == (2, b"") and said in err and err.count("\n") == 1
     assert sorted(os.listdir()) == ["a.png", "tiny.safetensors"]
+
+
+def test_of_what_is_no_picture_the_beginning_is_read(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Endless(io.RawIOBase):
+        taken = 0
+
+        def readable(self) -> bool:
+            return True
+
+        def readinto(self, buffer: Any) -> int:
+            self.taken += len(buffer)
+            assert self.taken < 2**20, "reads on"
+            buffer[:] = b"y" * len(buffer)
+            return len(buffer)
+
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BufferedReader(Endless())))
+    job = find_stream_job(["-"], "out.png", Names(), None, "refuse").jobs[0]
+    with pytest.raises(ImageError, match="another kind of file"):
+        shape_of(job)
 
 
 def test_damage_sends_nothing() -> None:

@@ -22,6 +22,7 @@ from esc_sr.image import (
     decode_animation,
     decode_image,
     read_image,
+    read_size,
     write_image,
 )
 from pictures import SUFFIXES, noise, pillow, silent, smooth, view
@@ -309,6 +310,15 @@ def test_what_cannot_be_opened_is_named(tmp_path: Path) -> None:
         read_image(tmp_path / "no.png")
     with pytest.raises(ImageError, match="Is a directory"):
         read_image(tmp_path)
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="pipes with names")
+def test_pipes_and_devices_are_not_waited_for(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "a.png")
+    for path in (os.devnull, tmp_path / "a.png"):
+        for read in (read_image, read_size):
+            with pytest.raises(ImageError, match=rf"cannot read {path}: a pipe or device; copy"):
+                read(path)
 
 
 @pytest.mark.parametrize("start", [b"", b"\x89PNG\r\n\x1a\n"])

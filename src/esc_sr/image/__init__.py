@@ -11,7 +11,7 @@ from esc_sr.image.alpha import fill_transparent, keep_flat
 from esc_sr.image.containers import kind_of
 from esc_sr.image.folder import identity, is_picture, picture_files
 from esc_sr.image.native import interrupt_later
-from esc_sr.image.others import is_readable, other_kind, require_readable, suffix_kind, what_first
+from esc_sr.image.others import is_readable, is_special, other_kind, require_readable, suffix_kind, what_first
 from esc_sr.image.picture import (
     ANIMATED,
     FORMATS,
@@ -58,6 +58,7 @@ __all__ = [
     "interrupt_later",
     "is_picture",
     "is_readable",
+    "is_special",
     "keep_flat",
     "kind_of",
     "other_kind",

@@ -37,11 +37,16 @@ def is_readable(path: PurePath) -> bool:
     return suffix in FORMATS or can_read(READ_ONLY.get(suffix, ""))
 
 
+def is_special(path: Path) -> bool:
+    """Whether this is a pipe, a device or a socket, which may have no end, or nothing to give."""
+    return path.exists() and not path.is_file() and not path.is_dir()
+
+
 def other_kind(path: Path) -> str:
     """The kind of a file that is no readable picture: a name such as "RAW", or its suffix."""
     if not path.exists():
         return "broken link"
-    if not path.is_file():
+    if is_special(path):
         return "special file"
     return suffix_kind(path)
 

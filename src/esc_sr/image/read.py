@@ -16,6 +16,7 @@ from esc_sr.image.containers import colour_code, hidden_frames, kind_of, warns_o
 from esc_sr.image.damage import fault_of, is_too_large
 from esc_sr.image.metadata import field, has_lost_exif, metadata_of
 from esc_sr.image.native import cmyk_to_srgb, libvips, reason
+from esc_sr.image.others import is_special
 from esc_sr.image.picture import ANIMATED, Animation, Picture
 from esc_sr.image.plugins import PLUGIN_KINDS, plugin_image, plugin_size
 
@@ -200,6 +201,8 @@ def read_bytes(path: str | Path) -> bytes:
 def _opened(path: str | Path) -> Iterator[tuple[BinaryIO, Any, str]]:
     """A picture file, a libvips image of which size and pages are right, if nothing else, and its kind."""
     try:
+        if is_special(Path(path)):
+            raise ImageError(f"cannot read {path}: a pipe or device; copy what it gives into a file first")
         with _one_line(str(path)), open(path, "rb") as file:
             start = file.read(2**16)
             file.seek(0)

@@ -11,7 +11,7 @@ from urllib.parse import urlsplit
 from urllib.request import url2pathname
 
 from esc_sr.errors import EscError, ImageError, UsageError
-from esc_sr.image import other_kind, picture_files, require_readable
+from esc_sr.image import is_special, other_kind, picture_files, require_readable
 
 
 class Found(NamedTuple):
@@ -119,6 +119,8 @@ def _pictures(given: Path, output: Path | None, problems: list[Problem], others:
         if not files and (len(problems), len(others)) == known:
             raise UsageError(f"{given}: no picture in this folder; name one that holds some")
         return [Found(path, path.parent.relative_to(given), False) for path in files]
+    if is_special(given):
+        raise ImageError(f"{given}: a pipe or device; send it into standard input, which is -")
     if not given.is_file():
         raise ImageError(f"{given}: {'a broken link' if given.is_symlink() else 'no such file or folder'}")
     require_readable(given)

@@ -16,6 +16,7 @@ STREAM = "-"
 """What standard input and output are called."""
 
 _STDIN, _STDOUT = Path("<stdin>"), "<stdout>"
+_START = 2**16  # bytes, more than any format needs to be told
 
 
 def find_stream_job(
@@ -63,10 +64,11 @@ def find_stream_job(
 
 
 def _standard_input() -> bytes:
-    """All of standard input."""
+    """All of standard input, or its beginning if that is of no picture: there may be no end."""
     if sys.stdin.isatty():
         raise UsageError("-: standard input is a terminal; send a picture into it")
-    return sys.stdin.buffer.read()
+    start = sys.stdin.buffer.read(_START)
+    return start + sys.stdin.buffer.read() if kind_of(start) else start
 
 
 def _one_file(name: str) -> Path:
