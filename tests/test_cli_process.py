@@ -69,3 +69,15 @@ def test_standard_error_that_is_full_costs_no_picture(here: Path) -> None:
         out, _ = process.communicate(timeout=60)
     assert process.returncode == 1 and out.startswith("a.png 24x20 -> a_2x.png")
     assert files(here) == ["a.png", "a_2x.png"]
+
+
+def test_streams_that_are_closed_cost_no_picture(here: Path) -> None:
+    """A program may be started without standard input, output and error, by a scheduler for example."""
+    picture("a.png")
+    script = (
+        "import os, runpy, sys; os.closerange(0, 3); sys.stdin = sys.stdout = sys.stderr = None;"
+        "sys.argv[:] = ['esc-sr', 'upscale', 'a.png']; runpy.run_module('esc_sr', run_name='__main__')"
+    )
+    process = start("-c", script)
+    assert process.communicate(timeout=60) == ("", "") and process.returncode == 0
+    assert read_image("a_2x.png").pixels.shape == (40, 48, 3)

@@ -88,6 +88,9 @@ def main() -> None:
     read, 2 when all failed or the arguments cannot work, and 130 after Ctrl-C.
     """
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # read when torch is imported
+    for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
+        if getattr(sys, name) is None:  # closed; the next file to be opened would take its place
+            setattr(sys, name, open(os.devnull, mode))
     if isinstance(sys.stdout, TextIOWrapper):
         sys.stdout.reconfigure(errors="backslashreplace")  # file names may hold anything
     try:
