@@ -45,6 +45,12 @@ PUBLISHED = {
         {2: 226.48, 3: 101.42, 4: 57.99},
         {"dim": 16, "depths": (3, 1), "heads": 2, "hidden": 32, "windows": (2, 4, 8), "base": 4},
     ),
+    "atd-light": Published(
+        ("atd_light_tiny_x2",),
+        {2: 753_204, 3: 759_699, 4: 768_792},
+        {2: 380.01, 3: 167.96, 4: 100.09},
+        {"dim": 12, "depths": (2, 2), "heads": 2, "window": 8, "category": 32, "tokens": 8, "hidden": 12},
+    ),
     "omnisr": Published(
         ("omnisr_tiny_x2",),
         {2: 784_604, 3: 793_259, 4: 805_376},

@@ -14,6 +14,7 @@ from esc_sr.benchmark.networks import OUTPUT
 from esc_sr.cli.main import app
 from esc_sr.errors import DeviceError, WeightsError
 from esc_sr.families.contract import Network
+from esc_sr.families.parts import bands
 from esc_sr.image import Picture, write_image
 from esc_sr.machine.memory import parse_memory
 from esc_sr.upscaling.engine import Upscaler, upscale
@@ -88,6 +89,15 @@ def test_several_pictures_are_each_by_itself(name: str) -> None:
     with torch.inference_mode():
         single = torch.cat([network(one) for one in lr.split(1)])
         torch.testing.assert_close(network(lr), single, atol=1e-5, rtol=0)
+
+
+@EACH
+def test_bands_change_nothing(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    network, lr = PRESETS[name].network(name), torch.rand(2, 3, 33, 40)
+    with torch.inference_mode():
+        whole = network(lr)
+        monkeypatch.setattr(bands, "PIXELS", 1)
+        torch.testing.assert_close(network(lr), whole, atol=1e-5, rtol=0)
 
 
 def tight(network: Network, lr: torch.Tensor) -> int:

@@ -122,7 +122,6 @@ def test_flipped_bytes_load_or_are_refused(tmp_path: Path) -> None:
 
 
 NAMES = {
-    "ATD": ["relative_position_index_SA", "layers.0.residual_group.layers.0.attn_atd.wq.weight"],
     "SRFormer": ["layers.0.residual_group.blocks.0.attn.aligned_relative_position_index"],
     "MambaIRv2": ["layers.0.residual_group.layers.0.win_mhsa.proj.bias"],
     "ASID": ["block0.residual_layer.0.LB1.net.fn.0.weight"],

@@ -15,6 +15,7 @@ METHODS = {
     "esc-light": "ESC-lt",
     "esc-fp": "ESC-FP",
     "swinir-light": "SwinIR-lt",
+    "atd-light": "ATD-lt",
     "hit-srf": "HiT-SRF",
     "mambair-light": "MambaIR-lt",
     "omnisr": "OmniSR",

@@ -2,8 +2,8 @@
 
 The rules are those of fvcore, which the paper uses: convolutions, matrix products and linear layers count one
 per multiplication (biases, activations, sums, softmax and shuffles are free); a normalised element counts 5,
-an averaged pixel 1, a pixel made by nearest enlargement 1 and by bilinear sampling 4. Self-attention counts
-as the naive backend computes it, on features padded to whole windows.
+or 2 where the statistics are known, an averaged pixel 1, a pixel made by nearest enlargement 1, by bilinear
+sampling 4. Self-attention counts as the naive backend computes it, on features padded to whole windows.
 """
 
 from collections import Counter
@@ -53,6 +53,9 @@ def _macs(operation: str, args: tuple[Any, ...], out: Any) -> tuple[str, int]:
             return "linear", args[1].numel() * args[2].shape[-1]
         case "aten.native_layer_norm":
             return "norm", 5 * args[0].numel()
+        case "aten.native_batch_norm":
+            learns = args[5]
+            return "norm", (5 if learns else 2) * args[0].numel()
         case "aten.mean" if args[0].ndim == 4 and {axis % 4 for axis in args[1]} == {2, 3}:
             return "pooling", args[0].numel()
         case "aten.upsample_nearest2d":

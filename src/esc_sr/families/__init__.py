@@ -13,6 +13,7 @@ from torch.nn.modules.module import (
 )
 
 from esc_sr.errors import UsageError
+from esc_sr.families.atd.family import FAMILY as ATD
 from esc_sr.families.bsrn.family import FAMILY as BSRN
 from esc_sr.families.contract import Config, Encoder, Network
 from esc_sr.families.dasr.family import FAMILY as DASR
@@ -34,6 +35,7 @@ FAMILIES: list[Family] = [
     LTE,
     SWINIR,
     HIT_SRF,
+    ATD,
     OMNISR,
     BSRN,
     SRVGG,

@@ -32,3 +32,15 @@ def reflect_pad(x: Tensor, left: int, right: int, top: int, bottom: int) -> Tens
 def pad_to_multiple(x: Tensor, multiple: int) -> Tensor:
     """Reflect a picture (B, C, H, W) below and on the right, up to the next multiple of some pixels."""
     return reflect_pad(x, 0, -x.shape[3] % multiple, 0, -x.shape[2] % multiple)
+
+
+def mirror_to_multiple(x: Tensor, multiple: int) -> Tensor:
+    """As `pad_to_multiple`, but edge pixels are mirrored too, and so come twice."""
+    for axis in (2, 3):
+        side = x.shape[axis]
+        if more := -side % multiple:
+            step = torch.arange(side, side + more, device=x.device).remainder(
+                torch.full((1,), 2 * side, device=x.device)
+            )
+            x = torch.cat((x, x.index_select(axis, torch.minimum(step, 2 * side - 1 - step))), axis)
+    return x

@@ -11,7 +11,9 @@ PIXELS = 2**14
 """Of a band of one picture."""
 
 
-def in_bands(stage: Callable[[Tensor, bool], Tensor], x: Tensor, align: int = 1, halo: int = 0) -> Tensor:
+def in_bands(
+    stage: Callable[[Tensor, bool], Tensor], x: Tensor, align: int = 1, halo: int = 0, shift: int = 0
+) -> Tensor:
     """Apply what sees no further than groups of `align` rows, with the same result as to the whole map.
 
     Args:
@@ -19,23 +21,36 @@ def in_bands(stage: Callable[[Tensor, bool], Tensor], x: Tensor, align: int = 1,
         x: (B, H, W, C), H whole groups.
         align: Rows of a group.
         halo: Rows above and below a band that the stage sees besides; there, it may give anything.
+        shift: Pixels by which the stage sees the map moved up and to the left, around its edges; with it
+            there is no halo.
 
     Returns:
-        (B, H, W, C'); in one piece if gradients are recorded, or on the device "meta", or in a graph.
+        (B, H, W, C'), not moved; in one piece if gradients are recorded, or on the device "meta", or in a
+        graph.
     """
     height = x.shape[1]
     rows = max(PIXELS // (x.shape[2] * align), 1) * align
     if torch.is_grad_enabled() or torch.compiler.is_compiling() or x.is_meta or rows >= height:
-        return stage(x, True)
+        return roll(stage(roll(x, shift), True), -shift)
     out: Tensor | None = None
     for top in range(0, height, rows):
         bottom, first = min(top + rows, height), max(top - halo, 0)
-        y = stage(x[:, first : bottom + halo], bottom == height)[:, top - first : bottom - first]
+        band, around = x[:, first + shift : bottom + shift + halo], max(bottom + shift - height, 0)
+        if shift:
+            band = torch.cat((band, x[:, :around]), 1).roll(-shift, 2)
+        y = stage(band, bottom == height)[:, top - first : bottom - first]
+        y = y.roll(shift, 2) if shift else y
         if out is None:
             out = y.new_empty(*x.shape[:3], y.shape[3])
-        out[:, top:bottom] = y
+        out[:, top + shift : bottom + shift] = y[:, : y.shape[1] - around]
+        out[:, :around] = y[:, y.shape[1] - around :]
     assert out is not None
     return out
+
+
+def roll(x: Tensor, shift: int) -> Tensor:
+    """Move a map (B, H, W, C) up and to the left by some pixels, around its edges."""
+    return x.roll((-shift, -shift), (1, 2)) if shift else x
 
 
 def in_bands_at_most(numbers: int, band: int, height: int, width: int, align: int = 1) -> Cost:

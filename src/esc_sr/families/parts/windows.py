@@ -4,9 +4,10 @@ from collections.abc import Callable
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
-from esc_sr.families.parts.bands import in_bands
+from esc_sr.families.parts.bands import in_bands, roll
 from esc_sr.network.attention import (
     Compared,
     SelfAttention,
@@ -48,7 +49,7 @@ class ShiftedAttention(SelfAttention):
             y = attend_shifted(qkv(band).permute(0, 3, 1, 2), table, self.window, shifts, self.backend)
             return self.proj(y.permute(0, 2, 3, 1))
 
-        return roll(in_bands(attended, roll(x, self.shift), self.window), -self.shift)
+        return in_bands(attended, x, self.window, shift=self.shift)
 
     def table(self) -> Tensor:
         """Biases as of `attend_shifted`: of key minus query, where the parameter has query minus key."""
@@ -66,11 +67,6 @@ class ShiftedAttention(SelfAttention):
         apart = torch.stack([seams(self.window, shifts, table) for shifts in ends])
         bias, places = position_bias(table, self.window), window_places(self.window, x.device)
         return Compared(q * q.shape[-1] ** -0.5, k, bias, (places, places), (apart, kinds))
-
-
-def roll(x: Tensor, shift: int) -> Tensor:
-    """Move a map (B, H, W, C) up and to the left by some pixels, around its edges."""
-    return x.roll((-shift, -shift), (1, 2)) if shift else x
 
 
 def attend_shifted(
@@ -96,7 +92,7 @@ def attend_shifted(
         row = []
         for part, across in _ends(y, 3, window, shifts[1]):
             if down or across:
-                row.append(_attend_edges(part, table, window, (down, across)))
+                row.append(_attend_edges(part, table, window, (down, across), backend))
             else:
                 row.append(attend_windows(part, table, window, backend))
         rows.append(torch.cat(row, 3) if len(row) > 1 else row[0])
@@ -112,12 +108,30 @@ def _ends(x: Tensor, axis: int, window: int, shift: int) -> list[tuple[Tensor, i
     return [*parts, (x.narrow(axis, most, window), shift)]
 
 
-def _attend_edges(qkv: Tensor, table: Tensor, window: int, shifts: tuple[int, int]) -> Tensor:
+def _attend_edges(qkv: Tensor, table: Tensor, window: int, shifts: tuple[int, int], backend: str) -> Tensor:
     """Attend within windows that hold pixels of both edges, along the axes that have a shift."""
     q, k, v = cut_windows(qkv, len(table), window)
-    bias = position_bias(table, window) + seams(window, shifts, table)
-    scores = (q * q.shape[-1] ** -0.5) @ k.transpose(-2, -1) + bias.to(q.dtype)  # (windows, heads, n, n)
-    return join_windows(scores.softmax(-1) @ v, qkv, window)
+    bias = (position_bias(table, window) + seams(window, shifts, table)).to(q.dtype)
+    return join_windows(attend_biased(q, k, v, bias, backend), qkv, window)
+
+
+def attend_biased(q: Tensor, k: Tensor, v: Tensor, bias: Tensor | None, backend: str) -> Tensor:
+    """Attend with any bias: softmax(q k^T / sqrt(d) + bias) v.
+
+    Args:
+        q: Queries (windows, heads, n, d).
+        k: Keys (windows, heads, m, d).
+        v: Values, shaped as k.
+        bias: (heads, n, m), of the type of q, or nothing.
+        backend: "naive" writes out the scores; all others leave it to torch.
+
+    Returns:
+        (windows, heads, n, d).
+    """
+    if backend != "naive":
+        return F.scaled_dot_product_attention(q, k, v, None if bias is None else bias[None])
+    scores = (q * q.shape[-1] ** -0.5) @ k.transpose(-2, -1)
+    return (scores if bias is None else scores + bias).softmax(-1) @ v
 
 
 def seams(window: int, shifts: tuple[int, int], like: Tensor) -> Tensor:
