@@ -245,17 +245,33 @@ def test_other_errors_are_not_tried_again() -> None:
     assert len(network.tried) == 1
 
 
-def test_free_memory_is_below_a_limit_of_the_container(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("own", ["", "jobs/17", "not/here"])
+def test_free_memory_is_below_the_limits_of_control_groups(
+    own: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    free = free_memory(CPU)
-    assert free > 2**20
-    (tmp_path / "max").write_text(f"{2**20 + 77}\n")
-    (tmp_path / "current").write_text(f"{2**20}\n")
-    monkeypatch.setattr(memory, "_CGROUPS", ((str(tmp_path / "max"), str(tmp_path / "current")),))
-    assert free_memory(CPU) == 77
-    (tmp_path / "max").write_text("max\n")
+    """Of containers, where the process may be elsewhere than it thinks, and of jobs on a cluster."""
     assert free_memory(CPU) > 2**20
+    (tmp_path / "own").write_text(f"4:memory:/{own}\n0::/other\n")
+    for folder, limit in (("", 2**20 + 77), ("jobs", 2**20 + 7), ("jobs/17", "max")):
+        (tmp_path / folder).mkdir(exist_ok=True)
+        (tmp_path / folder / "most").write_text(f"{limit}\n")
+        (tmp_path / folder / "used").write_text(f"{2**20 + 5}\n")
+        (tmp_path / folder / "memory.stat").write_text("cache 50\ninactive_file 5\n")
+    monkeypatch.setattr(memory, "_GROUP_OF_PROCESS", str(tmp_path / "own"))
+    monkeypatch.setattr(memory, "_CGROUPS", (("memory", str(tmp_path), "most", "used", "inactive_file"),))
+    assert free_memory(CPU) == (7 if own == "jobs/17" else 77)
+    (tmp_path / "most").write_text("max\n")
+    assert own == "jobs/17" or free_memory(CPU) > 2**20
+
+
+def test_free_memory_is_below_the_limit_of_addresses(monkeypatch: pytest.MonkeyPatch) -> None:
+    resource = pytest.importorskip("resource")
+    statm = Path("/proc/self/statm")
+    if not statm.exists():
+        pytest.skip("this system does not tell how much a process has")
+    limit = int(statm.read_text().split()[0]) * resource.getpagesize() + 2**28
+    monkeypatch.setattr(resource, "getrlimit", lambda which: (limit, resource.RLIM_INFINITY))
+    assert 2**27 < free_memory(CPU) <= 2**28
 
 
 def test_amounts_are_shown_in_a_unit_that_fits() -> None:

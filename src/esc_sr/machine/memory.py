@@ -23,9 +23,16 @@ SAFE_PART = 0.7
 
 _SIGNS = ("out of memory", "not enough memory", "can't allocate memory")  # CUDA and MPS; Windows; Linux
 _UNITS = {"": 0, "K": 10, "M": 20, "G": 30, "T": 40}
-_CGROUPS = (  # limit and use of version 2, and of version 1
-    ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory.current"),
-    ("/sys/fs/cgroup/memory/memory.limit_in_bytes", "/sys/fs/cgroup/memory/memory.usage_in_bytes"),
+_GROUP_OF_PROCESS = "/proc/self/cgroup"
+_CGROUPS = (  # of version 2 and 1: controllers, folder, limit, use, and what of that is no more than a cache
+    ("", "/sys/fs/cgroup", "memory.max", "memory.current", "inactive_file"),
+    (
+        "memory",
+        "/sys/fs/cgroup/memory",
+        "memory.limit_in_bytes",
+        "memory.usage_in_bytes",
+        "total_inactive_file",
+    ),
 )
 
 
@@ -70,7 +77,7 @@ def show_memory(size: float) -> str:
 
 
 def free_memory(device: "torch.device") -> int:
-    """Bytes that are free on a device; where nobody tells, 4 GiB."""
+    """Bytes that are free on a device, to this process; where nobody tells, 4 GiB."""
     import torch
 
     if device.type == "cuda":
@@ -79,12 +86,38 @@ def free_memory(device: "torch.device") -> int:
         known = [int(re.findall(r"MemAvailable: +(\d+)", Path("/proc/meminfo").read_text())[0]) * 1024]
     except (OSError, IndexError):
         return _free_by_sysconf()
-    for limit, used in _CGROUPS:
-        try:
-            known.append(int(Path(limit).read_text()) - int(Path(used).read_text()))
-        except (OSError, ValueError):  # no such file, or "max"
-            continue
-    return max(min(known), 0)
+    return max(min([*known, *_left_by_groups(), *_left_of_addresses()]), 0)
+
+
+def _left_by_groups() -> Iterator[int]:
+    """Bytes that are left of each limit of the control groups of this process, its own and those around it.
+
+    They are those of containers, of services and of jobs on a cluster.
+    """
+    try:
+        lines = Path(_GROUP_OF_PROCESS).read_text().splitlines()
+    except OSError:
+        lines = []
+    own = {controllers: path for _, controllers, path in (line.split(":", 2) for line in lines)}
+    for controllers, root, limit, used, cached in _CGROUPS:
+        group = Path(root, own.get(controllers, "/").lstrip("/"))
+        for folder in (group, *group.parents):
+            if not folder.is_relative_to(root):
+                break
+            with suppress(OSError, ValueError, IndexError):  # no such file, or "max"
+                most, taken = (int((folder / name).read_text()) for name in (limit, used))
+                spare = re.findall(rf"^{cached} (\d+)", (folder / "memory.stat").read_text(), re.MULTILINE)
+                yield most - taken + int(spare[0])
+
+
+def _left_of_addresses() -> Iterator[int]:
+    """Bytes that are left of the limit of this process' addresses, as `ulimit -v` sets it."""
+    with suppress(ImportError, OSError):
+        import resource
+
+        most = resource.getrlimit(resource.RLIMIT_AS)[0]
+        if most != resource.RLIM_INFINITY:
+            yield most - int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
 
 
 def keep_no_freed_memory() -> None:
