@@ -45,6 +45,12 @@ PUBLISHED = {
         {2: 226.48, 3: 101.42, 4: 57.99},
         {"dim": 16, "depths": (3, 1), "heads": 2, "hidden": 32, "windows": (2, 4, 8), "base": 4},
     ),
+    "srformer-light": Published(
+        ("srformer_light_tiny_x2", "srformer_light_tiny_w16_x2"),
+        {2: 853_272, 3: 861_387, 4: 872_748},
+        {2: 236.23, 3: 104.83, 4: 62.82},
+        {"dim": 12, "depths": (2, 2), "heads": 2, "window": 8, "hidden": 24},
+    ),
     "atd-light": Published(
         ("atd_light_tiny_x2",),
         {2: 753_204, 3: 759_699, 4: 768_792},

@@ -122,7 +122,6 @@ def test_flipped_bytes_load_or_are_refused(tmp_path: Path) -> None:
 
 
 NAMES = {
-    "SRFormer": ["layers.0.residual_group.blocks.0.attn.aligned_relative_position_index"],
     "MambaIRv2": ["layers.0.residual_group.layers.0.win_mhsa.proj.bias"],
     "ASID": ["block0.residual_layer.0.LB1.net.fn.0.weight"],
     "ELAN": ["body.0.modules_lfe.lfe_0.conv0.shift_conv.weight"],

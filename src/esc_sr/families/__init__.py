@@ -27,6 +27,7 @@ from esc_sr.families.rcan.family import FAMILY as RCAN
 from esc_sr.families.rdn.family import FAMILY as RDN
 from esc_sr.families.rrdb.family import FAMILY as RRDB
 from esc_sr.families.shapes import without_numbers
+from esc_sr.families.srformer.family import FAMILY as SRFORMER
 from esc_sr.families.srvgg.family import FAMILY as SRVGG
 from esc_sr.families.swinir.family import FAMILY as SWINIR
 
@@ -34,6 +35,7 @@ FAMILIES: list[Family] = [
     ESC,
     LTE,
     SWINIR,
+    SRFORMER,
     HIT_SRF,
     ATD,
     OMNISR,

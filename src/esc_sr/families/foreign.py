@@ -5,7 +5,6 @@ from collections.abc import Iterable
 
 FOREIGN = (
     (r"\.win_mhsa\.", "MambaIRv2"),
-    (r"aligned_relative_position_index", "SRFormer"),
     (r"block0\.residual_layer\.", "ASID"),
     (r"\.modules_lfe\.", "ELAN"),
 )

@@ -21,6 +21,9 @@ from esc_sr.network.attention import (
 APART = -100.0
 """Added to scores of pixels that only the roll has made neighbours."""
 
+TRAINED_SIDE = 64
+"""Side of the pictures that masks in files are for, px."""
+
 
 class ShiftedAttention(SelfAttention):
     """Self-attention in windows, with a bias for each offset; maps are (B, H, W, C), of whole windows."""
@@ -87,14 +90,32 @@ def attend_shifted(
     Returns:
         (B, heads d, H, W), still rolled.
     """
+
+    def attended(part: Tensor, shifts: tuple[int, int]) -> Tensor:
+        if any(shifts):
+            return _attend_edges(part, table, window, shifts, backend)
+        return attend_windows(part, table, window, backend)
+
+    return over_ends(qkv, window, shifts, attended)
+
+
+def over_ends(
+    x: Tensor, window: int, shifts: tuple[int, int], attend: Callable[[Tensor, tuple[int, int]], Tensor]
+) -> Tensor:
+    """Attend apart in the last windows of each axis, if they hold pixels of both edges, and in all others.
+
+    Args:
+        x: A map (B, C, H, W), whole windows, rolled.
+        window: Side of the windows.
+        shifts: As of `attend_shifted`.
+        attend: A part of the map, and the shifts of it that are not 0, to (B, C', h, w).
+
+    Returns:
+        (B, C', H, W), still rolled.
+    """
     rows = []
-    for y, down in _ends(qkv, 2, window, shifts[0]):
-        row = []
-        for part, across in _ends(y, 3, window, shifts[1]):
-            if down or across:
-                row.append(_attend_edges(part, table, window, (down, across), backend))
-            else:
-                row.append(attend_windows(part, table, window, backend))
+    for y, down in _ends(x, 2, window, shifts[0]):
+        row = [attend(part, (down, across)) for part, across in _ends(y, 3, window, shifts[1])]
         rows.append(torch.cat(row, 3) if len(row) > 1 else row[0])
     return torch.cat(rows, 2) if len(rows) > 1 else rows[0]
 
@@ -134,49 +155,53 @@ def attend_biased(q: Tensor, k: Tensor, v: Tensor, bias: Tensor | None, backend:
     return (scores if bias is None else scores + bias).softmax(-1) @ v
 
 
-def seams(window: int, shifts: tuple[int, int], like: Tensor) -> Tensor:
-    """What is added to scores (n, n) in a window that holds pixels of both edges of a rolled map.
+def seams(window: int, shifts: tuple[int, int], like: Tensor, fold: int = 1) -> Tensor:
+    """What is added to scores (n, m) in a window that holds pixels of both edges of a rolled map.
 
     Args:
         window: Side of the window, n = window^2.
         shifts: Pixels of the other edge in its rows and columns; 0 without any.
         like: Where and of which type.
+        fold: Side of the squares of pixels that are one key, m = n / fold^2.
     """
     side = torch.arange(window, device=like.device)
     down, across = (side >= window - shift for shift in shifts)
-    region = (2 * down[:, None] + across).flatten()
-    return (region[:, None] != region).to(like.dtype) * APART
+    region = 2 * down[:, None] + across
+    return (region.flatten()[:, None] != region[::fold, ::fold].flatten()).to(like.dtype) * APART
 
 
-def position_index(window: int) -> Tensor:
-    """Where in a table of (2 window - 1)^2 the bias of each query (row) and key (column) is: (n, n)."""
-    side = torch.arange(window)
-    pixels = torch.cartesian_prod(side, side)
-    offsets = pixels[:, None] - pixels + window - 1  # (n, n, 2)
-    return offsets[..., 0] * (2 * window - 1) + offsets[..., 1]
+def position_index(window: int, fold: int = 1) -> Tensor:
+    """Where in a table of biases that of each query and key is, of `seams`' sizes: (n, m)."""
+    pixels, side = window_places(window, torch.device("cpu")), window // fold
+    keys = window_places(side, pixels.device)
+    offsets = pixels[:, None] // fold - keys + side - 1  # (n, m, 2)
+    return offsets[..., 0] * (2 * side - 1) + offsets[..., 1]
 
 
-def shift_mask(window: int, side: int) -> Tensor:
-    """`seams` of all windows of a square map, shifted by half of a window: (windows, n, n)."""
+def shift_mask(window: int, side: int, fold: int = 1) -> Tensor:
+    """`seams` of all windows of a square map, shifted by half of a window: (windows, n, m)."""
     count, like = side // window, torch.zeros(())
     ends = [window // 2 * (number == count - 1) for number in range(count)]
-    return torch.stack([seams(window, (down, across), like) for down in ends for across in ends])
+    return torch.stack([seams(window, (down, across), like, fold) for down in ends for across in ends])
 
 
-def official_buffers(depths: tuple[int, ...], window: int, side: int = 64) -> dict[str, Tensor]:
+def official_buffers(
+    depths: tuple[int, ...], window: int, fold: int = 1, index_name: str = "relative_position_index"
+) -> dict[str, Tensor]:
     """What SwinIR's authors keep in files beside weights: an index in each block, a mask in every second.
 
     Args:
         depths: Blocks of each group.
         window: Side of the windows, px.
-        side: Of the pictures that the mask is for, px: those of training.
+        fold: As of `seams`.
+        index_name: What files call the index.
     """
-    index, mask = position_index(window), shift_mask(window, side)
+    index, mask = position_index(window, fold), shift_mask(window, TRAINED_SIDE, fold)
     found = {}
     for group, depth in enumerate(depths):
         for number in range(depth):
             block = f"layers.{group}.residual_group.blocks.{number}."
-            found[f"{block}attn.relative_position_index"] = index.clone()
+            found[f"{block}attn.{index_name}"] = index.clone()
             if number % 2:
                 found[f"{block}attn_mask"] = mask.clone()
     return found
