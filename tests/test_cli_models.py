@@ -1,12 +1,14 @@
 """`esc-sr models` and `esc-sr info`: what is bundled, what for, and what a file is that is no checkpoint."""
 
 import json
+import re
 from pathlib import Path
 
 import pytest
 from typer.testing import CliRunner, Result
 
 from esc_sr import weights
+from esc_sr.benchmark.networks import published
 from esc_sr.cli.main import app
 
 NAMES = [name for name, _, _ in weights.bundled()]
@@ -38,6 +40,19 @@ def test_cards_are_behind_a_name() -> None:
     family = json.loads(esc_sr("models", "esc-light", "--json").stdout)
     assert [model["name"] for model in family] == ["esc-light-x2", "esc-light-x3", "esc-light-x4"]
     assert [model["name"] for model in json.loads(esc_sr("models", "--json").stdout)] == NAMES
+
+
+def test_all_networks_with_their_sizes_and_where_weights_are() -> None:
+    found = {row["name"]: row for row in json.loads(esc_sr("models", "--all", "--json").stdout)}
+    assert list(found) == published()
+    assert found["swinir-light"]["parameters"] == {"2": 910152, "3": 918267, "4": 929628}
+    assert found["rcan"]["paper"] == "RCAN" and found["dasr"]["paper"] is None
+    for name, row in found.items():
+        assert re.match(r"github\.com/[\w-]+/[\w-]+", row["weights"]), name
+    lines = esc_sr("models", "--all").stdout.splitlines()
+    place = lines.index("HiT-SRF: github.com/XiangZ-0/HiT-SR (Apache-2.0)")
+    assert lines[place + 1].split(maxsplit=1) == ["hit-srf", "x2 847 K, x3 855 K, x4 866 K"]
+    assert "pass either NAME or --all" in esc_sr("models", "esc", "--all").stderr
 
 
 def test_another_name_is_one_line(tmp_path: Path) -> None:

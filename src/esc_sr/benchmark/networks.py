@@ -1,9 +1,10 @@
 """The networks that are measured, and the sizes of pictures they are measured on (Sec. 4.2)."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from contextlib import AbstractContextManager, nullcontext
+from typing import Any
 
-from esc_sr import families, native
+from esc_sr import families, native, paper
 from esc_sr.errors import UsageError
 from esc_sr.families.contract import Network
 from esc_sr.families.esc.presets import ABLATIONS
@@ -16,6 +17,29 @@ OUTPUT: Sides = (720, 1280)
 def published() -> list[str]:
     """The names of all networks but those of the paper's ablations (Table 3)."""
     return [name for name in families.presets() if name not in ABLATIONS]
+
+
+def systems() -> Iterator[dict[str, Any]]:
+    """Tell of all networks of `published` what they are, and where their weights are.
+
+    Yields:
+        Records: name, network (its family's name), paper (what the paper's tables call it, or None),
+        parameters by scale, and weights (`Family.home`).
+    """
+    for family in families.FAMILIES:
+        for name in (name for name in family.presets if name not in ABLATIONS):
+            yield {
+                "name": name,
+                "network": family.name,
+                "paper": paper.METHODS.get(name),
+                "parameters": {scale: _parameters(name, scale) for scale in families.scales(name)},
+                "weights": family.home,
+            }
+
+
+def _parameters(name: str, scale: int) -> int:
+    """How many parameters a preset has; none is drawn."""
+    return sum(p.numel() for p in families.blank(families.preset(name, scale)).parameters())
 
 
 def build(name: str, scale: int) -> Network:

@@ -1,6 +1,7 @@
-"""`esc-sr models`: what is bundled. Needs no torch."""
+"""`esc-sr models`: what is bundled, which needs no torch; and all networks that can be loaded."""
 
 import hashlib
+from itertools import groupby
 from typing import Annotated, Any
 
 import typer
@@ -15,9 +16,18 @@ def models(
         str | None,
         typer.Argument(metavar="[NAME]", help="Show how these were trained: esc-light-x2, or esc-light."),
     ] = None,
+    everything: Annotated[
+        bool,
+        typer.Option("--all", help="List all networks that can be loaded, and where weights are published."),
+    ] = False,
     as_json: AsJson = False,
 ) -> None:
-    """List the bundled weights, or show the cards of some."""
+    """List the bundled weights, or show the cards of some; or list all networks."""
+    if everything:
+        if name is not None:
+            raise UsageError("pass either NAME or --all")
+        _show_all(as_json)
+        return
     found: list[dict[str, Any]] = [
         {
             "name": stem,
@@ -55,3 +65,21 @@ def _show_models(found: list[dict[str, Any]]) -> None:
         )
     Console().print(table)
     print("esc-sr models NAME shows how one was trained.")
+
+
+def _show_all(as_json: bool) -> None:
+    """Every network, with its sizes and where its weights are; needs torch."""
+    from esc_sr.benchmark.networks import systems
+
+    found = list(systems())
+    if as_json:
+        print_json(found)
+        return
+    print("`-n FILE` takes files of all of them, `esc-sr train classic --model NAME` trains.")
+    width = max(len(system["name"]) for system in found)
+    for network, group in groupby(found, key=lambda system: system["network"]):
+        members = list(group)
+        print(f"\n{network}: {members[0]['weights'] or 'no published weights are known'}")
+        for system in members:
+            sizes = (f"x{scale} {count / 1e3:.0f} K" for scale, count in system["parameters"].items())
+            print(f"  {system['name']:{width}} ", ", ".join(sizes))

@@ -58,6 +58,7 @@ class Family(ABC):
     Attributes:
         kind: What our own files call it.
         name: What its authors call it.
+        home: Repository in which its authors say where their weights are, and its licence.
         config: Class of its sizes.
         network: Builds it from these.
         presets: By name and scale, the sizes that are published.
@@ -69,6 +70,7 @@ class Family(ABC):
 
     kind: str
     name: str
+    home: str = ""
     config: type[Config]
     network: type[Network]
     presets: Mapping[str, Mapping[int, Any]] = MappingProxyType({})

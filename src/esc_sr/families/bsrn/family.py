@@ -11,6 +11,7 @@ class BSRNFamily(Family):
 
     kind = "bsrn"
     name = "BSRN"
+    home = "github.com/xiaom233/BSRN (MIT)"
     config = BSRNConfig
     network = BSRN
     presets = {"bsrn": {scale: BSRNConfig(scale) for scale in (2, 3, 4)}}

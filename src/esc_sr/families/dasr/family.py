@@ -16,6 +16,7 @@ class DASRFamily(PublishedFamily):
 
     kind = "dasr"
     name = "DASR (Liang et al.)"
+    home = "github.com/csjliang/DASR (Apache-2.0)"
     config = DASRConfig
     network = DASR
     presets = {"dasr": {scale: DASRConfig(scale) for scale in (2, 4)}}

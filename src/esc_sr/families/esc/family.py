@@ -19,6 +19,7 @@ class ESCFamily(Family):
 
     kind = "esc"
     name = "ESC"
+    home = "github.com/dslisleedh/ESC (MIT)"
     config = ESCConfig
     network = ESC
     presets = PRESETS

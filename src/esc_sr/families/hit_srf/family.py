@@ -18,6 +18,7 @@ class HiTSRFFamily(ShellFamily):
 
     kind = "hit-srf"
     name = "HiT-SRF"
+    home = "github.com/XiangZ-0/HiT-SR (Apache-2.0)"
     config = HiTSRFConfig
     network = HiTSRF
     presets = {"hit-srf": {scale: HiTSRFConfig(scale) for scale in (2, 3, 4)}}

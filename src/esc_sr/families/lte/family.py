@@ -36,6 +36,7 @@ class LTEFamily(Family):
 
     kind = "esc-lte"
     name = "LTE"
+    home = "github.com/dslisleedh/ESC, esc_arb (BSD-3-Clause)"
     config = LTEConfig
     network = EncoderLTE
     presets = {"esc-lte": dict.fromkeys((2, 3, 4), LTEConfig(PRESETS["esc"][2]))}

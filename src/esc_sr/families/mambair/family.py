@@ -10,6 +10,7 @@ class MambaIRFamily(ShellFamily):
 
     kind = "mambair"
     name = "MambaIR"
+    home = "github.com/csguoh/MambaIR (Apache-2.0)"
     config = MambaIRConfig
     network = MambaIR
     presets = {"mambair-light": {scale: MambaIRConfig(scale) for scale in (2, 3, 4)}}

@@ -11,6 +11,7 @@ class OmniSRFamily(PublishedFamily):
 
     kind = "omnisr"
     name = "OmniSR"
+    home = "github.com/Francis0625/Omni-SR (Apache-2.0)"
     config = OmniSRConfig
     network = OmniSR
     presets = {"omnisr": {scale: OmniSRConfig(scale) for scale in (2, 3, 4)}}

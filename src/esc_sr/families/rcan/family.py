@@ -31,6 +31,7 @@ class RCANFamily(PublishedFamily):
 
     kind = "rcan"
     name = "RCAN"
+    home = "github.com/yulunzhang/RCAN (no licence)"
     config = RCANConfig
     network = RCAN
     presets = {"rcan": {scale: RCANConfig(scale) for scale in (2, 3, 4, 8)}}

@@ -13,6 +13,7 @@ class RDNFamily(PublishedFamily):
 
     kind = "rdn"
     name = "RDN"
+    home = "github.com/yulunzhang/RDN (Torch7, no licence); for PyTorch github.com/yjn870/RDN-pytorch (MIT)"
     config = RDNConfig
     network = RDN
     encoder = RDNEncoder

@@ -39,6 +39,10 @@ class RRDBFamily(PublishedFamily):
 
     kind = "rrdb"
     name = "RRDBNet (ESRGAN, Real-ESRGAN)"
+    home = (
+        "github.com/xinntao/Real-ESRGAN (BSD-3-Clause); "
+        "DASR of Wei et al.: github.com/ShuhangGu/DASR (no licence)"
+    )
     config = RRDBConfig
     network = RRDBNet
     presets = {

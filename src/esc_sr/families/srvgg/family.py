@@ -11,6 +11,7 @@ class SRVGGFamily(Family):
 
     kind = "srvgg"
     name = "SRVGGNetCompact"
+    home = "github.com/xinntao/Real-ESRGAN (BSD-3-Clause)"
     config = SRVGGConfig
     network = SRVGGNetCompact
     presets = {

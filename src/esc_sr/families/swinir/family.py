@@ -19,6 +19,7 @@ class SwinIRFamily(ShellFamily):
 
     kind = "swinir"
     name = "SwinIR"
+    home = "github.com/JingyunLiang/SwinIR (Apache-2.0)"
     config = SwinIRConfig
     network = SwinIR
     presets = {
