@@ -4,7 +4,7 @@ import json
 import os
 import sys
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +12,7 @@ import pytest
 import torch
 from typer.testing import CliRunner
 
-from esc_sr import record
+from esc_sr import paper, record
 from esc_sr.benchmark import measure
 from esc_sr.benchmark.attention import AttentionCase, attention
 from esc_sr.benchmark.latency import NetworkCase, latency
@@ -148,10 +148,24 @@ def test_networks_are_measured(in_process: None) -> None:
     (row,) = found["rows"]
     assert sane(row, 2)
     assert (row["model"], row["scale"], row["backend"], row["precision"]) == ("esc-light", 2, "sdpa", "fp32")
+    assert row["parameters"] == 603600 and row["macs"] > 0 and row["paper"] is None
     assert (row["input"], row["output"], row["batch"]) == ((8, 12), (16, 24), 1)
     assert (found["warmup"], found["runs"]) == (1, 2)
     assert found["environment"]["threads"] == torch.get_num_threads()
     assert found["environment"]["cudnn_benchmark"] and torch.backends.cudnn.benchmark == before
+
+
+def test_the_papers_figures_are_of_one_picture_in_fp32(monkeypatch: pytest.MonkeyPatch) -> None:
+    def untimed(cases: list[NetworkCase], *_: Any) -> list[dict[str, Any]]:
+        return [case.facts() for case in cases]
+
+    monkeypatch.setattr("esc_sr.benchmark.latency.measure", untimed)
+    case = NetworkCase("swinir-light", 4, (180, 320))
+    cases = [case, replace(case, batch=2), replace(case, precision="bf16"), replace(case, input=(8, 8))]
+    first, *others = latency(cases, CPU, Rule(1, 1), silent)["rows"]
+    printed = {"latency_ms": 222.9, "memory_mib": 351, "gmacs": 63.6, "kparams": 930, "agrees": True}
+    assert first["paper"] == printed and first["parameters"] == 929628
+    assert [row["paper"] for row in others] == [None] * 3
 
 
 def test_what_a_case_runs() -> None:
@@ -219,6 +233,18 @@ def test_plot_writes_a_picture(tmp_path: Path) -> None:
         plot(files, tmp_path / "figure.nonsense")
 
 
+def test_figure_1_has_all_of_table_2(tmp_path: Path) -> None:
+    code, out, err = run("plot", "--paper", "4", "-o", tmp_path / "figure.png")
+    assert (code, err) == (0, "") and out.count("of the paper") == len(paper.rows(2)) // 3
+    assert "ATD-lt x4: 189.7 ms, 26.97 dB" in out and (tmp_path / "figure.png").exists()
+    ours = latencies(tmp_path / "a.json")
+    drawn = plot([ours], tmp_path / "figure.png", "Manga109", (4,))
+    assert [point.label for point in drawn[:2]] == ["esc x4", "SwinIR-lt x4"]
+    assert "ASID-D8 x4" not in {point.label for point in drawn}  # has none there
+    with pytest.raises(UsageError, match="DIV2K"):
+        plot([], tmp_path / "figure.png", "DIV2K", (4,))
+
+
 def test_plot_without_matplotlib(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
     with pytest.raises(UsageError, match=r'pip install "esc-sr\[plot\]"'):
@@ -235,7 +261,8 @@ def run(*arguments: str | Path) -> tuple[int, str, str]:
 def test_command_complexity() -> None:
     code, out, err = run("complexity", "-n", "esc-light", "-s", "2")
     assert (code, err) == (0, "")
-    assert "603.600" in out and "359.4" in out and "printed as 603" in out
+    assert "603.600" in out and "359.4" in out
+    assert "esc-light x2, K parameters: paper 603, measured 603.6 (cut off, not rounded)" in out
     code, json_out, err = run("complexity", "-n", "esc-light", "-s", "2", "--json")
     assert (code, err) == (0, out)
     found = json.loads(json_out)
@@ -284,6 +311,7 @@ def test_command_attention_says_what_is_padded_and_what_cannot_run(
         ("latency --device cuda:99", "cuda:99"),
         ("attention --backend fast", "fast"),
         ("plot no.json -o a.png", "no.json"),
+        ("plot -o a.png", "--paper 4"),
         ("plot no.json -o no/such/a.png", "no folder"),
         ("plot no.json -o .", "is a folder"),
     ],

@@ -112,13 +112,10 @@ def complexity(networks: Iterable[tuple[str, int]], output: Sides) -> Iterator[d
         output: Height and width of the enlarged picture.
 
     Yields:
-        Records: model, scale, input and output (width, height), parameters, macs, parts, and paper: its G
-        MACs and K parameters, whether they agree in the digits printed, and what is known of it where not.
+        Records: model, scale, input and output (width, height), and what `costs` tells.
     """
     for name, scale in networks:
-        found = count_network(build(name, scale), input_for(output, scale), scale)
-        printed = paper.row(2, name, scale) or paper.row(3, name, scale)
-        yield _record(name, scale, output, found, printed)
+        yield _record(name, scale, output)
 
 
 def ablations(output: Sides) -> Iterator[dict[str, Any]]:
@@ -130,29 +127,50 @@ def ablations(output: Sides) -> Iterator[dict[str, Any]]:
     names = {method: name for name, method in paper.METHODS.items()}
     for row in paper.rows(3):
         name = names[row.method]
-        found = count_network(build(name, 2), input_for(output, 2), 2)
-        yield _record(row.method, 2, output, found, row) | {"preset": name}
+        yield _record(name, 2, output) | {"model": row.method, "preset": name}
 
 
-def _record(name: str, scale: int, output: Sides, found: Count, printed: paper.Row | None) -> dict[str, Any]:
-    """A row of the document; sizes have the width first, and the paper's figures hold for `OUTPUT` only."""
-    record: dict[str, Any] = {
+def _record(name: str, scale: int, output: Sides) -> dict[str, Any]:
+    """A row of the document; sizes have the width first."""
+    lr = input_for(output, scale)
+    return {
         "model": name,
         "scale": scale,
-        "input": input_for(output, scale)[::-1],
+        "input": lr[::-1],
         "output": output[::-1],
-        "parameters": found.parameters,
-        "macs": found.macs,
-        "parts": found.parts,
-        "paper": None,
+        **costs(name, scale, lr),
     }
-    if printed and output == OUTPUT:
-        digits = round(found.macs / 1e9, 1), round(found.parameters / 1e3)
-        agrees = digits == (printed.gmacs, printed.kparams)
-        record["paper"] = {"gmacs": printed.gmacs, "kparams": printed.kparams, "agrees": agrees}
-        if not agrees and printed.remark:
-            record["paper"]["remark"] = printed.remark
-    return record
+
+
+def costs(name: str, scale: int, lr: Sides) -> dict[str, Any]:
+    """Count a network, beside the figures of Table 2, or of Table 3, where it has them.
+
+    Args:
+        name: As of `networks.build`.
+        scale: Likewise.
+        lr: Height and width of the LR picture.
+
+    Returns:
+        parameters, macs, parts, and paper: its latency_ms, memory_mib, gmacs and kparams, whether the latter
+        two agree in the digits printed, and what is known of it where not; None where it has none, as for
+        other outputs than `OUTPUT`.
+    """
+    found = count_network(build(name, scale), lr, scale)
+    record: dict[str, Any] = {"parameters": found.parameters, "macs": found.macs, "parts": found.parts}
+    printed = paper.row(2, name, scale) or paper.row(3, name, scale)
+    if printed is None or lr != input_for(OUTPUT, scale):
+        return record | {"paper": None}
+    digits = round(found.macs / 1e9, 1), round(found.parameters / 1e3)
+    figures: dict[str, Any] = {
+        "latency_ms": printed.latency_ms,
+        "memory_mib": printed.memory_mib,
+        "gmacs": printed.gmacs,
+        "kparams": printed.kparams,
+        "agrees": digits == (printed.gmacs, printed.kparams),
+    }
+    if not figures["agrees"] and printed.remark:
+        figures["remark"] = printed.remark
+    return record | {"paper": figures}
 
 
 def _empty(*shape: int) -> Tensor:

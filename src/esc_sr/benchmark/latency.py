@@ -6,6 +6,7 @@ from typing import Any
 
 import torch
 
+from esc_sr.benchmark.complexity import costs
 from esc_sr.benchmark.measure import Rule, measure, tuned
 from esc_sr.benchmark.networks import build, kernels_of
 from esc_sr.errors import UsageError
@@ -90,9 +91,16 @@ def latency(
     """Measure networks, as `measure` says.
 
     Returns:
-        A document: environment, rule, and a row per case.
+        A document: environment, rule, and a row per case, with what `complexity.costs` tells of one picture;
+        the paper's figures are of one picture in fp32.
     """
     with tuned():
         facts = environment(device)
     rows = measure(cases, device, rule, report)
+    report("counting")
+    counted = {facts: costs(*facts) for facts in {(case.model, case.scale, case.input) for case in cases}}
+    for case, row in zip(cases, rows, strict=True):
+        row |= counted[case.model, case.scale, case.input]
+        if case.batch > 1 or case.precision != "fp32":
+            row["paper"] = None
     return document("latency", rows, environment=facts, warmup=rule.warmup, runs=rule.runs)

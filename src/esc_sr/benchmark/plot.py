@@ -1,6 +1,6 @@
 """PSNR against latency, with bubbles for memory (Figure 1)."""
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -11,7 +11,12 @@ from esc_sr.record import load
 
 
 class Point(NamedTuple):
-    """A bubble: latency in ms, PSNR in dB, memory in MiB; `measured` tells whether the PSNR was."""
+    """A bubble: latency in ms, PSNR in dB, memory in MiB.
+
+    Attributes:
+        measured: Whether the PSNR was measured here.
+        printed: Whether latency and memory are the paper's.
+    """
 
     label: str
     scale: int
@@ -19,6 +24,16 @@ class Point(NamedTuple):
     psnr: float
     memory_mib: float | None
     measured: bool
+    printed: bool = False
+
+
+def printed_points(scales: Iterable[int], test_set: str) -> list[Point]:
+    """The points of all methods that Table 2 has at these scales, as it has them."""
+    return [
+        Point(f"{row.method} x{row.scale}", row.scale, row.latency_ms, psnr[0], row.memory_mib, False, True)
+        for row in paper.rows(2)
+        if row.scale in scales and row.latency_ms is not None and (psnr := row.scores.get(test_set))
+    ]
 
 
 def points(files: Iterable[Path], test_set: str) -> list[Point]:
@@ -60,17 +75,29 @@ def points(files: Iterable[Path], test_set: str) -> list[Point]:
     return found
 
 
-def plot(files: Iterable[Path], target: Path, test_set: str = "Urban100") -> list[Point]:
-    """Draw the points of some documents, as `points` finds them, into a picture file.
+def plot(
+    files: Collection[Path], target: Path, test_set: str = "Urban100", printed: Collection[int] = ()
+) -> list[Point]:
+    """Draw points into a picture file.
+
+    Args:
+        files: Documents, as of `points`.
+        target: The picture file.
+        test_set: For example Urban100.
+        printed: Scales of which the paper's points are drawn as well, or alone where there are no files.
 
     Returns:
         What was drawn.
 
     Raises:
-        UsageError: As `points`; or the file's folder or matplotlib is missing, or that writes no such file.
+        UsageError: As `points`; or the paper has no PSNR on the set, or the file's folder or matplotlib is
+            missing, or that writes no such file.
     """
     check_target(target)
-    found = points(files, test_set)
+    found = points(files, test_set) if files else []
+    found += printed_points(printed, test_set)
+    if not found:
+        raise UsageError(f"nothing to plot: the paper's Table 2 has no PSNR on {test_set} at such a scale")
     figure = new_figure(8, 5)
     axes = figure.subplots()
     colours = {scale: f"C{n}" for n, scale in enumerate(sorted({point.scale for point in found}))}
@@ -82,6 +109,8 @@ def plot(files: Iterable[Path], target: Path, test_set: str = "Urban100") -> lis
             s=(point.memory_mib or 0) + 20,
             facecolors=colour if point.measured else "none",
             edgecolors=colour,
+            linestyles="dotted" if point.printed else "solid",
+            linewidths=1.5,
             alpha=0.6,
         )
         axes.annotate(
@@ -93,13 +122,19 @@ def plot(files: Iterable[Path], target: Path, test_set: str = "Urban100") -> lis
         )
     axes.set_xlabel("latency, ms")
     axes.set_ylabel(f"PSNR on Y of {test_set}, dB")
+    axes.set_xscale("log" if 8 * min(_latencies(found)) < max(_latencies(found)) else "linear")
     axes.set_title(
-        "area: memory; filled: PSNR measured, hollow: PSNR of the paper's Table 2", fontsize="small"
+        "area: memory; filled: PSNR measured, hollow: PSNR of the paper's Table 2, dotted: all of it",
+        fontsize="small",
     )
     axes.margins(0.2)
     axes.grid(alpha=0.3)
     save_figure(figure, target)
     return found
+
+
+def _latencies(found: list[Point]) -> list[float]:
+    return [point.latency_ms for point in found]
 
 
 def _values(rows: list[dict[str, Any]], key: str) -> set[str]:

@@ -79,10 +79,7 @@ def complexity(
     for row in rows:
         shown.add_row(*_count_cells(row))
     notes = [f"for an output of {output_size}; params: parameters; the paper's FLOPs are MACs"]
-    for row in rows:
-        if row["paper"] and not row["paper"]["agrees"]:
-            remark = row["paper"].get("remark", "differs from the paper")
-            notes.append(f"{row['model']} x{row['scale']}: {remark}")
+    notes += filter(None, map(_difference, rows))
     facts = {"environment": record.environment(torch.device("cpu"))}
     tell(record.document("complexity", rows, **facts), shown, notes, as_json)
 
@@ -131,10 +128,15 @@ def latency(
     ]
     with status() as report:
         found = latencies.latency(cases, where, Rule.of(where, runs), report)
-    shown = empty_table("network", "scale", "input", *_COSTS)
+    shown = empty_table("network", "scale", "input", *_COSTS, "K params", "G MACs", *_PRINTED)
     for row in found["rows"]:
-        shown.add_row(row["model"], f"x{row['scale']}", "x".join(map(str, row["input"])), *_costs(row))
-    _finish(found, shown, [f"{precision}, batch {batch}; the network alone, from tensor to tensor"], as_json)
+        name = (row["model"], f"x{row['scale']}", "x".join(map(str, row["input"])))
+        shown.add_row(*name, *_costs(row), *_counts(row), *_printed(row))
+    notes = [f"{precision}, batch {batch}; the network alone, from tensor to tensor"]
+    if any(row["paper"] for row in found["rows"]):
+        notes.append("paper: Table 2's ms, MiB, K parameters and G FLOPs, which are MACs, on an RTX 4090")
+    notes += dict.fromkeys(filter(None, map(_difference, found["rows"])))
+    _finish(found, shown, notes, as_json)
 
 
 @app.command()
@@ -236,15 +238,25 @@ def training(
 
 @app.command()
 def plot(
-    files: Annotated[
-        list[Path],
-        typer.Argument(metavar="FILE", help="JSON of esc-sr benchmark latency, and of esc-sr evaluate."),
-    ],
     output: Annotated[Path, typer.Option("-o", "--output", help="Picture to write: .png, .svg, .pdf.")],
+    files: Annotated[
+        list[Path] | None,
+        typer.Argument(metavar="[FILE]", help="JSON of esc-sr benchmark latency, and of esc-sr evaluate."),
+    ] = None,
     test_set: Annotated[str, typer.Option("--set", help="Test set of the PSNR.")] = "Urban100",
+    printed: Annotated[
+        list[int] | None,
+        typer.Option(
+            "--paper",
+            metavar="SCALE",
+            help="Draw all of Table 2 as well; 4 is Figure 1. May be repeated.",
+        ),
+    ] = None,
 ) -> None:
     """Plot PSNR against latency, with bubbles for memory, as Figure 1."""
-    for point in plots.plot(files, output, test_set):
+    if not (files or printed):
+        raise UsageError("nothing to plot: pass FILE, --paper 4, or both")
+    for point in plots.plot(files or [], output, test_set, printed or ()):
         source = "measured" if point.measured else "of the paper"
         print(f"{point.label}: {point.latency_ms:.1f} ms, {point.psnr:.2f} dB {source}")
     print(f"written: {output}")
@@ -254,18 +266,51 @@ _PARTS = ("conv", "attention", "linear", "norm", "other")
 _COSTS = ("attention", "median ms", "quartiles ms", "MiB", "reserved")
 
 
+_PRINTED = ("paper ms", "paper MiB", "paper K", "paper G")
+
+
+def _counts(row: dict[str, Any]) -> tuple[str, str]:
+    """Parameters and MACs."""
+    return f"{row['parameters'] / 1e3:.3f}", f"{row['macs'] / 1e9:.1f}"
+
+
+def _printed(row: dict[str, Any]) -> list[str]:
+    """The cells of `_PRINTED`."""
+    figures = row["paper"] or {}
+    return [f"{figures[key]:g}" if key in figures else "-" for key in _FIGURES]
+
+
+_FIGURES = ("latency_ms", "memory_mib", "kparams", "gmacs")
+
+
+def _difference(row: dict[str, Any]) -> str | None:
+    """Where counts differ from the paper's: what both have, and what is known of it."""
+    printed = row["paper"]
+    if printed is None or printed["agrees"]:
+        return None
+    counted = {"kparams": round(row["parameters"] / 1e3, 1), "gmacs": round(row["macs"] / 1e9, 1)}
+    units = {"kparams": "K parameters", "gmacs": "G MACs"}
+    differ = (
+        f"{units[key]}: paper {printed[key]:g}, measured {value:.1f}"
+        for key, value in counted.items()
+        if round(value, 0 if key == "kparams" else 1) != printed[key]
+    )
+    remark = f" ({printed['remark']})" if "remark" in printed else ""
+    return f"{row['model']} x{row['scale']}, {'; '.join(differ)}{remark}"
+
+
 def _count_cells(row: dict[str, Any]) -> list[str]:
     """The cells of a row of counts; beside ours what the paper has."""
-    printed = row["paper"]
     name = f"{row['preset']} ({row['model']})" if "preset" in row else row["model"]
     cells = [name, f"x{row['scale']}", "x".join(map(str, row["input"]))]
-    paper = [f"{printed['kparams']:.0f}", f"{printed['gmacs']:.1f}"] if printed else ["-", "-"]
+    *_, kparams, gmacs = _printed(row)
+    ours = _counts(row)
     parts = {
         **row["parts"],
         "other": sum(row["parts"][part] for part in ("pooling", "resampling", "special")),
     }
     shown = (f"{parts[part] / 1e9:.2f}" if parts[part] else "-" for part in _PARTS)
-    return [*cells, f"{row['parameters'] / 1e3:.3f}", paper[0], f"{row['macs'] / 1e9:.1f}", paper[1], *shown]
+    return [*cells, ours[0], kparams, ours[1], gmacs, *shown]
 
 
 def _costs(row: dict[str, Any]) -> list[str]:

@@ -20,6 +20,7 @@ class ATDFamily(ShellFamily):
 
     kind = "atd"
     name = "ATD"
+    home = "github.com/LabShuHangGU/Adaptive-Token-Dictionary (Apache-2.0)"
     config = ATDConfig
     network = ATD
     presets = {"atd-light": {scale: ATDConfig(scale) for scale in (2, 3, 4)}}

@@ -15,6 +15,7 @@ class SRFormerFamily(ShellFamily):
 
     kind = "srformer"
     name = "SRFormer"
+    home = "github.com/HVision-NKU/SRFormer (CC BY-NC 4.0)"
     config = SRFormerConfig
     network = SRFormer
     presets = {"srformer-light": {scale: SRFormerConfig(scale) for scale in (2, 3, 4)}}
