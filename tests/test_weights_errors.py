@@ -4,6 +4,7 @@ import json
 import os
 import pickle
 import random
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,7 @@ import safetensors.torch
 import torch
 from torch import Tensor
 
-from esc_sr import weights
+from esc_sr import families, weights
 from esc_sr.errors import WeightsError
 from esc_sr.families.esc import ESC, ESCConfig
 from esc_sr.weights.container import write_atomically
@@ -149,6 +150,20 @@ def test_unknown_network_is_told_by_its_first_names(tmp_path: Path) -> None:
     state = {name: torch.zeros(2) for name in ("conv.weight", "fc.weight", "fc.bias", "gamma")}
     message = refused(state, tmp_path)
     assert message == "no network that is known here; it has 4 tensors: conv.weight, fc.weight, fc.bias, ..."
+
+
+def test_unknown_network_is_told_by_the_nearest_known(tmp_path: Path) -> None:
+    state = families.blank(families.preset("swinir-light", 2)).state_dict()
+    block = "layers.3.residual_group.blocks.5."
+    changed = {name.replace("attn.qkv", "overlap_attn.qkv"): torch.zeros(2) for name in state}
+    message = refused(changed | {f"{block}gate": torch.zeros(2)}, tmp_path)
+    first, second = message.split("; near is ")[1:]
+    lacks = "layers.0.residual_group.blocks.0.attn.qkv.weight, layers.0.residual_group.blocks.0.attn.qkv.bias"
+    assert re.match(rf"SwinIR \(\d\d% alike; the file lacks {lacks}; the file has besides ", first)
+    assert first.endswith("layers.0.residual_group.blocks.0.overlap_attn.qkv.bias, ...)")
+    assert re.match(r"[\w-]+ \(\d\d% alike", second) and len(message) < 1000
+    scanned = {"RDBs.0.convs.0.conv.0.w": torch.zeros(1)} | {f"gate.{i}": torch.zeros(1) for i in range(9)}
+    assert "near is" not in refused(scanned, tmp_path)
 
 
 @pytest.mark.parametrize(

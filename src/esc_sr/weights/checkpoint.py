@@ -18,6 +18,7 @@ from esc_sr.families.family import Detected, Family, ForeignError, identity
 from esc_sr.families.foreign import name_foreign
 from esc_sr.weights.container import read_tensors, some_names, write_atomically
 from esc_sr.weights.facts import first_line, read_card, read_header
+from esc_sr.weights.nearest import nearest
 
 FORMAT = "esc-sr 1"
 HASH = "hash"
@@ -210,7 +211,8 @@ def _detect(tensors: Mapping[str, Tensor], path: Path) -> Detected:
     if foreign := name_foreign(tensors):
         raise WeightsError(_refusal(path, foreign))
     some = some_names(tensors)
-    raise WeightsError(f"{path}: no network that is known here; it has {len(tensors)} tensors: {some}")
+    near = "".join(f"; near is {one}" for one in nearest(tensors))
+    raise WeightsError(f"{path}: no network that is known here; it has {len(tensors)} tensors: {some}{near}")
 
 
 def _ask(family: Family, tensors: Mapping[str, Tensor], path: Path) -> Detected | None:
