@@ -1,6 +1,8 @@
 """Engines compute what the network does, within any way of using one, and are refused in one line."""
 
 import re
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -227,6 +229,27 @@ def test_openvino_computes_bf16_where_it_can(kept: Path, monkeypatch: pytest.Mon
         def get_property(self, *names: str) -> list[str]:
             return ["FP32"]
 
-    monkeypatch.setattr(openvino, "Core", Old)
+    monkeypatch.setattr(runtimes, "_openvino", Old)
     with pytest.raises(DeviceError, match="openvino has no bf16 on this processor"):
         esc_sr.upscale(noise(2, 2), kept / "tiny.safetensors", precision="bf16", engine="openvino")
+
+
+def test_signals_are_heard_after_openvino(kept: Path) -> None:
+    """OpenVINO gives the thread a stack for signals, gone when the second of two graphs was closed."""
+    openvino = pytest.importorskip("openvino")
+    given = openvino.opset13.parameter([1, 3, 8, 8], np.float32)
+    openvino.save_model(openvino.Model([openvino.opset13.relu(given)], [given]), kept / "relu.xml")
+    script = """
+import signal, sys
+from pathlib import Path
+from esc_sr.runtimes import open_graph
+
+first, second = (open_graph(Path(sys.argv[1]), "openvino") for _ in range(2))
+del first
+del second
+signal.signal(signal.SIGTERM, lambda *about: print("heard"))
+signal.raise_signal(signal.SIGTERM)
+"""
+    command = [sys.executable, "-c", script, str(kept / "relu.xml")]
+    run = subprocess.run(command, capture_output=True, text=True, timeout=60)
+    assert (run.returncode, run.stdout) == (0, "heard\n")

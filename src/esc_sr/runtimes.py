@@ -1,6 +1,7 @@
 """Other runtimes than torch: opening a graph and running it on the CPU."""
 
 from collections.abc import Callable, Mapping
+from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -53,9 +54,7 @@ def check_runtime(kind: str, precision: str = "fp32") -> None:
     if precision not in ARITHMETIC[kind]:
         raise UsageError(f"{kind} has no {precision} on a CPU; it has {', '.join(ARITHMETIC[kind])}")
     if (kind, precision) == ("openvino", "bf16"):
-        import openvino
-
-        if "BF16" not in openvino.Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES"):
+        if "BF16" not in _openvino().get_property("CPU", "OPTIMIZATION_CAPABILITIES"):
             raise DeviceError("openvino has no bf16 on this processor, without AVX512-bf16 or AMX; use fp32")
 
 
@@ -98,10 +97,20 @@ def _open_onnx(path: Path) -> Opened:
     return Opened(run, session.get_modelmeta().custom_metadata_map)
 
 
-def _open_openvino(path: Path, precision: str) -> Opened:
+@cache
+def _openvino() -> Any:
+    """OpenVINO's core, one until the process ends.
+
+    Each gives the thread a stack for signals of its own; after the second of two has gone, the thread has one
+    that is no longer there, and the next signal ends the process.
+    """
     import openvino
 
-    core = openvino.Core()
+    return openvino.Core()
+
+
+def _open_openvino(path: Path, precision: str) -> Opened:
+    core = _openvino()
     model = core.read_model(path)
     hint = {"fp32": "f32", "bf16": "bf16"}[precision]
     settings = {"INFERENCE_PRECISION_HINT": hint, "INFERENCE_NUM_THREADS": torch.get_num_threads()}
