@@ -57,6 +57,13 @@ PUBLISHED = {
         {2: 380.01, 3: 167.96, 4: 100.09},
         {"dim": 12, "depths": (2, 2), "heads": 2, "window": 8, "category": 32, "tokens": 8, "hidden": 12},
     ),
+    "elan-light": Published(
+        ("elan_light_tiny_x2",),
+        {2: 620_916, 3: 629_031, 4: 640_392},
+        {2: 201.34, 3: 89.48, 4: 53.72},
+        {"dim": 12, "blocks": 2, "hidden": 24},
+        white=255.0,
+    ),
     "omnisr": Published(
         ("omnisr_tiny_x2",),
         {2: 784_604, 3: 793_259, 4: 805_376},

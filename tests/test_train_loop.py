@@ -196,6 +196,17 @@ def test_average_is_the_recurrence_with_a_rising_decay(tmp_path: Path) -> None:
     torch.testing.assert_close(list(state.ema.parameters()), [nn.Parameter(e, False) for e in expected])
 
 
+def test_the_average_has_the_statistics_of_batches(tmp_path: Path) -> None:
+    state = make_state()
+    for network in (state.model, state.ema):
+        assert isinstance(network, nn.Sequential)
+        network[1] = nn.Sequential(nn.BatchNorm2d(16), nn.GELU())
+    state.ema.requires_grad_(False)
+    run(state, tmp_path, Budget(iterations=2))
+    found = state.ema.get_buffer("1.0.running_mean")
+    assert found.any() and torch.equal(found, state.model.get_buffer("1.0.running_mean"))
+
+
 def test_accumulating_takes_the_same_step(tmp_path: Path) -> None:
     states = [make_state(), make_state()]
     for state, parts in zip(states, (1, 4), strict=True):

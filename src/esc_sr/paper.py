@@ -15,6 +15,7 @@ METHODS = {
     "esc-light": "ESC-lt",
     "esc-fp": "ESC-FP",
     "swinir-light": "SwinIR-lt",
+    "elan-light": "ELAN-lt",
     "srformer-light": "SRFormer-lt",
     "atd-light": "ATD-lt",
     "hit-srf": "HiT-SRF",

@@ -17,6 +17,7 @@ from esc_sr.families.atd.family import FAMILY as ATD
 from esc_sr.families.bsrn.family import FAMILY as BSRN
 from esc_sr.families.contract import Config, Encoder, Network
 from esc_sr.families.dasr.family import FAMILY as DASR
+from esc_sr.families.elan.family import FAMILY as ELAN
 from esc_sr.families.esc.family import FAMILY as ESC
 from esc_sr.families.family import Detected, Family, Tensors
 from esc_sr.families.hit_srf.family import FAMILY as HIT_SRF
@@ -38,6 +39,7 @@ FAMILIES: list[Family] = [
     SRFORMER,
     HIT_SRF,
     ATD,
+    ELAN,
     OMNISR,
     BSRN,
     SRVGG,

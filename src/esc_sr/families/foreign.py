@@ -6,7 +6,6 @@ from collections.abc import Iterable
 FOREIGN = (
     (r"\.win_mhsa\.", "MambaIRv2"),
     (r"block0\.residual_layer\.", "ASID"),
-    (r"\.modules_lfe\.", "ELAN"),
 )
 """A pattern that only the names of their parameters fit, and what they are called."""
 

@@ -136,6 +136,8 @@ def _move(state: State, recipe: Recipe, learning_rate: float) -> None:
     share = 1 - ema_decay(recipe, state.iteration)
     with torch.no_grad():
         torch._foreach_lerp_(tuple(state.ema.parameters()), weights, share)
+        for kept, found in zip(state.ema.buffers(), state.model.buffers(), strict=True):
+            kept.copy_(found)  # such as statistics of normalisation, which are means already
 
 
 def _exchanging(forward: Forward, wanted: bool) -> AbstractContextManager[None]:

@@ -1,4 +1,7 @@
-"""Layer normalisation."""
+"""Normalisation of layers and of batches."""
+
+from collections.abc import Mapping
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -28,3 +31,17 @@ class LayerNorm2d(LayerNorm):
     def forward(self, x: Tensor) -> Tensor:
         """Normalise each pixel of (B, C, H, W)."""
         return super().forward(x.permute(0, 2, 3, 1)).permute(0, 3, 1, 2)
+
+
+class BatchNorm2d(nn.BatchNorm2d):
+    """Batch normalisation that does not count its batches: nothing follows from that."""
+
+    def __init__(self, dim: int) -> None:
+        super().__init__(dim)
+        self.num_batches_tracked = None
+
+    def _load_from_state_dict(
+        self, state: dict[str, Any], prefix: str, metadata: Mapping[str, Any], *others: Any
+    ) -> None:
+        """Keep torch from putting a count into states that have none, as older ones had not."""
+        super()._load_from_state_dict(state, prefix, {**metadata, "version": self._version}, *others)
