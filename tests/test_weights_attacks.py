@@ -3,6 +3,7 @@
 import io
 import json
 import random
+import warnings
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
@@ -166,6 +167,19 @@ def test_sizes_of_lte(sizes: dict[str, Any], tmp_path: Path) -> None:
     weights.save(EncoderLTE(config), path)
     said = refusal(changed(path, config=json.dumps(config.sizes() | sizes)))
     assert said.startswith(("the sizes in its header", "no network has the sizes", "recognised as"))
+
+
+@pytest.mark.filterwarnings("error:The PyTorch API of nested tensors")
+def test_nested_tensors_are_refused_without_a_warning(network: ESC, tmp_path: Path) -> None:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        nested = torch.nested.nested_tensor([torch.zeros(2), torch.zeros(3)])
+    torch.save(network.state_dict() | {"head.bias": nested}, tmp_path / "given.pth")
+    torch.set_warn_always(True)  # as where it is the first one
+    try:
+        assert refusal(tmp_path / "given.pth") == "head.bias is no tensor of plain numbers, as weights are"
+    finally:
+        torch.set_warn_always(False)
 
 
 def test_an_upsampler_is_told_without_its_memory(network: ESC, tmp_path: Path) -> None:

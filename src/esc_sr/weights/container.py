@@ -63,14 +63,14 @@ def read_tensors(path: Path) -> tuple[dict[str, Tensor], str]:
             raise WeightsError(f"{path}: no checkpoint, or damaged (none begins so)")
         content, place = _unwrap(_unpickle(path), path)
     tensors = {
-        name: value.detach()
+        name: value
         for name, value in content.items()
         if isinstance(name, str) and isinstance(value, Tensor) and not JUNK.fullmatch(name)
     }
     if not tensors:
         raise WeightsError(f"{path}: a checkpoint without weights; its entries are {some_names(content, 4)}")
     _check_numbers(tensors, size, path)
-    return _strip(tensors), place
+    return _strip({name: tensor.detach() for name, tensor in tensors.items()}), place
 
 
 def check_archive(path: Path) -> int:
