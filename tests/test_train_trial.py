@@ -78,6 +78,16 @@ def test_what_was_said_is_kept_to(pictures: Path, little: None) -> None:
         classic(pictures, "b", "--batch", 8, "--set", "accumulate=3")
 
 
+def test_the_time_of_a_step_is_told_before_the_pictures_are_read(pictures: Path) -> None:
+    said = classic(pictures, "a", "--batch", 4)
+    lines = (
+        "a step takes about",
+        "reading the sizes of training pictures: 1/1",
+        "reading training pictures: 1/1",
+    )
+    assert said.index(lines[0]) < said.index(lines[1]) < said.index(lines[2])
+
+
 def test_cut_up_or_not_the_run_is_the_same(pictures: Path, little: None) -> None:
     classic(pictures, "parts", "--batch", 8)
     classic(pictures, "whole", "--batch", 8, "--set", "accumulate=1")

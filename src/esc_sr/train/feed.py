@@ -2,7 +2,7 @@
 
 import os
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -101,6 +101,17 @@ def stream(
     ahead = default_workers(crops, setup.device) if workers is None else workers
     given = batches(crops, recipe.batch, start, share=setup.share, workers=ahead)
     return recipe.batches(given, setup, pool, start)
+
+
+def first_batch(recipe: Recipe, setup: Setup) -> Batch:
+    """A batch of crops of the first picture alone, its LR made and HR the target: of the shapes of a run's.
+
+    Raises:
+        UsageError, DataError: as of `open_crops`.
+    """
+    alone = replace(setup, roots=[setup.roots[0][:1]], lr=(), teacher=None, report=lambda record: None)
+    crops = open_crops(recipe, alone)
+    return next(stream(recipe, crops, alone, recipe.make_pool(setup.share[1]), 0, workers=0))
 
 
 def cache_bytes(cache: str | int | None, processes: int) -> int:

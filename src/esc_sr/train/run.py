@@ -6,16 +6,14 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from copy import deepcopy
 from dataclasses import dataclass, replace
-from itertools import chain
 from pathlib import Path
 from typing import Any
 
 import torch
 
 from esc_sr import families, weights
-from esc_sr.data.crops import Batch
 from esc_sr.data.pictures import load_pictures
-from esc_sr.errors import UsageError
+from esc_sr.errors import EscError, UsageError
 from esc_sr.families.contract import Config, Network
 from esc_sr.machine.device import describe
 from esc_sr.machine.memory import keep_freed_memory
@@ -26,7 +24,7 @@ from esc_sr.train.optimizer import build_optimizer, follow
 from esc_sr.train.recipes import Recipe
 from esc_sr.train.schedule import Budget
 from esc_sr.train.setup import Report, Setup
-from esc_sr.train.stop import Stop, stop_signals
+from esc_sr.train.stop import stop_signals
 from esc_sr.train.team import Team, own_device
 
 
@@ -182,6 +180,7 @@ def run(
             state.hardware = sorted({*state.hardware, hardware})
 
             _warn_of_small_crops(recipe, families.blank(config).window, setup)
+            tried = _tried(state, plan, setup, options.precision)
             crops = feed.open_crops(recipe, setup, data.mix)
             batches = feed.stream(recipe, crops, setup, state.pool, state.iteration, data.workers)
             least = 16 * model.scale
@@ -195,8 +194,8 @@ def run(
             weights.save(state.ema, out / f"{name}.safetensors", card | facts)
 
         with team.connected(device):
-            if budget.progress(state.iteration, state.elapsed) < 1:
-                plan, batches = _tried(state, plan, batches, setup, options.precision, team, stop)
+            if tried is not None and not recipe.accumulate:
+                plan = _cut_up(plan, tried, setup, team)
             return loop.train(
                 state,
                 batches,
@@ -224,36 +223,39 @@ def _kept_parts(recipe: Recipe, content: dict[str, Any], team: Team) -> Recipe:
 
 
 def _tried(
-    state: checkpoint.State,
-    plan: checkpoint.Plan,
-    batches: Iterator[Batch],
-    setup: Setup,
-    precision: str,
-    team: Team,
-    stop: Stop,
-) -> tuple[checkpoint.Plan, Iterator[Batch]]:
-    """Try a crop, choose what is left open, and say so, and on a CPU what time to expect."""
-    device, recipe = setup.device, plan.recipe
-    if recipe.accumulate and device.type != "cpu":
-        return plan, batches
-    free = trial.free_for_a_part(device, team)
-    with stop.at_once(team.size == 1):
-        batch = next(batches)
-        tried = trial.try_out(state, batch, precision)
-    crops = recipe.batch // team.size
-    if not recipe.accumulate:
-        parts = team.largest(trial.parts_for(crops, tried.memory, free, device))
-        recipe = replace(recipe, accumulate=parts)
-        if parts > 1 or tried.memory > free:
-            setup.note(trial.chosen_parts(recipe, crops, tried.memory, free))
-    if device.type == "cpu":
+    state: checkpoint.State, plan: checkpoint.Plan, setup: Setup, precision: str
+) -> trial.Trial | None:
+    """Try a crop of the first picture, before the others are read, and on a CPU say what time to expect.
+
+    Returns:
+        None where nothing hangs on it, or the picture cannot be used, which reading all of them tells.
+    """
+    recipe, crops = plan.recipe, plan.recipe.batch // setup.share[1]
+    over = plan.budget.progress(state.iteration, state.elapsed) >= 1
+    if over or (recipe.accumulate and setup.device.type != "cpu"):
+        return None
+    try:
+        tried = trial.try_out(state, feed.first_batch(recipe, setup), precision)
+    except EscError:
+        return None
+    if setup.device.type == "cpu":
         seconds = crops * tried.seconds
         setup.note(trial.expected_time(plan, state, seconds))
         network = state.model
         assert isinstance(network, Network)
         if not state.iteration and (advice := trial.advice(recipe, network.window, seconds)):
             setup.note(advice)
-    return replace(plan, recipe=recipe), chain([batch], batches)
+    return tried
+
+
+def _cut_up(plan: checkpoint.Plan, tried: trial.Trial, setup: Setup, team: Team) -> checkpoint.Plan:
+    """Choose the parts of a batch, the same in all processes, and say so."""
+    crops, free = plan.recipe.batch // team.size, trial.free_for_a_part(setup.device, team)
+    parts = team.largest(trial.parts_for(crops, tried.memory, free, setup.device))
+    recipe = replace(plan.recipe, accumulate=parts)
+    if parts > 1 or tried.memory > free:
+        setup.note(trial.chosen_parts(recipe, crops, tried.memory, free))
+    return replace(plan, recipe=recipe)
 
 
 def _warn_of_small_crops(recipe: Recipe, window: int, setup: Setup) -> None:

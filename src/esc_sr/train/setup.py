@@ -76,7 +76,9 @@ class Setup:
             DataError: some cannot be read or are too small; names the first few.
         """
         return measure(
-            [entry for entries in self.roots for entry in entries], side, self.progress("training")
+            [entry for entries in self.roots for entry in entries],
+            side,
+            self.progress("the sizes of training"),
         )
 
     def hold(self, sources: Sequence[Source]) -> list[Source]:

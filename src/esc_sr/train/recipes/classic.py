@@ -88,7 +88,7 @@ class Classic(Recipe):
 
     def _stored_pairs(self, setup: Setup) -> list[SourcePair]:
         """Pairs (LR, HR) of files."""
-        lr, roots, progress = setup.lr, setup.roots, setup.progress("training")
+        lr, roots, progress = setup.lr, setup.roots, setup.progress("the sizes of training")
         if len(lr) != len(roots):
             raise UsageError(
                 f"--lr given {len(lr)} times for {len(roots)} --data; give one for each, or none"
