@@ -1,8 +1,11 @@
 """Batches by number: the same with workers, after a resume and in shares, and errors in one line."""
 
+import contextlib
 import multiprocessing
 import os
 import signal
+import subprocess
+import sys
 from collections import Counter
 from itertools import islice
 from pathlib import Path
@@ -156,3 +159,30 @@ def test_signals_to_the_group_of_the_run_do_not_reach_workers() -> None:
     (worker,) = set(multiprocessing.active_children()) - set(others)
     assert worker.pid
     assert os.getpgid(worker.pid) != os.getpgid(0)
+
+
+@pytest.mark.skipif(not hasattr(signal, "SIGKILL"), reason="no such signal")
+def test_workers_end_with_a_run_that_is_killed() -> None:
+    script = (
+        "import multiprocessing, time; from test_data_crops import batches, crops;"
+        "stream = batches(crops(), 4, workers=2); next(stream);"
+        "print(*(worker.pid for worker in multiprocessing.active_children()), flush=True); time.sleep(300)"
+    )
+    places = os.pathsep.join(map(str, (Path(__file__).parent, Path(__file__).parents[1] / "src")))
+    run = subprocess.Popen(
+        [sys.executable, "-c", script],
+        env=os.environ | {"PYTHONPATH": places},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        text=True,
+    )
+    assert run.stdout is not None
+    workers = [*map(int, run.stdout.readline().split())]
+    run.kill()
+    try:
+        assert len(workers) == 2
+        run.communicate(timeout=60)  # until nobody has the other end of the pipe
+    finally:
+        for worker in workers:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(worker, signal.SIGKILL)

@@ -5,6 +5,7 @@ import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import count, takewhile
 from multiprocessing.synchronize import Event
+from threading import Thread
 from typing import Any, Generic, TypeVar
 
 import numpy as np
@@ -160,7 +161,7 @@ def _read_ahead(crops: Dataset[Batch], numbers: Iterator[range], workers: int) -
         sampler=numbers,
         num_workers=workers,
         collate_fn=_as_it_is,
-        worker_init_fn=_leave_group,
+        worker_init_fn=_begin,
         multiprocessing_context=context,
         generator=torch.Generator(),  # else its seed would be drawn from the global one
     )
@@ -188,7 +189,19 @@ def _as_it_is(item: Any) -> Any:
     return item
 
 
-def _leave_group(worker: int) -> None:
-    """Ctrl-C, and what else is sent to a whole group, is for the run: it still wants its batch."""
+def _begin(worker: int) -> None:
+    """Have a worker end with its run, and by nothing else.
+
+    Ctrl-C, and what else is sent to a whole group, is for the run: it still wants its batch. A run that was
+    killed says nothing, and torch looks at the fork server, which waits for its workers.
+    """
     if hasattr(os, "setpgid"):
         os.setpgid(0, 0)
+    Thread(target=_end_with_run, daemon=True).start()
+
+
+def _end_with_run() -> None:
+    run = multiprocessing.parent_process()
+    assert run is not None
+    run.join()
+    os._exit(1)
