@@ -19,7 +19,9 @@ from esc_sr.train.recipes import Recipe
 from esc_sr.train.setup import Setup
 
 CACHE_PART = 0.5
-"""Of the memory that is free, what decoded pictures may take unless the user says otherwise."""
+_ELSE = 2**30
+"""Of the memory that is free beyond `_ELSE` bytes, what decoded pictures may take unless the user says
+otherwise; the rest is for training and for processes that read ahead."""
 
 _WORKERS = 4
 
@@ -33,7 +35,8 @@ class Data:
         mix: how often a crop comes from each root, relative to the others; None for every picture alike.
         lr: folders and .tar shards of LR pictures, one for each root; by default LR is made.
         val: folder or .tar shard of held-out HR pictures.
-        cache: memory for decoded pictures, as "4GiB", or "0"; by default half of what is free.
+        cache: memory for decoded pictures, as "4GiB", or "0"; by default half of what is free beyond
+            1 GiB.
         workers: processes that read ahead; by default none where all pictures are in memory and training is
             on the CPU. The crops are the same.
     """
@@ -109,7 +112,8 @@ def first_batch(recipe: Recipe, setup: Setup) -> Batch:
     Raises:
         UsageError, DataError: as of `open_crops`.
     """
-    alone = replace(setup, roots=[setup.roots[0][:1]], lr=(), teacher=None, report=lambda record: None)
+    roots, cache = [setup.roots[0][:1]], max(setup.cache, 2**28)  # so that it is decoded once
+    alone = replace(setup, roots=roots, lr=(), cache=cache, teacher=None, report=lambda record: None)
     crops = open_crops(recipe, alone)
     return next(stream(recipe, crops, alone, recipe.make_pool(setup.share[1]), 0, workers=0))
 
@@ -121,7 +125,7 @@ def cache_bytes(cache: str | int | None, processes: int) -> int:
         UsageError: no amount of memory.
     """
     if cache is None:
-        return int(CACHE_PART * free_memory(torch.device("cpu"))) // processes
+        return int(CACHE_PART * max(free_memory(torch.device("cpu")) - _ELSE, 0)) // processes
     return 0 if str(cache) == "0" else parse_memory(cache)
 
 
