@@ -70,6 +70,12 @@ PUBLISHED = {
         {2: 194.50, 3: 88.42, 4: 50.92},
         {"dim": 8, "groups": 2, "window": 4},
     ),
+    "asid-d8": Published(
+        ("asid_d8_tiny_x2",),
+        {2: 732_146, 3: 738_641, 4: 747_734},
+        {2: 190.48, 3: 86.38, 4: 49.59},
+        {"dim": 16, "blocks": 2, "window": 4},
+    ),
     "swinir-light": Published(
         ("swinir_light_tiny_x2",),
         {2: 910_152, 3: 918_267, 4: 929_628},

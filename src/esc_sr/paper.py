@@ -21,6 +21,7 @@ METHODS = {
     "hit-srf": "HiT-SRF",
     "mambair-light": "MambaIR-lt",
     "omnisr": "OmniSR",
+    "asid-d8": "ASID-D8",
     "rcan": "RCAN",
     "rdn": "RDN",
     "esc-lte": "ESC+LTE",

@@ -13,6 +13,7 @@ from torch.nn.modules.module import (
 )
 
 from esc_sr.errors import UsageError
+from esc_sr.families.asid.family import FAMILY as ASID
 from esc_sr.families.atd.family import FAMILY as ATD
 from esc_sr.families.bsrn.family import FAMILY as BSRN
 from esc_sr.families.contract import Config, Encoder, Network
@@ -41,6 +42,7 @@ FAMILIES: list[Family] = [
     ATD,
     ELAN,
     OMNISR,
+    ASID,
     BSRN,
     SRVGG,
     RCAN,

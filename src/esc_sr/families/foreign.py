@@ -3,10 +3,7 @@
 import re
 from collections.abc import Iterable
 
-FOREIGN = (
-    (r"\.win_mhsa\.", "MambaIRv2"),
-    (r"block0\.residual_layer\.", "ASID"),
-)
+FOREIGN = ((r"\.win_mhsa\.", "MambaIRv2"),)
 """A pattern that only the names of their parameters fit, and what they are called."""
 
 

@@ -10,6 +10,17 @@ LEAST = 15
 """Least side of a picture, px, of which the stride and pooling of `SpatialGate` leave a pixel."""
 
 
+def whole(side: int, window: int) -> int:
+    """A side of whole windows, of which the pooling of `SpatialGate` leaves a pixel."""
+    return -(-max(side, LEAST) // window) * window
+
+
+def filled(lr: Tensor, window: int) -> Tensor:
+    """Pictures with zeros below and on the right, up to whole windows."""
+    below, right = (whole(side, window) - side for side in lr.shape[2:])
+    return F.pad(lr, (0, right, 0, below)).contiguous(memory_format=torch.channels_last)
+
+
 class ChannelGate(nn.Module):
     """Squeeze and excitation: weighs channels by what follows from their means over the picture."""
 
@@ -66,12 +77,17 @@ class Normed(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, C, H, W) to the same shape; in bands where no gradient is recorded."""
+        return added(x, self.norm, self.fn)
 
-        def stage(band: Tensor, _: bool) -> Tensor:
-            y = band.permute(0, 3, 1, 2)
-            return (y + self.fn(self.norm(y))).permute(0, 2, 3, 1)
 
-        return in_bands(stage, x.permute(0, 2, 3, 1), halo=1).permute(0, 3, 1, 2)
+def added(x: Tensor, norm: nn.Module, fn: nn.Module) -> Tensor:
+    """A map (B, C, H, W) and what a layer that reaches no further than 1 pixel makes of it, normalised."""
+
+    def stage(band: Tensor, _: bool) -> Tensor:
+        y = band.permute(0, 3, 1, 2)
+        return (y + fn(norm(y))).permute(0, 2, 3, 1)
+
+    return in_bands(stage, x.permute(0, 2, 3, 1), halo=1).permute(0, 3, 1, 2)
 
 
 class SpatialGate(nn.Module):
