@@ -130,6 +130,13 @@ PUBLISHED = {
         {2: 334.11, 3: 149.09, 4: 84.65},
         {"dim": 12, "depths": (1, 1), "expanded": 14, "state": 4, "rank": 2, "narrow": 6},
     ),
+    "mambairv2-light": Published(
+        ("mambairv2_light_tiny_x2",),
+        {2: 774_092, 3: 780_587, 4: 789_680},
+        {2: 286.30, 3: 126.71, 4: 75.64},
+        {"dim": 12, "depths": (2, 1), "heads": 2, "window": 8, "expanded": 12, "state": 4, "rank": 2}
+        | {"tokens": 8, "inner": 6, "hidden": 12},
+    ),
     "DASR of Wei et al.": Published(("dasr_wei_tiny_x4",), {}, {}, {}),
     "rcan of BasicSR": Published(("rcan_basicsr_tiny_x4",), {}, {}, {}),
 }

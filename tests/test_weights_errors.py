@@ -123,7 +123,6 @@ def test_flipped_bytes_load_or_are_refused(tmp_path: Path) -> None:
 
 
 NAMES = {
-    "MambaIRv2": ["layers.0.residual_group.layers.0.win_mhsa.proj.bias"],
     "ESC-RIB": ["plk_filter", "blocks.0.attn.to_hidden", "upsampler.up_conv.weight"],
     "LTE with the encoder RCAN": ["encoder.body.0.body.0.body.3.conv_du.0.bias", "coef.bias", "freq.bias"],
     "neosr's ESC-FP with realsr on": ["lk_channel", "lk_spatial", "skip.0.weight"],

@@ -20,6 +20,7 @@ METHODS = {
     "atd-light": "ATD-lt",
     "hit-srf": "HiT-SRF",
     "mambair-light": "MambaIR-lt",
+    "mambairv2-light": "MambaIRV2-lt",
     "omnisr": "OmniSR",
     "asid-d8": "ASID-D8",
     "rcan": "RCAN",

@@ -24,6 +24,7 @@ from esc_sr.families.family import Detected, Family, Tensors
 from esc_sr.families.hit_srf.family import FAMILY as HIT_SRF
 from esc_sr.families.lte.family import FAMILY as LTE
 from esc_sr.families.mambair.family import FAMILY as MAMBAIR
+from esc_sr.families.mambairv2.family import FAMILY as MAMBAIRV2
 from esc_sr.families.omnisr.family import FAMILY as OMNISR
 from esc_sr.families.rcan.family import FAMILY as RCAN
 from esc_sr.families.rdn.family import FAMILY as RDN
@@ -50,6 +51,7 @@ FAMILIES: list[Family] = [
     RRDB,
     DASR,
     MAMBAIR,
+    MAMBAIRV2,
 ]
 """In the order in which files are asked whether they are of the family; others may be added."""
 

@@ -15,7 +15,6 @@ from esc_sr import families
 from esc_sr.errors import WeightsError
 from esc_sr.families.contract import Config, Network
 from esc_sr.families.family import Detected, Family, ForeignError, identity
-from esc_sr.families.foreign import name_foreign
 from esc_sr.weights.container import read_tensors, some_names, write_atomically
 from esc_sr.weights.facts import first_line, read_card, read_header
 from esc_sr.weights.nearest import nearest
@@ -208,8 +207,6 @@ def _detect(tensors: Mapping[str, Tensor], path: Path) -> Detected:
     for family in families.FAMILIES:
         if found := _ask(family, tensors, path):
             return found
-    if foreign := name_foreign(tensors):
-        raise WeightsError(_refusal(path, foreign))
     some = some_names(tensors)
     near = "".join(f"; near is {one}" for one in nearest(tensors))
     raise WeightsError(f"{path}: no network that is known here; it has {len(tensors)} tensors: {some}{near}")

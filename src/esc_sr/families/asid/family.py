@@ -15,6 +15,7 @@ class ASIDFamily(PublishedFamily):
 
     kind = "asid"
     name = "ASID"
+    home = "github.com/saturnian77/ASID (no licence)"
     config = ASIDConfig
     network = ASID
     presets = {"asid-d8": {scale: ASIDConfig(scale) for scale in (2, 3, 4)}}

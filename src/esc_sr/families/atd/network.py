@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from esc_sr.families.contract import Cost
 from esc_sr.families.parts.bands import in_bands, in_bands_at_most
+from esc_sr.families.parts.categories import put_back, sorted_by
 from esc_sr.families.parts.feed_forward import DepthwiseFFN
 from esc_sr.families.parts.norms import LayerNorm
 from esc_sr.families.parts.shell import Shell, ShellConfig
@@ -82,8 +83,7 @@ class CategoryAttention(SelfAttention):
 
     Pixels are sorted by that token and cut into groups of equally many.
 
-    Deviation: the sort is stable, so that the result is the same on each machine; in the authors' code the
-    order of equals is left open.
+    Deviation: the sort is stable.
     """
 
     def __init__(self, config: ATDConfig) -> None:
@@ -94,17 +94,14 @@ class CategoryAttention(SelfAttention):
 
     def forward(self, qkv: Tensor, similarity: Tensor) -> Tensor:
         """Queries, keys and values (B, H, W, 3 C) and similarities (B, H, W, M) to (B, H, W, C)."""
-        nearest = in_bands(lambda band, _: band.argmax(-1, keepdim=True), similarity)
         pixels = qkv.flatten(1, 2)
-        order = nearest.flatten(1).sort(stable=True).indices  # (B, L)
+        order = sorted_by(similarity.argmax(-1))  # (B, L)
         length = order.shape[1]
         group = min(length, self.category)
         more = -length % group  # the last group is filled up with its own, from the end backwards
         groups = torch.cat((order, order[:, length - more :].flip(1)), 1).unflatten(1, (-1, group))
         y = in_bands(lambda band, _: self._attend(pixels, band[..., 0]), groups[..., None])
-        y = y.flatten(1, 2)[:, :length]
-        y = torch.empty_like(y).scatter_(1, order[..., None].expand_as(y), y)
-        return y.unflatten(1, qkv.shape[1:3])
+        return put_back(y.flatten(1, 2)[:, :length], order).unflatten(1, qkv.shape[1:3])
 
     def _attend(self, qkv: Tensor, groups: Tensor) -> Tensor:
         """Attend within groups (B, groups, n) of pixels (B, L, 3 C): (B, groups, n, C)."""

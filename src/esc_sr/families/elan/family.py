@@ -20,6 +20,7 @@ class ELANFamily(PublishedFamily):
 
     kind = "elan"
     name = "ELAN"
+    home = "github.com/xindongzhang/ELAN (Apache-2.0)"
     config = ELANConfig
     network = ELAN
     presets = {"elan-light": {scale: ELANConfig(scale) for scale in (2, 3, 4)}}

@@ -11,7 +11,6 @@ from esc_sr import families
 from esc_sr.families.contract import Config, Encoder
 from esc_sr.families.esc.presets import PRESETS
 from esc_sr.families.family import Detected, Family, ForeignError, Shapes, Tensors, identity, shapes_of
-from esc_sr.families.foreign import name_foreign
 from esc_sr.families.lte.config import LTEConfig
 from esc_sr.families.lte.network import EncoderLTE
 from esc_sr.families.renaming import rename
@@ -156,7 +155,7 @@ def _detect_encoder(tensors: Tensors) -> Detected | None:
         raise ForeignError(f"LTE with the encoder {error}") from error
     if found is None:
         known = (family.name for family in families.FAMILIES if family.recognises(tensors))
-        if foreign := next(known, name_foreign(tensors)):
+        if foreign := next(known, None):
             raise ForeignError(f"LTE with the encoder {foreign}")
     return found
 

@@ -1,6 +1,5 @@
 """MambaIR-light (Guo et al., ECCV 2024); names as in its checkpoints."""
 
-import math
 from dataclasses import dataclass
 
 import torch
@@ -10,7 +9,7 @@ from torch import Tensor, nn
 from esc_sr.families.contract import Cost, in_one_piece
 from esc_sr.families.parts.norms import LayerNorm
 from esc_sr.families.parts.residual import PooledAttention
-from esc_sr.families.parts.scan import scan_macs, selective_scan
+from esc_sr.families.parts.scan import Scans, scan_macs
 from esc_sr.families.parts.shell import Blocks, Shell, ShellConfig, convolved
 
 
@@ -47,34 +46,14 @@ WAYS = 4
 """In which a map is read as a sequence: by rows, by columns, and both backwards."""
 
 
-def scan_weights(ways: int, dim: int, state: int, rank: int) -> dict[str, nn.Parameter]:
-    """The weights of scans of `dim` channels, read in some ways, by name, initialised as Mamba's."""
-    limit = dim**-0.5
-    reads = torch.empty(ways, rank + 2 * state, dim).uniform_(-limit, limit)
-    times = torch.empty(ways, dim, rank).uniform_(-(rank**-0.5), rank**-0.5)
-    first = torch.empty(ways, dim).uniform_(math.log(1e-3), math.log(1e-1)).exp().clamp(min=1e-4)
-    decays = torch.arange(1, state + 1).log().expand(ways * dim, -1).clone()
-    found = {
-        "x_proj_weight": reads,
-        "dt_projs_weight": times,
-        "dt_projs_bias": first + (-torch.expm1(-first)).log(),  # softplus gives `first`
-        "A_logs": decays,
-        "Ds": torch.ones(ways * dim),
-    }
-    return {name: nn.Parameter(value) for name, value in found.items()}
-
-
-class SS2D(nn.Module):
+class SS2D(Scans):
     """Scans along four ways through a map, gated (Sec. 3.3)."""
 
     def __init__(self, config: MambaIRConfig) -> None:
-        super().__init__()
         dim, inner = config.dim, config.expanded
-        self.split = config.rank, config.state, config.state
+        super().__init__(WAYS, inner, config.state, config.rank)
         self.in_proj = nn.Linear(dim, 2 * inner, bias=False)
         self.conv2d = nn.Conv2d(inner, inner, 3, padding=1, groups=inner)
-        for name, weight in scan_weights(WAYS, inner, config.state, config.rank).items():
-            self.register_parameter(name, weight)
         self.out_norm = LayerNorm(inner)
         self.out_proj = nn.Linear(inner, dim, bias=False)
 
@@ -90,20 +69,12 @@ class SS2D(nn.Module):
         for way in range(WAYS):
             seen = x.transpose(1, 2) if way % 2 else x
             u = seen.flatten(1, 2).transpose(1, 2)
-            y = self._scan(u.flip(2), way).flip(2) if way >= 2 else self._scan(u, way)
+            y = self.scan(u.flip(2), way).flip(2) if way >= 2 else self.scan(u, way)
             y = y.transpose(1, 2).unflatten(1, seen.shape[1:3])
             y = y.transpose(1, 2) if way % 2 else y
             total = y if total is None else total + y
         assert total is not None
         return total
-
-    def _scan(self, u: Tensor, way: int) -> Tensor:
-        """A sequence (B, C, L) to another."""
-        weights = dict(self.named_parameters(recurse=False))
-        dt, b, c = (weights["x_proj_weight"][way] @ u).split(self.split, 1)
-        dt = weights["dt_projs_weight"][way] @ dt + weights["dt_projs_bias"][way][:, None]
-        decay = -weights["A_logs"].float().exp().chunk(WAYS)[way]
-        return selective_scan(u, F.softplus(dt), decay, b, c, weights["Ds"].chunk(WAYS)[way])
 
 
 class ChannelBlock(nn.Module):

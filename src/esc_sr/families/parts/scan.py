@@ -5,7 +5,7 @@ from collections.abc import Callable
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 
@@ -37,6 +37,44 @@ def selective_scan(u: Tensor, dt: Tensor, a: Tensor, b: Tensor, c: Tensor, skip:
         else:
             y = _in_chunks(u, dt, a, b, c)
         return torch.addcmul(y, skip[:, None], u)
+
+
+class Scans(nn.Module):
+    """The weights of scans of sequences that are read in some ways, initialised as Mamba's."""
+
+    def __init__(self, ways: int, dim: int, state: int, rank: int) -> None:
+        """Draw them.
+
+        Args:
+            ways: How many there are.
+            dim: Channels of the sequences.
+            state: Numbers of the state for each of them.
+            rank: Numbers that the steps of all are made of.
+        """
+        super().__init__()
+        self.split = rank, state, state
+        first = torch.empty(ways, dim).uniform_(math.log(1e-3), math.log(1e-1)).exp().clamp(min=1e-4)
+        limit = dim**-0.5
+        self.x_proj_weight = nn.Parameter(torch.empty(ways, sum(self.split), dim).uniform_(-limit, limit))
+        limit = rank**-0.5
+        self.dt_projs_weight = nn.Parameter(torch.empty(ways, dim, rank).uniform_(-limit, limit))
+        self.dt_projs_bias = nn.Parameter(first + (-torch.expm1(-first)).log())  # softplus gives `first`
+        self.A_logs = nn.Parameter(torch.arange(1, state + 1).log().expand(ways * dim, -1).clone())
+        self.Ds = nn.Parameter(torch.ones(ways * dim))
+
+    def scan(self, u: Tensor, way: int, prompt: Tensor | None = None) -> Tensor:
+        """A sequence (B, dim, L), read in the way of a number, to another.
+
+        Args:
+            u: The sequence.
+            way: The number, from 0.
+            prompt: Added to what the result takes of the state (B, state, L).
+        """
+        dt, b, c = (self.x_proj_weight[way] @ u).split(self.split, 1)
+        dt = self.dt_projs_weight[way] @ dt + self.dt_projs_bias[way][:, None]
+        decay, skip = (weight.chunk(len(self.x_proj_weight))[way] for weight in (self.A_logs, self.Ds))
+        c = c if prompt is None else c + prompt
+        return selective_scan(u, F.softplus(dt), -decay.float().exp(), b, c, skip)
 
 
 def scan_macs(length: int, dim: int, state: int) -> int:
