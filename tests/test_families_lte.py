@@ -15,15 +15,21 @@ from esc_sr.image import Picture, write_image
 from pictures import noise
 from published_families import PRESETS
 
-PARAMETERS = {"rdn": 22_467_779}
+PARAMETERS = {"rdn": 22_467_779, "atd-light": 1_188_891, "hit-srf": 1_348_307}
 """Of published networks, those that no result depends on among them."""
+
+UNTOLD: dict[str, dict[str, Any]] = {
+    "atd-light": {"category": 128},
+    "hit-srf": {"windows": (4, 8, 16), "base": 8},
+}
+"""Sizes that the authors' files do not tell, as they are taken then."""
 
 EACH = pytest.mark.parametrize("name", PARAMETERS)
 
 
 def small(name: str) -> EncoderLTE:
     torch.manual_seed(0)
-    encoder = replace(families.preset(name, 2), **PRESETS[name].small)
+    encoder = replace(families.preset(name, 2), **PRESETS[name].small | UNTOLD.get(name, {}))
     return EncoderLTE(LTEConfig(encoder, hidden=16, mlp=(16,))).eval()
 
 
@@ -44,6 +50,23 @@ def test_files_of_its_authors(name: str, tmp_path: Path) -> None:
         sr = again(lr, (20, 35))
         torch.testing.assert_close(sr, network(lr, (20, 35)))
     assert sr.shape == (1, 3, 20, 35) and again.config == network.config
+
+
+@EACH
+def test_an_encoder_is_made_of_a_network_and_back(name: str) -> None:
+    network, lte = PRESETS[name].network(name), families.of_kind("esc-lte")
+    config = LTEConfig(network.config)
+    _, state = lte.adapt(network.config, config, network.state_dict())
+    started = EncoderLTE(config)
+    assert not started.load_state_dict(state, strict=False).unexpected_keys
+    _, again = lte.adapt(config, network.config, started.state_dict())
+    assert again.keys() < network.state_dict().keys()
+    for key, value in again.items():
+        torch.testing.assert_close(value, network.state_dict()[key])
+    lr, first = torch.rand(1, 3, 9, 9), families.family_of(network.config).first
+    mean = torch.tensor(families.family_of(network.config).mean).view(3, 1, 1)
+    seen = network.get_submodule(first)(lr - mean), started.encoder.get_submodule(first)(2 * lr - 1)
+    torch.testing.assert_close(seen[0][:, :, 1:-1, 1:-1], seen[1][:, :, 1:-1, 1:-1])
 
 
 @EACH

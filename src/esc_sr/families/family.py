@@ -65,6 +65,7 @@ class Family(ABC):
         encoder: Builds from these what LTE needs of it; None where that is not to be had.
         first: Name of the convolution of the encoder that sees the picture.
         outer: Fields of the config that mean nothing to an encoder.
+        mean: The colour in 0..1 that its networks take from pictures, and encoders do not.
         tensors_tell: Whether tensors tell all sizes, so that those in a header are only confirmed.
     """
 
@@ -77,6 +78,7 @@ class Family(ABC):
     encoder: type[Encoder] | None = None
     first: str = ""
     outer: tuple[str, ...] = ()
+    mean: tuple[float, float, float] = (0.0, 0.0, 0.0)
     tensors_tell: bool = True
 
     @abstractmethod
@@ -126,7 +128,11 @@ class Family(ABC):
             ValueError: It has no network of these sizes.
         """
         names = self.official_names(config, state)
-        return {names[name]: tensor for name, tensor in state.items()}
+        return {names[name]: tensor for name, tensor in state.items()} | self.buffers(config)
+
+    def buffers(self, config: Any) -> dict[str, Tensor]:
+        """What the authors' files hold beside weights, by their names; it follows from the sizes."""
+        return {}
 
     def published(self, config: Any, official: dict[str, Tensor]) -> dict[str, Any]:
         """What the authors' checkpoints hold around these tensors."""

@@ -1,11 +1,10 @@
 """ATD as a family; its files have the authors' names alone."""
 
-from collections.abc import Mapping
 from typing import Any
 
 from torch import Tensor
 
-from esc_sr.families.atd.network import ATD, ATDConfig
+from esc_sr.families.atd.network import ATD, ATDConfig, ATDEncoder
 from esc_sr.families.family import ForeignError, Shapes, enlargement
 from esc_sr.families.parts.shell import ShellFamily, window_of
 from esc_sr.families.parts.windows import position_index
@@ -23,6 +22,7 @@ class ATDFamily(ShellFamily):
     home = "github.com/LabShuHangGU/Adaptive-Token-Dictionary (Apache-2.0)"
     config = ATDConfig
     network = ATD
+    encoder = ATDEncoder
     presets = {"atd-light": {scale: ATDConfig(scale) for scale in (2, 3, 4)}}
     tensors_tell = False
     block = r"layers\.(\d+)\.residual_group\.layers\.(\d+)\."
@@ -39,7 +39,7 @@ class ATDFamily(ShellFamily):
         hidden, _, _, kernel = shapes[f"{first}convffn.dwconv.depthwise_conv.0.weight"]
         reduced, dim = shapes[f"{first}attn_atd.wq.weight"]
         return ATDConfig(
-            enlargement(shapes["upsample.0.weight"][0]),
+            2 if encoder else enlargement(shapes["upsample.0.weight"][0]),
             dim,
             self.depths(shapes),
             table[1],
@@ -50,10 +50,9 @@ class ATDFamily(ShellFamily):
             kernel=kernel,
         )
 
-    def official(self, config: ATDConfig, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """As `Family.official`, with the index that the authors' code wants to load."""
-        index = {"relative_position_index_SA": position_index(config.window)}
-        return super().official(config, state) | index
+    def buffers(self, config: ATDConfig) -> dict[str, Tensor]:
+        """As `Family.buffers`: an index."""
+        return {"relative_position_index_SA": position_index(config.window)}
 
     def published(self, config: Any, official: dict[str, Tensor]) -> dict[str, Any]:
         """As the authors."""

@@ -12,7 +12,7 @@ from esc_sr.families.parts.bands import in_bands, in_bands_at_most
 from esc_sr.families.parts.categories import put_back, sorted_by
 from esc_sr.families.parts.feed_forward import DepthwiseFFN
 from esc_sr.families.parts.norms import LayerNorm
-from esc_sr.families.parts.shell import Shell, ShellConfig
+from esc_sr.families.parts.shell import Shell, ShellBody, ShellConfig, ShellEncoder
 from esc_sr.families.parts.windows import ShiftedAttention, attend_biased
 from esc_sr.network.attention import SelfAttention
 from esc_sr.network.padding import mirror_to_multiple
@@ -170,7 +170,26 @@ class DictionaryGroup(nn.Module):
         return x
 
 
-class ATD(Shell):
+class ATDBody(ShellBody):
+    """ATD up to its features."""
+
+    def __init__(self, config: ATDConfig) -> None:
+        """Build it with random weights."""
+        self.window = self.whole = config.window
+        self.tokens = config.tokens
+        super().__init__(config, lambda group: DictionaryGroup(config, config.depths[group]))
+
+    def padded(self, x: Tensor) -> Tensor:
+        """As `ShellBody.padded`."""
+        return mirror_to_multiple(x, self.whole)
+
+    def cost(self, height: int, width: int, rows: int, number: int = 4) -> Cost:
+        """As `Traits.cost`; measured: 469, around attention in windows, or where tokens are refined."""
+        dim, tokens = self.dim, self.tokens
+        return in_bands_at_most(max(8 * dim + tokens, 4 * (dim + tokens)) + 24, 12 * dim, height, width)
+
+
+class ATD(ATDBody, Shell):
     """ATD.
 
     Its dictionaries and categories see the whole picture, so that tiles are approximate.
@@ -179,16 +198,6 @@ class ATD(Shell):
     config: ATDConfig
     reach = 24
 
-    def __init__(self, config: ATDConfig) -> None:
-        """Build it with random weights."""
-        self.window = self.whole = config.window
-        super().__init__(config, lambda group: DictionaryGroup(config, config.depths[group]))
 
-    def padded(self, lr: Tensor) -> Tensor:
-        """As `Shell.padded`."""
-        return mirror_to_multiple(lr, self.whole)
-
-    def cost(self, height: int, width: int, rows: int, number: int = 4) -> Cost:
-        """As `Traits.cost`; measured: 469, around attention in windows, or where tokens are refined."""
-        dim, tokens = self.config.dim, self.config.tokens
-        return in_bands_at_most(max(8 * dim + tokens, 4 * (dim + tokens)) + 24, 12 * dim, height, width)
+class ATDEncoder(ATDBody, ShellEncoder):
+    """ATD as the encoder of LTE."""

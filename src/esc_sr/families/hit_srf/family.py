@@ -3,7 +3,7 @@
 import math
 
 from esc_sr.families.family import Shapes, enlargement
-from esc_sr.families.hit_srf.network import HiTSRF, HiTSRFConfig
+from esc_sr.families.hit_srf.network import HiTSRF, HiTSRFConfig, HiTSRFEncoder
 from esc_sr.families.parts.shell import ShellFamily
 
 _SIZES = HiTSRFConfig()
@@ -21,6 +21,7 @@ class HiTSRFFamily(ShellFamily):
     home = "github.com/XiangZ-0/HiT-SR (Apache-2.0)"
     config = HiTSRFConfig
     network = HiTSRF
+    encoder = HiTSRFEncoder
     presets = {"hit-srf": {scale: HiTSRFConfig(scale) for scale in (2, 3, 4)}}
     tensors_tell = False
     mark = ShellFamily.block + r"correlation\.qv\."
@@ -39,7 +40,7 @@ class HiTSRFFamily(ShellFamily):
             windows.append(usual if fits else group * _SIZES.base)
         first = "layers.0.residual_group.blocks.0."
         return HiTSRFConfig(
-            enlargement(shapes["upsample.0.weight"][0]),
+            2 if encoder else enlargement(shapes["upsample.0.weight"][0]),
             shapes["conv_first.weight"][0],
             depths,
             shapes[f"{first}correlation.pos.pos3.2.weight"][0],

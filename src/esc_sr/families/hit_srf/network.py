@@ -13,7 +13,7 @@ from esc_sr.families.contract import Cost
 from esc_sr.families.parts.bands import in_bands, in_bands_at_most
 from esc_sr.families.parts.feed_forward import DepthwiseFFN
 from esc_sr.families.parts.norms import LayerNorm
-from esc_sr.families.parts.shell import Blocks, Shell, ShellConfig
+from esc_sr.families.parts.shell import Blocks, Shell, ShellBody, ShellConfig, ShellEncoder
 from esc_sr.network.attention import SelfAttention
 from esc_sr.network.padding import pad_to_multiple
 
@@ -175,14 +175,8 @@ class HiTBlock(nn.Module):
         return in_bands(lambda band, _: band + self.norm2(self.mlp(band)), x, halo=self.mlp.reach)
 
 
-class HiTSRF(Shell):
-    """HiT-SRF: the windows grow from block to block.
-
-    Deviation: pictures may be smaller than half of a window; they are reflected as often as needed.
-    """
-
-    config: HiTSRFConfig
-    reach = 24
+class HiTSRFBody(ShellBody):
+    """HiT-SRF up to its features: the windows grow from block to block."""
 
     def __init__(self, config: HiTSRFConfig) -> None:
         """Build it with random weights."""
@@ -197,4 +191,18 @@ class HiTSRF(Shell):
     def cost(self, height: int, width: int, rows: int, number: int = 4) -> Cost:
         """As `Traits.cost`; measured: 6.5 numbers for each channel, of whole windows, and a band of these."""
         height, width = (-(-side // self.window) * self.window for side in (height, width))
-        return in_bands_at_most(7 * self.config.dim, 8 * self.config.dim, height, width, self.window)
+        return in_bands_at_most(7 * self.dim, 8 * self.dim, height, width, self.window)
+
+
+class HiTSRF(HiTSRFBody, Shell):
+    """HiT-SRF.
+
+    Deviation: pictures may be smaller than half of a window; they are reflected as often as needed.
+    """
+
+    config: HiTSRFConfig
+    reach = 24
+
+
+class HiTSRFEncoder(HiTSRFBody, ShellEncoder):
+    """HiT-SRF as the encoder of LTE."""

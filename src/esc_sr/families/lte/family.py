@@ -5,6 +5,7 @@ from collections.abc import Iterable
 from dataclasses import replace
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from esc_sr import families
@@ -79,6 +80,11 @@ class LTEFamily(Family):
         families.family_of(config.encoder).official(config.encoder, _inner(state))
         return super().official(config, state)
 
+    def buffers(self, config: LTEConfig) -> dict[str, Tensor]:
+        """As `Family.buffers`: the encoder's."""
+        inner = families.family_of(config.encoder).buffers(config.encoder)
+        return {IN + name: value for name, value in inner.items()}
+
     def published(self, config: LTEConfig, official: dict[str, Tensor]) -> dict[str, Any]:
         """The tensors, and what LTE's authors build the network from."""
         args = {
@@ -98,6 +104,8 @@ class LTEFamily(Family):
             family = families.family_of(config.encoder)
             inner = _inner(state)
             if not isinstance(wanted, LTEConfig):
+                known = families.blank(wanted).state_dict()
+                inner = {name: value for name, value in inner.items() if name in known}
                 return _as_encoder(family, config.encoder, wanted), _for_range(family, inner, 2.0)
             encoder, inner = family.adapt(config.encoder, wanted.encoder, inner)
             decoder = {name: value for name, value in state.items() if not name.startswith(IN)}
@@ -106,7 +114,7 @@ class LTEFamily(Family):
         if family is not families.family_of(wanted.encoder):
             return config, state
         kept = _blank(config).state_dict()
-        inner = _for_range(family, {name: state[name] for name in kept}, 0.5)
+        inner = _for_range(family, {name: state[name] for name in kept if name in state}, 0.5)
         found = replace(wanted, encoder=_as_encoder(family, config, wanted.encoder))
         return self.adapt(found, wanted, {IN + name: value for name, value in inner.items()})
 
@@ -138,10 +146,14 @@ def _as_encoder(family: Family, config: Any, like: Config) -> Any:
 
 
 def _for_range(family: Family, state: dict[str, Tensor], factor: float) -> dict[str, Tensor]:
-    """Weights for pictures in 0..1 of those for -1..1 (factor 2), or the other way round (1/2)."""
+    """Weights of a network, for pictures in 0..1 without its mean colour, of those of an encoder, for -1..1.
+
+    The factor of their range is 2, or 1/2 the other way round.
+    """
     weight, bias = f"{family.first}.weight", f"{family.first}.bias"
     kernel, shift = state[weight].float(), state[bias].float()
-    moved = kernel.sum((1, 2, 3)) * (1 - factor)
+    mean = torch.tensor(family.mean)
+    moved = kernel.sum((2, 3)) @ (2 * mean - 1 if factor == 2 else 0.5 - mean)
     return state | {weight: kernel * factor, bias: shift + moved}
 
 

@@ -1,7 +1,5 @@
 """MambaIRv2-light as a family; its files have the authors' names alone."""
 
-from collections.abc import Mapping
-
 from torch import Tensor
 
 from esc_sr.families.family import ForeignError, Shapes, enlargement
@@ -48,10 +46,9 @@ class MambaIRv2Family(ShellFamily):
             shapes[f"{first}convffn1.sg.conv.weight"][2],
         )
 
-    def official(self, config: MambaIRv2Config, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """As `Family.official`, with the index that the authors' code wants to load."""
-        index = {"relative_position_index_SA": position_index(config.window)}
-        return super().official(config, state) | index
+    def buffers(self, config: MambaIRv2Config) -> dict[str, Tensor]:
+        """As `Family.buffers`: an index."""
+        return {"relative_position_index_SA": position_index(config.window)}
 
 
 FAMILY = MambaIRv2Family()

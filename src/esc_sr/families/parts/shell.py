@@ -11,13 +11,14 @@ from typing import Any, Self
 import torch
 from torch import Tensor, nn
 
-from esc_sr.families.contract import Config, Network
+from esc_sr.families.contract import Config, Encoder, Network, Traits
 from esc_sr.families.family import Shapes
 from esc_sr.families.parts.mean import MEAN
 from esc_sr.families.parts.norms import LayerNorm
 from esc_sr.families.parts.upsampling import DirectShuffle
 from esc_sr.families.published import PublishedFamily
 from esc_sr.network.padding import pad_to_multiple
+from esc_sr.network.rows import Bands
 
 
 @dataclass(frozen=True)
@@ -79,16 +80,14 @@ class Group(nn.Module):
         return x + convolved(self.conv, self.residual_group(x))
 
 
-class Shell(Network):
-    """SwinIR's way from a picture to a picture (Liang et al., ICCVW 2021); others change the blocks.
+class ShellBody(Traits):
+    """SwinIR's way from a picture to features (Liang et al., ICCVW 2021); others change the blocks.
 
     Attributes:
         whole: The picture is reflected below and on the right to multiples of so many px.
     """
 
-    config: ShellConfig
     whole: int = 1
-    mean: Tensor
 
     def __init__(
         self,
@@ -105,17 +104,46 @@ class Shell(Network):
                 channels; by default one of 3x3.
         """
         super().__init__()
-        self.config = config
         conv, dim = conv or conv3x3, config.dim
+        self.dim = dim
         self.inner = ("layers", "conv_after_body")
         self.conv_first = nn.Conv2d(3, dim, 3, padding=1)
         self.patch_embed = nn.ModuleDict({"norm": LayerNorm(dim)})
         self.layers = nn.ModuleList(Group(blocks(i), conv(dim)) for i in range(len(config.depths)))
         self.norm = LayerNorm(dim)
         self.conv_after_body = conv(dim)
+        self.apply(_initialise)
+
+    def padded(self, x: Tensor) -> Tensor:
+        """Pictures (B, 3, H, W) with what is seen beyond their lower and right edge."""
+        return pad_to_multiple(x, self.whole)
+
+    def features(self, x: Tensor) -> Tensor:
+        """Pictures (B, 3, H, W), padded, to features (B, dim, H, W)."""
+        x = self.conv_first(x.contiguous(memory_format=torch.channels_last))
+        y = self.patch_embed["norm"](x.permute(0, 2, 3, 1))
+        for group in self.layers:
+            y = group(y)
+        return x + self.conv_after_body(self.norm(y).permute(0, 3, 1, 2))
+
+
+class Shell(ShellBody, Network):
+    """The whole of it, to an enlarged picture."""
+
+    config: ShellConfig
+    mean: Tensor
+
+    def __init__(
+        self,
+        config: ShellConfig,
+        blocks: Callable[[int], nn.Module],
+        conv: Callable[[int], nn.Module] | None = None,
+    ) -> None:
+        """As `ShellBody`."""
+        super().__init__(config, blocks, conv)
+        self.config = config
         self.build_upsampler()
         self.register_buffer("mean", torch.tensor(MEAN)[:, None, None], persistent=False)
-        self.apply(_initialise)
 
     def build_upsampler(self) -> None:
         """Make the layers of `upsampled`."""
@@ -125,22 +153,36 @@ class Shell(Network):
         """Features (B, dim, H, W) to pictures (B, 3, scale H, scale W)."""
         return self.upsample(x)
 
-    def padded(self, lr: Tensor) -> Tensor:
-        """Pictures (B, 3, H, W) with what is seen beyond their lower and right edge."""
-        return pad_to_multiple(lr, self.whole)
-
     def forward(self, lr: Tensor) -> Tensor:
         """Enlarge pictures, as `Network` says."""
         height, width = (self.config.scale * side for side in lr.shape[2:])
-        x = (self.padded(lr) - self.mean).contiguous(memory_format=torch.channels_last)
-        x = self.conv_first(x)
-        y = self.patch_embed["norm"](x.permute(0, 2, 3, 1))
-        for group in self.layers:
-            y = group(y)
-        x = x + self.conv_after_body(self.norm(y).permute(0, 3, 1, 2))
-        del y
-        sr = self.upsampled(x)[:, :, :height, :width]
-        return sr + self.mean.to(sr.dtype)
+        x = self.features(self.padded(lr) - self.mean)
+        return self.upsampled(x)[:, :, :height, :width] + self.mean.to(x.dtype)
+
+
+class ShellEncoder(ShellBody, Encoder):
+    """What LTE needs of it, for pictures whose mean colour is left in.
+
+    Its files have a last convolution that nothing depends on.
+    """
+
+    def __init__(
+        self,
+        config: ShellConfig,
+        blocks: Callable[[int], nn.Module],
+        conv: Callable[[int], nn.Module] | None = None,
+    ) -> None:
+        """As `ShellBody`."""
+        super().__init__(config, blocks, conv)
+        self.conv_last = conv3x3(config.dim).requires_grad_(False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Pictures (B, 3, H, W) to features (B, dim, H, W)."""
+        return self.features(self.padded(x))[:, :, : x.shape[2], : x.shape[3]]
+
+    def encode(self, x: Tensor, bands: Bands | None) -> Tensor:
+        """As `Encoder.encode`."""
+        return self(x)
 
 
 def conv3x3(dim: int) -> nn.Module:
@@ -173,6 +215,9 @@ class ShellFamily(PublishedFamily):
     block = r"layers\.(\d+)\.residual_group\.blocks\.(\d+)\."
     computed = r".*(attn_mask|relative_position_index)"
     least = 10
+    first = "conv_first"
+    outer = ("scale",)
+    mean = MEAN
 
     def describe(self, config: Any) -> str:
         """The preset's name, or sizes."""

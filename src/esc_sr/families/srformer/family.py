@@ -1,7 +1,5 @@
 """SRFormer as a family; its files have the authors' names alone."""
 
-from collections.abc import Mapping
-
 from torch import Tensor
 
 from esc_sr.families.family import ForeignError, Shapes, enlargement
@@ -37,10 +35,9 @@ class SRFormerFamily(ShellFamily):
             shapes[f"{first}mlp.fc1.weight"][0],
         )
 
-    def official(self, config: SRFormerConfig, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """As `Family.official`, with the indices and masks that the authors' code wants to load, of 64 px."""
-        buffers = official_buffers(config.depths, config.window, FOLD, "aligned_relative_position_index")
-        return super().official(config, state) | buffers
+    def buffers(self, config: SRFormerConfig) -> dict[str, Tensor]:
+        """As `Family.buffers`: indices, and masks of 64 px."""
+        return official_buffers(config.depths, config.window, FOLD, "aligned_relative_position_index")
 
 
 FAMILY = SRFormerFamily()

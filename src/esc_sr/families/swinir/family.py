@@ -1,6 +1,5 @@
 """SwinIR as a family; its files have the authors' names alone."""
 
-from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -56,9 +55,9 @@ class SwinIRFamily(ShellFamily):
             UPSAMPLERS[real],
         )
 
-    def official(self, config: SwinIRConfig, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """As `Family.official`, with the indices and masks that the authors' code wants to load, of 64 px."""
-        return super().official(config, state) | official_buffers(config.depths, config.window)
+    def buffers(self, config: SwinIRConfig) -> dict[str, Tensor]:
+        """As `Family.buffers`: indices, and masks of 64 px."""
+        return official_buffers(config.depths, config.window)
 
     def published(self, config: Any, official: dict[str, Tensor]) -> dict[str, Any]:
         """As the authors: those for real pictures have "params_ema"."""
