@@ -57,6 +57,17 @@ def test_the_checkpoint_before_is_taken_and_told(out: Path, damage: Callable[[by
     assert "\n" not in str(caught.value)
 
 
+@pytest.mark.parametrize("damage", [cut, flipped])
+def test_a_damaged_checkpoint_does_not_replace_the_one_before(
+    out: Path, damage: Callable[[bytes], bytes]
+) -> None:
+    path, before = out / "last.pt", (out / "previous.pt").read_bytes()
+    path.write_bytes(damage(path.read_bytes()))
+    write(moved_state(2), out)
+    assert (out / "previous.pt").read_bytes() == before
+    assert checkpoint.load(out)["iteration"] == 2
+
+
 def test_the_checkpoint_before_alone(out: Path) -> None:
     (out / "last.pt").unlink()
     notes: list[str] = []

@@ -104,7 +104,7 @@ class Plan:
 
 
 def save(state: State, plan: Plan, out: Path) -> None:
-    """Write `out/last.pt`; the file that was there becomes `out/previous.pt`.
+    """Write `out/last.pt`; the file that was there becomes `out/previous.pt`, unless it is damaged.
 
     Raises:
         DataError: the folder cannot be written; the files that were there are untouched.
@@ -129,13 +129,22 @@ def save(state: State, plan: Plan, out: Path) -> None:
             )
     file = None
     try:
-        with whole_file(last, before=out / PREVIOUS) as disk:
+        with whole_file(last, before=out / PREVIOUS if _is_whole(last) else None) as disk:
             file = _Remembering(disk)
             torch.save(content, cast(IO[bytes], file))
     except (OSError, RuntimeError) as error:
         cause = (file and file.error) or error  # torch does not tell what the disk said
         reason = (cause.strerror if isinstance(cause, OSError) else None) or first_line(cause)
         raise DataError(f"{last}: cannot be written ({reason}); {intact}") from error
+
+
+def _is_whole(path: Path) -> bool:
+    """Whether a checkpoint's check sums are right."""
+    try:
+        check_archive(path)
+    except ValueError:
+        return False
+    return True
 
 
 class _Remembering:
