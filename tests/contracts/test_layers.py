@@ -20,6 +20,7 @@ ORDER = (
     "families",
     "paper",
     "weights",
+    "spandrel",
     "runtimes",
     "export",
     "engines",

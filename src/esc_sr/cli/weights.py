@@ -11,9 +11,11 @@ from esc_sr import weights
 from esc_sr.cli.output import AsJson, show
 from esc_sr.errors import UsageError
 from esc_sr.families import describe, variant
+from esc_sr.families.contract import Network
 from esc_sr.machine.device import describe as describe_device
 from esc_sr.record import environment
-from esc_sr.weights.checkpoint import build, read
+from esc_sr.weights.checkpoint import UnknownNetworkError, build, read
+from esc_sr.weights.others import by_spandrel
 
 
 class Dialect(StrEnum):
@@ -51,7 +53,10 @@ def _system() -> dict[str, Any]:
 def _about(file: str) -> dict[str, Any]:
     """What a checkpoint file is."""
     path = weights.find(file)
-    checkpoint = read(path)
+    try:
+        checkpoint = read(path)
+    except UnknownNetworkError as unknown:
+        return _about_other(path, by_spandrel(unknown))
     config = checkpoint.config
     return {
         "file": str(path),
@@ -64,6 +69,17 @@ def _about(file: str) -> dict[str, Any]:
         "stored as": ", ".join(sorted({str(t.dtype)[6:] for t in checkpoint.state.values()})),
         "sizes": config.sizes(),
         "card": checkpoint.card,
+    }
+
+
+def _about_other(path: Path, network: Network) -> dict[str, Any]:
+    """What a file of a network of no family is."""
+    return {
+        "file": str(path),
+        "network": describe(network.config),
+        "scale": network.config.scale,
+        "computed by": "spandrel",
+        "parameters": sum(p.numel() for p in network.parameters()),
     }
 
 

@@ -16,7 +16,7 @@ from esc_sr.errors import UsageError
 from esc_sr.families.asid.family import FAMILY as ASID
 from esc_sr.families.atd.family import FAMILY as ATD
 from esc_sr.families.bsrn.family import FAMILY as BSRN
-from esc_sr.families.contract import Config, Encoder, Network
+from esc_sr.families.contract import Config, Encoder, ForeignConfig, Network
 from esc_sr.families.dasr.family import FAMILY as DASR
 from esc_sr.families.elan.family import FAMILY as ELAN
 from esc_sr.families.esc.family import FAMILY as ESC
@@ -57,7 +57,13 @@ FAMILIES: list[Family] = [
 
 
 def family_of(config: Config) -> Family:
-    """The family of these sizes."""
+    """The family of these sizes.
+
+    Raises:
+        UsageError: They are of a network of no family.
+    """
+    if isinstance(config, ForeignConfig):
+        raise UsageError(f"{describe(config)} is of no family here: use it or learn from it, nothing else")
     return next(family for family in FAMILIES if type(config) is family.config)
 
 
@@ -134,12 +140,14 @@ def build_encoder(config: Config) -> Encoder:
 
 def describe(config: Config) -> str:
     """Say in a few words what network this is."""
+    if isinstance(config, ForeignConfig):
+        return f"{config.name} x{config.scale}"
     return family_of(config).describe(config)
 
 
 def variant(config: Config) -> str | None:
     """Name the preset that has these sizes, if any."""
-    return family_of(config).variant(config)
+    return None if isinstance(config, ForeignConfig) else family_of(config).variant(config)
 
 
 def presets() -> list[str]:

@@ -274,16 +274,28 @@ def handed(sr: Tensor, lr: Tensor) -> Iterator[tuple[int, Tensor]]:
         yield top, sr[:, :, top : top + rows].clone()  # who keeps it, keeps no more
 
 
+@dataclass(frozen=True)
+class ForeignConfig(Config):
+    """All that is known of a network of no family.
+
+    Attributes:
+        name: What it is called.
+    """
+
+    scale: int
+    name: str
+
+
 class Foreign(Network):
     """A module of which nothing is known but its scale; it takes a picture in one piece."""
 
     has_tiles = False
     measured_multiple = 32
 
-    def __init__(self, module: nn.Module, scale: int) -> None:
-        """Take the module, (B, 3, H, W) to (B, 3, scale H, scale W)."""
+    def __init__(self, module: nn.Module, scale: int, name: str = "") -> None:
+        """Take the module, (B, 3, H, W) to (B, 3, scale H, scale W), and what it is called, or its class."""
         super().__init__()
-        self.config = Config(scale)
+        self.config = ForeignConfig(scale, name or type(module).__name__)
         self.module = module
 
     def forward(self, lr: Tensor) -> Tensor:

@@ -37,6 +37,19 @@ MANY = 16
 """Layers and parameters, for each tensor of a file, of the largest network that it is compared with."""
 
 
+class UnknownNetworkError(WeightsError):
+    """A file, whole as far as is known, of a network that no family here can load.
+
+    Attributes:
+        path: The file.
+        tensors: All in it, by their names there.
+    """
+
+    def __init__(self, path: Path, tensors: Mapping[str, Tensor], message: str) -> None:
+        super().__init__(f"{path}: {message}")
+        self.path, self.tensors = path, tensors
+
+
 @dataclass(frozen=True)
 class Checkpoint:
     """Weights of one network, checked against the network's parameters.
@@ -123,6 +136,26 @@ def read(path: Path) -> Checkpoint:
     else:
         tensors = _with_other_half(tensors, path)
         found = _detect(tensors, path)
+    return _checked(found, tensors, path, place, read_card(facts, path))
+
+
+def recognise(tensors: Mapping[str, Tensor], path: Path) -> Checkpoint:
+    """Tell what tensors are that others have read, in their own names; `path` is for messages.
+
+    Raises:
+        WeightsError: As of `read`.
+    """
+    return _checked(_detect(tensors, path), tensors, path, "bare")
+
+
+def _checked(
+    found: Detected,
+    tensors: Mapping[str, Tensor],
+    path: Path,
+    place: str,
+    card: dict[str, Any] | None = None,
+) -> Checkpoint:
+    """A checkpoint whose tensors are those of the network, and finite."""
     state = {**found.constants, **{ours: tensors[name] for name, ours in found.names.items()}}
     _check(found, state, path)
     if broken := [name for name, ours in found.names.items() if not is_finite(state[ours])]:
@@ -130,7 +163,7 @@ def read(path: Path) -> Checkpoint:
             f"{path}: damaged, or of a training that failed: not all is a finite number in {len(broken)} of "
             f"{len(state)} tensors ({some_names(broken)})"
         )
-    return Checkpoint(found.config, state, found.dialect, place, read_card(facts, path))
+    return Checkpoint(found.config, state, found.dialect, place, card)
 
 
 def build(checkpoint: Checkpoint) -> Network:
@@ -209,7 +242,8 @@ def _detect(tensors: Mapping[str, Tensor], path: Path) -> Detected:
             return found
     some = some_names(tensors)
     near = "".join(f"; near is {one}" for one in nearest(tensors))
-    raise WeightsError(f"{path}: no network that is known here; it has {len(tensors)} tensors: {some}{near}")
+    told = f"no network that is known here; it has {len(tensors)} tensors: {some}{near}"
+    raise UnknownNetworkError(path, tensors, told)
 
 
 def _ask(family: Family, tensors: Mapping[str, Tensor], path: Path) -> Detected | None:
@@ -218,17 +252,17 @@ def _ask(family: Family, tensors: Mapping[str, Tensor], path: Path) -> Detected 
     try:
         return family.detect(tensors)
     except ForeignError as error:
-        raise WeightsError(_refusal(path, str(error))) from error
+        raise UnknownNetworkError(path, tensors, _refusal(str(error))) from error
     except KeyError as error:
         raise WeightsError(f"{recognised} tensors are missing (1: {error.args[0]})") from error
     except (ValueError, IndexError, ArithmeticError, RuntimeError) as error:
         raise WeightsError(f"{recognised} {first_line(error)}") from error
 
 
-def _refusal(path: Path, network: str) -> str:
+def _refusal(network: str) -> str:
     """What is said of a network that cannot be loaded."""
     known = ", ".join(family.name for family in families.FAMILIES)
-    return f"{path}: is {network}, which cannot be loaded; those of {known} can"
+    return f"is {network}, which cannot be loaded; those of {known} can"
 
 
 def _check(found: Detected, state: Mapping[str, Tensor], path: Path) -> None:

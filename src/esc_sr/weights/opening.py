@@ -9,7 +9,8 @@ from esc_sr import families
 from esc_sr.errors import WeightsError
 from esc_sr.families.contract import Network
 from esc_sr.weights.bundle import find
-from esc_sr.weights.checkpoint import build, read
+from esc_sr.weights.checkpoint import UnknownNetworkError, build, read
+from esc_sr.weights.others import by_spandrel
 
 
 def load(
@@ -22,7 +23,8 @@ def load(
 
     Args:
         name_or_path: A bundled name with or without its scale ("esc-light-x3", "esc-light"), or a checkpoint
-            of a network of `families.FAMILIES`, with our names or others that it knows; .safetensors or .pth.
+            of a network of `families.FAMILIES`, with our names or others that it knows, or of one that
+            spandrel knows, if that is installed; .safetensors or .pth.
         device: Where to put it.
         dtype: Precision of the parameters, whatever they are stored in.
         scale: Enlargement to have; of a bundled name without a scale, 2 by default.
@@ -33,14 +35,25 @@ def load(
     Raises:
         WeightsError: No such weights; or the file is damaged, of another network, or of another scale.
     """
-    path = find(name_or_path, scale)
-    checkpoint = read(path)
-    config = checkpoint.config
+    network = open_file(find(name_or_path, scale))
+    config = network.config
     if scale is not None and config.scale not in (None, scale):
         raise WeightsError(
             f"{name_or_path}: is {families.describe(config)}, not x{scale}; give weights of that scale"
         )
-    return build(checkpoint).to(device, dtype).eval()
+    return network.to(device, dtype).eval()
+
+
+def open_file(path: Path) -> Network:
+    """Build the network of a file, with the help of spandrel where that knows it and no family does.
+
+    Raises:
+        WeightsError: As of `load`.
+    """
+    try:
+        return build(read(path))
+    except UnknownNetworkError as error:
+        return by_spandrel(error)
 
 
 def digest(network: Network) -> str:
