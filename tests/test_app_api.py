@@ -7,6 +7,7 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+from zipfile import ZipFile
 
 import httpx
 import numpy as np
@@ -15,8 +16,10 @@ from PIL import Image
 from typer.testing import CliRunner
 
 from app_servers import MINUTE, served, until
-from esc_sr.app.limits import Limits
-from esc_sr.app.work import Box, shown_name
+from esc_sr.app.jobs import AppJob
+from esc_sr.app.limits import Limits, RefusalError
+from esc_sr.app.office import Office
+from esc_sr.app.work import Box, look, shown_name
 from esc_sr.cli.main import app as command
 from esc_sr.image import decode_image
 from pictures import SRGB, noise, pillow
@@ -134,6 +137,49 @@ def test_mistakes_are_one_line(
     assert list(answer.json()) == ["error"]
     assert said in answer.json()["error"] and "\n" not in answer.json()["error"]
     assert files(scratch) == before
+
+
+def test_many_results_are_one_archive(client: httpx.Client) -> None:
+    jobs = [finished(client, send(client, PNG, name=name)) for name in ("a.png", "ü.png", "A.png")]
+    ids = [job["id"] for job in jobs]
+    answer = client.get("/v1/results", params={"id": [*ids, ids[0]]})
+    assert answer.status_code == 200 and answer.headers["content-type"] == "application/zip"
+    assert 'filename="pictures.zip"' in answer.headers["content-disposition"]
+    with ZipFile(io.BytesIO(answer.content)) as archive:
+        assert archive.namelist() == ["a_2x.png", "ü_2x.png", "A_2x (2).png"]
+        for name, id in zip(archive.namelist(), ids, strict=True):
+            assert archive.read(name) == client.get(f"/v1/jobs/{id}/result").content
+    bad = finished(client, send(client, PNG[:-40]))["id"]
+    for asked, status in (([*ids, "x"], 404), ([], 422), ([*ids, bad], 409)):
+        answer = client.get("/v1/results", params={"id": asked})
+        assert answer.status_code == status and list(answer.json()) == ["error"]
+
+
+def test_what_is_being_sent_stays_until_then(tmp_path: Path) -> None:
+    with contextlib.closing(Office(Limits(), "cpu", tmp_path, lambda: False)) as office:
+        whole, broken = (added(office) for _ in range(2))
+        until(lambda: whole.over and broken.over)
+        result = whole.target.read_bytes()
+        parts, left = office.pack([whole, broken]), office.pack([broken])
+        data = next(parts)
+        next(left)
+        for job in (whole, broken):
+            office.jobs.remove(job)
+        data += b"".join(parts)
+        with ZipFile(io.BytesIO(data)) as archive:
+            assert archive.testzip() is None and archive.read("a_2x.png") == result
+        assert not whole.folder.exists() and broken.target.exists()
+        left.close()
+        assert not broken.folder.exists()
+        with pytest.raises(RefusalError, match="no such job"):
+            next(office.pack([whole]))
+
+
+def added(office: Office) -> AppJob:
+    """A job in the queue."""
+    with office.jobs.coming(len(PNG)) as (id, folder):
+        (folder / "source").write_bytes(PNG)
+        return office.jobs.add(id, look(folder / "source", "a.png", None, None, None, office.limits))
 
 
 def test_damage_ends_the_job_and_no_other(client: httpx.Client) -> None:

@@ -91,12 +91,14 @@ class AppJob:
         asked: What is wished.
         state: As of `JobStatus`.
         ended: When it was done or failed, on the monotonic clock.
+        readers: How many read its files.
     """
 
     def __init__(self, id: str, folder: Path, asked: Asked, limits: Limits, yields: threading.Event):
         self.id, self.folder, self.asked = id, folder, asked
         self.state, self.error, self.done = "queued", "", 0.0
         self.ended: float | None = None
+        self.readers = 0
         self._begun: float | None = None
         self._limits, self._yields = limits, yields
         self._notes: list[str] = []
@@ -283,16 +285,38 @@ class Jobs:
         return job.status(before + running if job.state == "queued" else 0)
 
     def remove(self, job: AppJob) -> None:
-        """Forget a job: its files go at once, or as soon as the network lets go of them."""
+        """Forget a job: its files go at once, or as soon as the network and its readers let go of them."""
         with self._changed:
             if self._jobs.pop(job.id, None) is None:
                 return
-            running = job.state == "running"
+            used = job.state == "running" or job.readers
             job.cancel()
             if job in self._queue:
                 self._queue.remove(job)
-        if not running:
+        if not used:
             self._clear(job.id)
+
+    @contextlib.contextmanager
+    def read(self, jobs: list[AppJob]) -> Iterator[None]:
+        """Keep the files of jobs that are done, even of those that are removed meanwhile.
+
+        Raises:
+            RefusalError: One is removed already.
+        """
+        with self._changed:
+            for job in jobs:
+                self.find(job.id)
+            for job in jobs:
+                job.readers += 1
+        try:
+            yield
+        finally:
+            with self._changed:
+                for job in jobs:
+                    job.readers -= 1
+                gone = [job.id for job in jobs if not job.readers and job.id not in self._jobs]
+            for id in gone:
+                self._clear(id)
 
     def sweep(self) -> None:
         """Forget the jobs whose time is over."""

@@ -2,7 +2,7 @@
 
 import asyncio
 import json
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Generator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict
 from functools import partial
@@ -11,6 +11,7 @@ from threading import Event
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from esc_sr.app import work
+from esc_sr.app.archive import pack, told_apart
 from esc_sr.app.jobs import AppJob, Jobs
 from esc_sr.app.limits import Limits, RefusalError
 from esc_sr.app.scratch import Scratch
@@ -99,6 +100,12 @@ class Office:
                 return
             await asyncio.sleep(_TICK)
             quiet += _TICK
+
+    def pack(self, jobs: list[AppJob]) -> Generator[bytes, None, None]:
+        """The bytes of an archive of results; what is removed meanwhile stays in it."""
+        with self.jobs.read(jobs):
+            names = told_apart(job.asked.target for job in jobs)
+            yield from pack(zip(names, (job.target for job in jobs), strict=True))
 
     async def preview(self, job: AppJob, box: work.Box, request: "Request") -> bytes:
         """A part of a picture, before all jobs, as `work.preview` has it; given up if the client leaves.

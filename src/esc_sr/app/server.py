@@ -273,7 +273,7 @@ def _add_jobs(app: "FastAPI", office: Callable[[], Office]) -> None:
 def _add_pictures(app: "FastAPI", office: Callable[[], Office]) -> None:
     """Pictures out."""
     from fastapi import Query, Request
-    from fastapi.responses import FileResponse, Response
+    from fastapi.responses import FileResponse, Response, StreamingResponse
 
     def done(id: str) -> AppJob:
         job = office().jobs.find(id)
@@ -285,6 +285,18 @@ def _add_pictures(app: "FastAPI", office: Callable[[], Office]) -> None:
     async def result(id: str) -> FileResponse:
         job = done(id)
         return FileResponse(job.target, filename=job.asked.target)
+
+    @app.get(
+        "/v1/results",
+        summary="Many enlarged files, as one ZIP archive",
+        response_class=StreamingResponse,
+        responses={200: {"description": "The archive", "content": {"application/zip": {}}}, **_NO_JOB},
+    )
+    async def results(id: Annotated[list[str], Query(description="Of jobs that are done.")]) -> Response:
+        """Files of one name are numbered."""
+        packed = office().pack([done(one) for one in dict.fromkeys(id)])
+        headers = {"content-disposition": 'attachment; filename="pictures.zip"'}
+        return StreamingResponse(packed, media_type="application/zip", headers=headers)
 
     @app.get("/v1/jobs/{id}/before", summary="The picture, for browsers", responses=_file("The picture"))
     async def before(id: str) -> FileResponse:

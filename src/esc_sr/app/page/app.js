@@ -86,6 +86,15 @@ function lost(entry, error) {
   change(entry, { ...entry.job, state: "gone", error: error.status === 404 ? gone : error.message });
 }
 
+async function refresh(entry) {
+  try {
+    change(entry, await (await call(`jobs/${entry.job.id}`)).json());
+  } catch (error) {
+    if (error.status !== 404) throw error;
+    lost(entry, error);
+  }
+}
+
 function enter(job, file) {
   const entry = { job, file, row: element("li") };
   entries.push(entry);
@@ -163,14 +172,30 @@ function show(entry) {
   viewer.show(entry.job);
 }
 
+async function download(path, name) {
+  const answer = await call(path);
+  const url = URL.createObjectURL(await answer.blob());
+  element("a", { href: url, download: name }).click();
+  setTimeout(() => URL.revokeObjectURL(url), 60000);
+}
+
 async function save(entry) {
   try {
-    const answer = await call(`jobs/${entry.job.id}/result`);
-    const url = URL.createObjectURL(await answer.blob());
-    element("a", { href: url, download: entry.job.result }).click();
-    setTimeout(() => URL.revokeObjectURL(url), 60000);
+    await download(`jobs/${entry.job.id}/result`, entry.job.result);
   } catch (error) {
     if (error.status === 404) lost(entry, error);
+    say(error.message);
+  }
+}
+
+// One archive, without what the server does not have any more.
+async function saveAll() {
+  const done = () => entries.filter(({ job }) => job.state === "done");
+  try {
+    for (const entry of done()) await refresh(entry);
+    const ids = done().map(({ job }) => ["id", job.id]);
+    if (ids.length) await download(`results?${new URLSearchParams(ids)}`, "pictures.zip");
+  } catch (error) {
     say(error.message);
   }
 }
@@ -199,9 +224,7 @@ function listen() {
     find("files").value = "";
   };
   find("again").onclick = () => shown?.file && add([shown.file]);
-  find("all").onclick = async () => {
-    for (const entry of [...entries]) if (entry.job.state === "done") await save(entry);
-  };
+  find("all").onclick = saveAll;
   find("clear").onclick = () => [...entries].forEach(end);
   document.addEventListener("paste", (event) => {
     if (event.clipboardData.files.length) add(event.clipboardData.files);
@@ -253,12 +276,8 @@ async function start() {
   await choices();
   for (const { id, name } of JSON.parse(sessionStorage.getItem("jobs") || "[]")) {
     const entry = enter({ id, name, state: "queued", waiting_for: 0 });
-    try {
-      change(entry, await (await call(`jobs/${id}`)).json());
-      if (!shown) show(entry);
-    } catch (error) {
-      lost(entry, error);
-    }
+    await refresh(entry);
+    if (!shown && entry.job.state !== "gone") show(entry);
   }
   watch();
 }
