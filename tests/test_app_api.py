@@ -25,6 +25,8 @@ from esc_sr.image import decode_image
 from pictures import SRGB, noise, pillow
 
 PNG = pillow(Image.fromarray(noise(20, 24, 3)), "PNG", icc_profile=SRGB)
+EXIF = Image.Exif()
+EXIF[0x010F] = "a maker"
 LARGE = pillow(Image.fromarray(noise(500, 500, 3)), "PNG")
 
 
@@ -107,6 +109,25 @@ def test_notes_are_those_of_the_job(client: httpx.Client) -> None:
         notes = finished(client, send(client, data, name="a.png", format="jpg", scale=2.5))["notes"]
         assert any("transparency" in note or "alpha" in note for note in notes), notes
         assert "esc-light x3, then reduced to x2.5" in notes
+
+
+@pytest.mark.parametrize(
+    ("kind", "blocks", "format", "kept"),
+    [
+        ("PNG", {"icc_profile": SRGB}, "png", ["kept: ICC"]),
+        ("JPEG", {"icc_profile": SRGB, "exif": EXIF}, "jpg", ["kept: ICC, EXIF"]),
+        ("JPEG", {"exif": EXIF}, "gif", []),
+        ("JPEG", {"dpi": (300, 300)}, "jpg", []),
+        ("TIFF", {}, "tiff", []),
+    ],
+)
+def test_what_was_kept_is_said(
+    client: httpx.Client, kind: str, blocks: dict[str, Any], format: str, kept: list[str]
+) -> None:
+    data = pillow(Image.fromarray(noise(8, 9, 3)), kind, **blocks)
+    job = finished(client, send(client, data, format=format))
+    assert job["state"] == "done", job["error"]
+    assert [note for note in job["notes"] if note.startswith("kept")] == kept
 
 
 @pytest.mark.parametrize(

@@ -22,6 +22,7 @@ from esc_sr.image import (
     encode_image,
     format_of,
     kind_of,
+    read_blocks,
     suffix_kind,
     what_first,
 )
@@ -112,6 +113,8 @@ def upscale(job: AppJob, device: str) -> None:
     result = enlarge(task, picture, upscaler, job.progress)
     with closing(claim_target(task)) as claim:
         write_result(task, result, claim, False, Encoding(), job.note)
+    if kept := [block.upper() for block in read_blocks(job.target) if getattr(picture.frames[0], block)]:
+        job.note(f"kept: {', '.join(kept)}")
 
 
 class Box(NamedTuple):

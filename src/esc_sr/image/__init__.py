@@ -10,6 +10,7 @@ import pyvips
 from esc_sr.image.alpha import fill_transparent, keep_flat
 from esc_sr.image.containers import kind_of
 from esc_sr.image.folder import identity, is_picture, picture_files
+from esc_sr.image.metadata import read_blocks
 from esc_sr.image.native import interrupt_later
 from esc_sr.image.others import is_readable, is_special, other_kind, require_readable, suffix_kind, what_first
 from esc_sr.image.picture import (
@@ -64,6 +65,7 @@ __all__ = [
     "other_kind",
     "picture_files",
     "read_animation",
+    "read_blocks",
     "read_bytes",
     "read_image",
     "read_shape",

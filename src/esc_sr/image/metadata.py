@@ -2,11 +2,13 @@
 
 import re
 import struct
+from pathlib import Path
 from typing import Any
 
 import pyvips
 
 from esc_sr.image.containers import tiff_tag
+from esc_sr.image.native import libvips
 from esc_sr.image.picture import Picture
 
 CANNOT_HOLD = {
@@ -18,6 +20,7 @@ CANNOT_HOLD = {
 }
 """What libvips cannot write into these formats."""
 
+_BLOCKS = {"icc": "icc-profile-data", "exif": "exif-data", "xmp": "xmp-data", "iptc": "iptc-data"}
 _UNKNOWN_DPI = (25.4, 72.0)  # what libvips says of a file that states none
 _IPTC_TAG = 33723  # of TIFF
 _EXIF_TAGS = (270, 271, 272, 306, 315, 33432, 34665, 34853)  # likewise: description, maker, date, ..., GPS
@@ -38,6 +41,13 @@ def metadata_of(image: Any, data: bytes, kind: str) -> dict[str, Any]:
         "iptc": iptc or None,
         "dpi": None if round(dpi[0], 1) in _UNKNOWN_DPI else dpi,
     }
+
+
+def read_blocks(path: Path) -> list[str]:
+    """Which of "icc", "exif", "xmp" and "iptc", fields of a `Picture`, a written file has."""
+    with libvips():
+        image = pyvips.Image.new_from_file(str(path), access="sequential")
+        return [name for name, field in _BLOCKS.items() if image.get_typeof(field)]
 
 
 def has_lost_exif(data: bytes, kind: str) -> bool:
