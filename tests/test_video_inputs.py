@@ -1,6 +1,7 @@
 """Videos that are damaged, odd or none, and frames to look at: what the command says, and how it ends."""
 
 import json
+import re
 from collections.abc import Callable
 from fractions import Fraction
 from pathlib import Path
@@ -195,6 +196,17 @@ def test_one_frame_is_a_video() -> None:
     make("a.mp4", (0,), noise(1), sound=False)
     assert call("a.mp4 -q") == (0, "", [])
     assert see("a_2x.mp4").times == [0]
+
+
+def test_frames_are_enlarged_as_the_documents_have_it() -> None:
+    page = (Path(__file__).parents[1] / "docs" / "api.md").read_text()
+    (example,) = (code for code in re.findall(r"```python\n(.*?)```", page, re.DOTALL) if "import av" in code)
+    make("clip.mp4", EVEN[:2])
+    names: dict[str, Any] = {}
+    exec(compile(example, "docs/api.md", "exec"), names)
+    assert names["larger"].shape == (48, 64, 3) and names["larger"].dtype == np.uint8
+    ground = names["frame"].to_ndarray(format="rgb24").astype(int).repeat(2, 0).repeat(2, 1)
+    assert np.abs(names["larger"] - ground).mean() < 8
 
 
 def test_sizes_are_those_of_upscale() -> None:
