@@ -180,6 +180,13 @@ def test_line_zoom_and_pan_by_keyboard_and_pointer(page: Page, tmp_path: Path) -
     assert (after["x"] - before["x"], after["y"] - before["y"]) == pytest.approx((50, 30), abs=1)
     touch(page, [(300, 200), (500, 200)], [(200, 200), (600, 200)])
     assert page.find("#percent").text == "800 %"
+    middle = line.rect["x"] + line.rect["width"] / 2 - stage.rect["x"]
+    touch(page, [(round(middle), 150)], [(100, 150)])
+    assert page.column() == pytest.approx(100 * 100 / stage.rect["width"], abs=1)
+    before = page.find("#before").rect
+    touch(page, [(400, 200)], [(440, 180)])
+    after = page.find("#before").rect
+    assert (after["x"] - before["x"], after["y"] - before["y"]) == pytest.approx((40, -20), abs=1)
     page.press("Cancel a.png")
 
 
@@ -274,14 +281,15 @@ def test_axe_finds_nothing(page: Page, tmp_path: Path, scheme: str) -> None:
         done(page)
         until(lambda: page.shows("after"))
         assert page.violations() == []
-        page.driver.set_window_size(500, 900)  # no window is narrower
-        wide = page.driver.execute_script("return document.documentElement.scrollWidth - innerWidth")
-        assert wide <= 0 and page.violations() == []
+        phone = {"width": 360, "height": 740, "deviceScaleFactor": 3, "mobile": True}
+        page.driver.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", phone)
+        wide = page.driver.execute_script("return [innerWidth, document.documentElement.scrollWidth]")
+        assert wide == [360, 360] and page.violations() == []
         page.press("Remove all")
         page.driver.get(f"{page.link}/api")
         assert page.violations() == []
     finally:
-        page.driver.set_window_size(1200, 1000)
+        page.driver.execute_cdp_cmd("Emulation.clearDeviceMetricsOverride", {})
         page.driver.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": []})
 
 
