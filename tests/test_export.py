@@ -13,6 +13,7 @@ from esc_sr.errors import EscError, UsageError, WeightsError
 from esc_sr.families.contract import Config, Network
 from esc_sr.families.esc import ESC, ESCConfig
 from esc_sr.families.lte import LTEConfig
+from esc_sr.families.swinir import SwinIRConfig
 
 TINY = ESCConfig(dim=8, pdim=4, kernel=5, n_blocks=1, n_convattn=1, window=8, heads=2)
 FP = ESCConfig(
@@ -52,7 +53,12 @@ def test_onnx_of_any_size(tiny: Path) -> None:
         assert np.abs(session.run(None, {"input": lr.numpy()})[0] - wanted).max() <= 1e-5
 
 
-@pytest.mark.parametrize(("config", "kind"), [(LTEConfig(TINY, 16, (16,)), "openvino"), (FP, "onnx")])
+SHIFTED = SwinIRConfig(2, 8, (2,), 2, 4, 8)
+
+
+@pytest.mark.parametrize(
+    ("config", "kind"), [(LTEConfig(TINY, 16, (16,)), "openvino"), (FP, "onnx"), (SHIFTED, "onnx")]
+)
 def test_other_networks(config: Config, kind: str, tmp_path: Path) -> None:
     pytest.importorskip("openvino" if kind == "openvino" else "onnxruntime")
     suffix = runtimes.SUFFIXES[kind]

@@ -29,8 +29,8 @@ def in_bands(
         graph.
     """
     height = x.shape[1]
-    rows = max(PIXELS // (x.shape[2] * align), 1) * align
-    if torch.is_grad_enabled() or torch.compiler.is_compiling() or x.is_meta or rows >= height:
+    whole = torch.is_grad_enabled() or torch.compiler.is_compiling() or x.is_meta
+    if whole or (rows := max(PIXELS // (x.shape[2] * align), 1) * align) >= height:
         return roll(stage(roll(x, shift), True), -shift)
     out: Tensor | None = None
     for top in range(0, height, rows):

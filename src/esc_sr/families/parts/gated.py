@@ -5,6 +5,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from esc_sr.families.parts.bands import in_bands
+from esc_sr.network.padding import next_multiple
 
 LEAST = 15
 """Least side of a picture, px, of which the stride and pooling of `SpatialGate` leave a pixel."""
@@ -12,7 +13,7 @@ LEAST = 15
 
 def whole(side: int, window: int) -> int:
     """A side of whole windows, of which the pooling of `SpatialGate` leaves a pixel."""
-    return -(-max(side, LEAST) // window) * window
+    return next_multiple(torch.sym_max(side, LEAST), window)
 
 
 def filled(lr: Tensor, window: int) -> Tensor:

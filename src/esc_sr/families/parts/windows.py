@@ -116,17 +116,37 @@ def over_ends(
     rows = []
     for y, down in _ends(x, 2, window, shifts[0]):
         row = [attend(part, (down, across)) for part, across in _ends(y, 3, window, shifts[1])]
-        rows.append(torch.cat(row, 3) if len(row) > 1 else row[0])
-    return torch.cat(rows, 2) if len(rows) > 1 else rows[0]
+        rows.append(_joined(row, 3, y.shape[3]))
+    return _joined(rows, 2, x.shape[2])
 
 
 def _ends(x: Tensor, axis: int, window: int, shift: int) -> list[tuple[Tensor, int]]:
-    """All windows along an axis but the last, if there are any, and the last, with its shift."""
+    """All windows along an axis but the last, if there are any, and the last, with its shift.
+
+    In a graph, which takes pictures of one window too and can have no map of none, it is all, and the last.
+    """
     if not shift:
         return [(x, 0)]
     most = x.shape[axis] - window
-    parts = [(x.narrow(axis, 0, most), 0)] if most else []
-    return [*parts, (x.narrow(axis, most, window), shift)]
+    if torch.compiler.is_compiling():
+        return [(x, 0), (_taken(x, axis, most, window), shift)]
+    last = x.narrow(axis, most, window), shift
+    return [(x.narrow(axis, 0, most), 0), last] if most else [last]
+
+
+def _joined(parts: list[Tensor], axis: int, side: int) -> Tensor:
+    """What was made of `_ends`, so long again."""
+    if len(parts) == 1:
+        return parts[0]
+    rest, last = parts
+    if torch.compiler.is_compiling():
+        rest = _taken(rest, axis, 0, side - last.shape[axis])
+    return torch.cat((rest, last), axis)
+
+
+def _taken(x: Tensor, axis: int, first: int, length: int) -> Tensor:
+    """As `narrow`, which in a graph gives nobody knows how much where it does not begin at a number."""
+    return x.index_select(axis, torch.arange(length, device=x.device) + first)
 
 
 def _attend_edges(qkv: Tensor, table: Tensor, window: int, shifts: tuple[int, int], backend: str) -> Tensor:
