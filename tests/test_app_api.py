@@ -363,6 +363,14 @@ def test_with_a_token_nothing_without_it(tmp_path: Path) -> None:
         assert client.get("/").status_code == 200
         headers = {"authorization": "Bearer secret-of-mine-0123"}
         assert client.post("/v1/upscale?wait=1", content=PNG, headers=headers).status_code == 200
+        own = client.base_url.netloc.decode()
+        for origin, status in (
+            ("https://" + own, 202),
+            ("http://" + own, 202),
+            ("https://evil.example", 403),
+        ):
+            answer = client.post("/v1/upscale", content=PNG, headers={**headers, "origin": origin})
+            assert answer.status_code == status, origin  # https: a proxy with TLS is in front
 
 
 def test_limits(tmp_path: Path) -> None:

@@ -74,8 +74,10 @@ class Guard:
         host = given.get("host", [])
         if len(host) != 1 or (self._hosts and host[0].lower() not in self._hosts):
             return 421, "this server goes by another name; use the address that it has printed"
-        origins = given.get("origin", [])
-        if scope["method"] not in ("GET", "HEAD") and origins not in ([], [f"http://{host[0]}"]):
+        schemes = ("http",) if self._token is None else ("http", "https")  # of a proxy with TLS
+        own = [f"{scheme}://{host[0]}" for scheme in schemes]
+        origins = given.get("origin", own[:1])
+        if scope["method"] not in ("GET", "HEAD") and (len(origins) != 1 or origins[0] not in own):
             return 403, "another site's page may not send anything here"
         if self._token is not None and scope["path"].startswith("/v1"):
             shown = given.get("authorization", [""])[0]
