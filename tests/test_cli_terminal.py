@@ -120,3 +120,15 @@ def test_reading_counts_in_a_terminal_only(capsys: pytest.CaptureFixture[str]) -
     for done in range(1, 4):
         show({"event": "loading", "what": "training", "done": done, "total": 3})
     assert capsys.readouterr().out == "reading training pictures: 3/3\n"
+
+
+def test_videos_show_frames_a_second_and_the_time_left(here: Path) -> None:
+    from video_clips import make
+
+    make("clip.mkv", range(0, 30 * 512, 512))
+    code, shown = in_terminal(
+        "-m", "esc_sr", "video", "clip.mkv", "-n", "tiny.safetensors", "--device", "cpu"
+    )
+    assert code == 0, shown
+    assert re.search(r"\d %.* left \d[\d.e+]* frames/s clip\.mkv", shown), shown
+    assert "30 frames" in screen(shown)[-1]
