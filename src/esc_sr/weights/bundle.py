@@ -12,7 +12,7 @@ FOLDER = Path(__file__).parent / "bundled"
 ADVICE = {
     "esc-light": "clean pictures: the default, take this one",
     "esc-light-real": "photos with noise, blur or strong compression",
-    "esc-lte": "any scale at once, as x2.5; behind esc-light",
+    "esc-lte": "any scale at once, as x2.5; close to esc-light",
     "esc": "clean pictures; slower than esc-light, not better",
     "esc-real": "as esc-light-real, and slower",
     "esc-fp": "for comparison with the paper; behind esc-light",
