@@ -34,10 +34,7 @@ def graph_of(network: Network, kind: str, tell: Callable[[str], object]) -> Path
             folder cannot be written.
         WeightsError: The graph differs from the network.
     """
-    try:
-        same = digest(network)
-    except StopIteration:
-        raise UsageError(f"engine {kind} needs a network of a known family, not a module") from None
+    same = digest(network)
     path = store_folder() / f"{same[:32]}-{__version__}-{OPSET}{SUFFIXES[kind]}"
     if not path.is_file() and not path.with_stem(f"{path.stem}-query").is_file():
         tell(f"making a graph for {kind}, once: a minute or two; it is kept in {path.parent}")
