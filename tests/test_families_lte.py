@@ -35,7 +35,8 @@ def small(name: str) -> EncoderLTE:
 
 @EACH
 def test_parameters(name: str) -> None:
-    network = families.blank(LTEConfig(families.preset(name, 2)))
+    network = families.blank(families.preset(f"{name.removesuffix('-light')}-lte", 2))
+    assert network.config == LTEConfig(families.preset(name, 2))
     assert sum(p.numel() for p in network.parameters()) == PARAMETERS[name]
 
 

@@ -9,11 +9,14 @@ import torch
 from torch import Tensor
 
 from esc_sr import families
+from esc_sr.families.atd.network import ATDConfig
 from esc_sr.families.contract import Config, Encoder
 from esc_sr.families.esc.presets import PRESETS
 from esc_sr.families.family import Detected, Family, ForeignError, Shapes, Tensors, identity, shapes_of
+from esc_sr.families.hit_srf.network import HiTSRFConfig
 from esc_sr.families.lte.config import LTEConfig
 from esc_sr.families.lte.network import EncoderLTE
+from esc_sr.families.rdn.network import RDNConfig
 from esc_sr.families.renaming import rename
 from esc_sr.families.shapes import without_numbers
 
@@ -31,6 +34,15 @@ OURS = tuple((ours, official) for official, ours in DECODER)
 """The other way round."""
 
 
+ENCODERS: dict[str, Config] = {
+    "esc-lte": PRESETS["esc"][2],
+    "rdn-lte": RDNConfig(2),
+    "atd-lte": ATDConfig(2),
+    "hit-srf-lte": HiTSRFConfig(2),
+}
+"""What the paper puts LTE on (Tables 5 and 6)."""
+
+
 class LTEFamily(Family):
     """LTE's files: the encoder's names with "encoder." before them, and the decoder's."""
 
@@ -39,7 +51,7 @@ class LTEFamily(Family):
     home = "github.com/dslisleedh/ESC, esc_arb (BSD-3-Clause)"
     config = LTEConfig
     network = EncoderLTE
-    presets = {"esc-lte": dict.fromkeys((2, 3, 4), LTEConfig(PRESETS["esc"][2]))}
+    presets = {name: dict.fromkeys((2, 3, 4), LTEConfig(encoder)) for name, encoder in ENCODERS.items()}
     tensors_tell = False
 
     def detect(self, tensors: Tensors, encoder: bool = False) -> Detected | None:
