@@ -43,6 +43,11 @@ class PublishedFamily(Family):
         tables = ((), *self.dialects(names).values())
         return any(re.match(self.mark, name) for rows in tables for name in self._ours(names, rows).values())
 
+    def named(self, config: Any, sizes: str) -> str:
+        """The preset's name and the scale, or the family's, the scale and the sizes."""
+        name = self.variant(config)
+        return f"{name} x{config.scale}" if name else f"{self.name} x{config.scale} of {sizes}"
+
     @staticmethod
     def _ours(names: Iterable[str], rows: Rows) -> dict[str, str]:
         """Our names by those of a dialect, which has some of ours too."""

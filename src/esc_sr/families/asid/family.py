@@ -31,9 +31,7 @@ class ASIDFamily(PublishedFamily):
 
     def describe(self, config: ASIDConfig) -> str:
         """The preset's name, or sizes."""
-        name = self.variant(config)
-        sizes = f"{self.name} x{config.scale} of {config.dim} channels, {config.blocks} blocks"
-        return f"{name} x{config.scale}" if name else sizes
+        return self.named(config, f"{config.dim} channels, {config.blocks} blocks")
 
     def published(self, config: Any, official: dict[str, Tensor]) -> dict[str, Any]:
         """As the authors: nothing around them."""

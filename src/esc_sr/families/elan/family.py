@@ -37,9 +37,7 @@ class ELANFamily(PublishedFamily):
 
     def describe(self, config: ELANConfig) -> str:
         """The preset's name, or sizes."""
-        name = self.variant(config)
-        sizes = f"{self.name} x{config.scale} of {config.dim} channels, {config.blocks} blocks"
-        return f"{name} x{config.scale}" if name else sizes
+        return self.named(config, f"{config.dim} channels, {config.blocks} blocks")
 
     def official(self, config: ELANConfig, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """As `Family.official`, with the counters that the authors' code wants to load."""

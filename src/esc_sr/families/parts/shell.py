@@ -222,12 +222,7 @@ class ShellFamily(PublishedFamily):
     def describe(self, config: Any) -> str:
         """The preset's name, or sizes."""
         groups = "-".join(map(str, config.depths))
-        name = self.variant(config)
-        return (
-            f"{name} x{config.scale}"
-            if name
-            else (f"{self.name} x{config.scale} of {config.dim} channels, {groups} blocks")
-        )
+        return self.named(config, f"{config.dim} channels, {groups} blocks")
 
     def shuffled(self, config: Any) -> str | None:
         """Its only upsampling layer."""
