@@ -8,13 +8,20 @@ import torch
 from torch import Tensor, nn
 
 from esc_sr.errors import DeviceError
+from esc_sr.families.atd.network import ATDConfig
+from esc_sr.families.contract import Config
 from esc_sr.families.esc import ESC, ESCConfig
 from esc_sr.families.esc.blocks import ConvAttn
 from esc_sr.families.lte import EncoderLTE, LTEConfig
+from esc_sr.families.lte import network as lte_module
+from esc_sr.families.rdn.network import RDNConfig
+from esc_sr.machine.memory import parse_memory
 from esc_sr.network.rows import Bands, join
 from esc_sr.upscaling import plan as plan_module
 from esc_sr.upscaling.engine import Upscaler, upscale
+from esc_sr.upscaling.frame import framed
 from esc_sr.upscaling.tiles import map_rows, tiled
+from published_families import PRESETS
 
 TINY = ESCConfig(dim=16, pdim=8, n_blocks=1, n_convattn=2, window=8, heads=2)
 
@@ -100,8 +107,62 @@ def test_tiles_are_the_last_resort_and_announced(monkeypatch: pytest.MonkeyPatch
     assert np.abs(sr[0].astype(int) - exact).mean() < 1
 
 
-def test_an_arbitrary_scale_network_has_no_tiles(monkeypatch: pytest.MonkeyPatch) -> None:
+def lte(encoder: Config) -> EncoderLTE:
+    torch.manual_seed(0)
+    return EncoderLTE(LTEConfig(encoder, hidden=8, mlp=(8,))).eval()
+
+
+RDN = RDNConfig(2, dim=8, growth=4, blocks=2, convs=2)
+
+
+@pytest.mark.parametrize("size", [(100, 71), (33, 90), (9, 9), (1, 130)])
+@pytest.mark.parametrize("frame", [0, 4])
+@pytest.mark.parametrize("scale", [1.37, 3])
+def test_tiles_for_any_size_are_exact_if_the_encoder_sees_no_further(
+    size: tuple[int, int], frame: int, scale: float
+) -> None:
+    network, told = lte(RDN), list[float]()
+    lr = torch.rand(2, 3, *size)
+    framed_lr = framed(lr, frame)
+    wanted = round(scale * size[0]), round(scale * size[1])
+    with torch.inference_mode():
+        expected = join(network.bands(framed_lr, None, wanted, frame), wanted[0])
+        bands = Bands(32, lr.device, done=told.append)
+        found = join(iter(list(tiled(network, framed_lr, 32, bands, wanted, frame))), wanted[0])
+    torch.testing.assert_close(found, expected, atol=1e-5, rtol=0)
+    height, width = framed_lr.shape[2:]
+    assert sum(told) == pytest.approx(network.passes * map_rows(network, height, width, 32))
+
+
+def test_a_reach_too_short_would_show_at_any_size() -> None:
+    network, lr = lte(RDN), torch.rand(1, 3, 60, 60)
+    network.reach = 1
+    with torch.inference_mode():
+        expected = network(lr, (80, 80))
+        found = join(tiled(network, lr, 16, Bands(16, lr.device), (80, 80)), 80)
+    assert (found - expected).abs().max() > 1e-4
+
+
+@pytest.mark.parametrize(
+    "encoder", [RDN, TINY, ATDConfig(**PRESETS["atd-light"].small)], ids=["rdn", "esc", "atd"]
+)
+def test_any_size_within_little_memory(encoder: Config, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(plan_module, "free_disk", lambda: 0)
-    network = EncoderLTE(LTEConfig(TINY, hidden=8, mlp=(8,))).eval()
-    with pytest.raises(DeviceError, match="TMPDIR"):
-        upscale(torch.rand(3, 300, 140), network, max_memory="16MiB")
+    monkeypatch.setattr(lte_module, "QUERIES", 2**10)
+    monkeypatch.setattr(lte_module, "DECODED", 2**10)
+    network, lr = lte(encoder), torch.rand(3, 90, 130).cumsum(-1) / 130
+    with pytest.raises(DeviceError, match="in the smallest tiles") as caught:
+        upscale(lr, network, 1.6, max_memory=1)
+    least = str(caught.value).split(" in the smallest")[0].rsplit("or ", 1)[1]
+    told, notices = list[str](), list[str]()
+    upscaler = Upscaler(
+        network, 1.6, max_memory=parse_memory(least) + 2**18, report=told.append, notify=notices.append
+    )
+    found, heard = upscaler.upscale(lr), list[float]()
+    assert torch.equal(upscaler.upscale(lr, heard.append), found)
+    difference = (found - upscale(lr, network, 1.6)).abs()
+    exact = encoder is RDN
+    assert "130 x 90 in tiles of " in told[0] if exact else " in blended tiles of " in told[0]
+    assert [one for one in notices if "approximately" in one] == ([] if exact else notices[:1])
+    assert difference.max() < 1e-5 if exact else 0 < difference.mean() < 0.01
+    assert heard == sorted(heard) and heard[-1] == pytest.approx(1)

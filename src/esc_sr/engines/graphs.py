@@ -16,7 +16,10 @@ from esc_sr.weights.checkpoint import read_config
 
 
 class GraphNetwork(EngineNetwork):
-    """A network computed by its graphs, on the CPU, without gradients; a picture or a tile in one piece."""
+    """A network computed by its graphs, on the CPU, without gradients; a picture or a tile in one piece.
+
+    One for any size has no tiles: its graph gives maps, of many more channels than features.
+    """
 
     def __init__(self, network: Network, graphs: Mapping[str, Opened], kind: str) -> None:
         """Take a network without parameters, and its graphs, of a kind, by the names of `Network.graphs`."""
@@ -24,6 +27,7 @@ class GraphNetwork(EngineNetwork):
         self._told = (network,)  # not a part of this one, whose device it would decide
         self._keeps_scores = kind != "openvino"  # which fuses attention
         self.has_bands, self.surveys, self.fold, self.inner = False, False, 1, ()
+        self.has_tiles = network.config.scale is not None
         self._compute = {name: _computing(graph) for name, graph in graphs.items()}
 
     def cost(self, height: int, width: int, rows: int, number: int = 4) -> Cost | None:

@@ -1,6 +1,6 @@
 """A network by torch alone."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 from torch import Tensor
 
@@ -58,10 +58,29 @@ class TorchNetwork(EngineNetwork):
         self, lr: Tensor, bands: Bands | None, size: tuple[int, int] | None = None, frame: int = 0
     ) -> Iterator[tuple[int, Tensor]]:
         """As `Network.bands`."""
-        found = self.network.bands(lr, bands, size, frame)
-        while True:
-            with native.without():  # whoever takes the band may use kernels
-                band = next(found, None)
-            if band is None:
-                return
-            yield band
+        return _without_kernels(self.network.bands(lr, bands, size, frame))
+
+    def tile(self, lr: Tensor, bands: Bands) -> Iterator[tuple[int, Tensor]]:
+        """As `Network.tile`."""
+        return _without_kernels(self.network.tile(lr, bands))
+
+    def decode(
+        self,
+        lr: Tensor,
+        features: Iterable[tuple[int, Tensor]],
+        bands: Bands | None,
+        size: tuple[int, int],
+        frame: int = 0,
+    ) -> Iterator[tuple[int, Tensor]]:
+        """As `Network.decode`."""
+        return _without_kernels(self.network.decode(lr, features, bands, size, frame))
+
+
+def _without_kernels(found: Iterator[tuple[int, Tensor]]) -> Iterator[tuple[int, Tensor]]:
+    """Compute bands without the compiled kernels."""
+    while True:
+        with native.without():  # whoever takes the band may use kernels
+            band = next(found, None)
+        if band is None:
+            return
+        yield band

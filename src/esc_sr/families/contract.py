@@ -141,6 +141,11 @@ class Traits(nn.Module):
         has_bands: Whether it works through a picture in bands of rows, with the result of one piece.
         framed: Whether its zero padding shows, so that a picture gets a frame of mirrored pixels.
         measured_multiple: Published scores are of pictures that are reflected out to multiples of so many px.
+        reach: How far around a pixel a tile is to look, px.
+        blend: Pixels over which tiles are blended: two share 2 reach + blend, for a network with windows a
+            multiple of these.
+        exact: Whether nothing of the result depends on anything further away than `reach`.
+        surveys: Whether statistics of a whole picture are kept in `Bands.kernels` for all of its tiles.
         inner: Modules between the first and last layer, by name, whose matrices Muon may move.
     """
 
@@ -150,6 +155,10 @@ class Traits(nn.Module):
     has_bands: bool = False
     framed: bool = False
     measured_multiple: int = 1
+    reach: int = 0
+    blend: int = 16
+    exact: bool = False
+    surveys: bool = False
     inner: tuple[str, ...] = ()
 
     @property
@@ -186,19 +195,12 @@ class Network(Traits):
     Attributes:
         config: The sizes it was built from.
         has_tiles: Whether a picture may be cut into tiles, where memory does not suffice otherwise.
-        reach: How far around a pixel it is then to look, px.
-        blend: Pixels over which tiles are blended: two share 2 reach + blend, for a network with windows a
-            multiple of these.
-        exact: Whether no pixel of the result depends on anything further away than `reach`.
-        surveys: Whether statistics of a whole picture are kept in `Bands.kernels` for all of its tiles.
+        blended: Channels of what `tile` gives.
     """
 
     config: Config
     has_tiles: bool = True
-    reach: int = 0
-    blend: int = 16
-    exact: bool = False
-    surveys: bool = False
+    blended: int = 3
 
     def bands(
         self, lr: Tensor, bands: Bands | None, size: tuple[int, int] | None = None, frame: int = 0
@@ -218,6 +220,43 @@ class Network(Traits):
         if bands is not None:
             bands.done(lr.shape[2])
         yield from handed(sr, lr)
+
+    def tile(self, lr: Tensor, bands: Bands) -> Iterator[tuple[int, Tensor]]:
+        """What a tile becomes and is blended with its neighbours as: its result, by default.
+
+        A network for any size gives features of the tile's sides, whose blend `decode` takes: so no tile has
+        an edge between two pixels.
+
+        Args:
+            lr: A tile, as of `forward`.
+            bands: As of `bands`.
+
+        Yields:
+            As `bands`; (B, blended, h, width).
+        """
+        return self.bands(lr, bands)
+
+    def decode(
+        self,
+        lr: Tensor,
+        features: Iterable[tuple[int, Tensor]],
+        bands: Bands | None,
+        size: tuple[int, int],
+        frame: int = 0,
+    ) -> Iterator[tuple[int, Tensor]]:
+        """Enlarge pictures from features, if the network gives any size.
+
+        Args:
+            lr: As of `bands`.
+            features: Those of the whole pictures, as of `tile`.
+            bands: As there.
+            size: As there.
+            frame: As there.
+
+        Yields:
+            As `bands`.
+        """
+        raise NotImplementedError
 
     def graphs(self, lr: Tensor) -> dict[str, Graph]:
         """What it becomes for other runtimes: its only graph, called "", or the names of several.

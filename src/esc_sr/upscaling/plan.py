@@ -169,9 +169,9 @@ class _Needs(NamedTuple):
         return pictures + beside + self.cost(height, width, 0).held
 
     def result(self, rows: int) -> int:
-        """Some rows of the pictures, enlarged."""
+        """What some rows of the pictures become, as tiles blend it."""
         scale = self.network.config.scale or 1
-        return _FLOATS * 3 * scale**2 * self.work.shape[0] * rows * self.across
+        return _FLOATS * self.network.blended * scale**2 * self.work.shape[0] * rows * self.across
 
     def in_bands(self, rows: int, in_file: bool) -> MemoryPlan:
         """Bands of some rows, with the maps in memory or in a file."""

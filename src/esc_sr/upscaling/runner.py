@@ -186,9 +186,5 @@ class Runner(NamedTuple):
             progress(rows_done / (all_rows * model.passes))
 
         bands = plan.bands(width, self.device, done) if plan else Bands(height, self.device, done=done)
-        if tile:
-            yield from tiled(model, lr, tile, bands)
-        elif model.config.scale is None:
-            yield from model.bands(lr, bands, size, self.frame)
-        else:
-            yield from model.bands(lr, bands)
+        how = (size, self.frame) if model.config.scale is None else ()
+        yield from tiled(model, lr, tile, bands, *how) if tile else model.bands(lr, bands, *how)

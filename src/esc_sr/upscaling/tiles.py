@@ -31,38 +31,62 @@ class Tiling(NamedTuple):
         return cls(side, 2 * network.reach + network.blend, network.reach)
 
 
-def tiled(network: Network, lr: Tensor, side: int, bands: Bands) -> Iterator[tuple[int, Tensor]]:
+def tiled(
+    network: Network,
+    lr: Tensor,
+    side: int,
+    bands: Bands,
+    size: tuple[int, int] | None = None,
+    frame: int = 0,
+) -> Iterator[tuple[int, Tensor]]:
     """Enlarge pictures tile by tile; where the network's reach is not exact, approximately.
 
     Statistics of the whole picture that a network keeps are those of the picture reduced to a tile.
 
     Args:
-        network: The network, of a whole scale.
+        network: The network.
         lr: (B, 3, H, W), RGB in 0..1, where the network is.
         side: Of a tile in pixels, a multiple of the network's, and as `Tiling` says.
         bands: How a tile is worked through.
+        size: Height and width of the result, if the network gives any.
+        frame: As of `Network.bands`.
 
     Yields:
-        The first row of a band of the result, and the band (B, 3, h, scale W), float32, from top to bottom.
+        The first row of a band of the result, and the band (B, 3, h, width), from top to bottom.
     """
     height, width = lr.shape[2:]
-    scale = network.config.scale
-    assert scale is not None
     if network.surveys:
         bands = replace(bands, kernels={})
-        for _ in network.bands(resize(lr, _reduced(height, width, side)), bands):  # fills in the kernels
+        for _ in network.tile(resize(lr, _reduced(height, width, side)), bands):  # fills in the kernels
             pass
+    found = _blended(network, lr, side, bands)
+    if size is None:
+        return found
+    share, done = map_rows(network, height, width, side) / height, bands.done
+    told = replace(bands, done=lambda rows: done(rows * share))
+    return network.decode(lr, found, told, size, frame)
+
+
+def _blended(network: Network, lr: Tensor, side: int, bands: Bands) -> Iterator[tuple[int, Tensor]]:
+    """What `Network.tile` gives, of the whole pictures, float32."""
+    height, width = lr.shape[2:]
+    scale = network.config.scale or 1
     tiling = Tiling.of(network, side)
     overlap = tiling.overlap
     above = torch.zeros(())
     for top, bottom in _places(height, side, overlap):
         strip = torch.zeros(
-            len(lr), 3, scale * (bottom - top), scale * width, dtype=torch.float32, device=lr.device
+            len(lr),
+            network.blended,
+            scale * (bottom - top),
+            scale * width,
+            dtype=torch.float32,
+            device=lr.device,
         )
         for left, right in _places(width, side, overlap):
             column = strip[:, :, :, scale * left : scale * right]
             across = _weights(left, right, width, tiling, scale, strip)
-            for first, sr in network.bands(lr[:, :, top:bottom, left:right], bands):
+            for first, sr in network.tile(lr[:, :, top:bottom, left:right], bands):
                 column[:, :, first : first + sr.shape[2]].addcmul_(sr, across)
         strip *= _weights(top, bottom, height, tiling, scale, strip)[:, None]
         if top > 0:

@@ -171,7 +171,12 @@ class DictionaryGroup(nn.Module):
 
 
 class ATDBody(ShellBody):
-    """ATD up to its features."""
+    """ATD up to its features.
+
+    Its dictionaries and categories see the whole picture, so that tiles are approximate.
+    """
+
+    reach = 24
 
     def __init__(self, config: ATDConfig) -> None:
         """Build it with random weights."""
@@ -190,13 +195,9 @@ class ATDBody(ShellBody):
 
 
 class ATD(ATDBody, Shell):
-    """ATD.
-
-    Its dictionaries and categories see the whole picture, so that tiles are approximate.
-    """
+    """ATD."""
 
     config: ATDConfig
-    reach = 24
 
 
 class ATDEncoder(ATDBody, ShellEncoder):

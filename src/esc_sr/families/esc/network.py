@@ -21,11 +21,16 @@ _WITHOUT_WINDOWS = 32
 
 
 class ESCEncoder(Encoder):
-    """Everything of ESC before the upsampler: picture to features (Eq. 1, lines 1 and 2; Eq. 2)."""
+    """Everything of ESC before the upsampler: picture to features (Eq. 1, lines 1 and 2; Eq. 2).
+
+    Tiles of it are whole windows and share two of them: each reaches one beyond the middle of the blend. What
+    ConvAttn has from the means of the whole picture, it gets from the picture reduced to a tile (Eq. 4, DK).
+    """
 
     config: ESCConfig
     has_bands = True
     framed = True
+    surveys = True
     inner = ("blocks", "tail")
 
     def __init__(self, config: ESCConfig) -> None:
@@ -34,6 +39,7 @@ class ESCEncoder(Encoder):
         self.dim, self.window, self.fold = config.dim, config.window, config.unshuffle
         self.measured_multiple = config.window
         self.multiple = (config.window if config.n_attn else _WITHOUT_WINDOWS) * config.unshuffle
+        self.blend = 2 * self.multiple
         self.large_kernel: LargeKernel | DecomposedLargeKernel | None = None
         if config.n_convattn and not config.own_kernels:
             kernel = DecomposedLargeKernel if config.decomposed else LargeKernel
@@ -103,19 +109,14 @@ class ESCEncoder(Encoder):
 class ESC(ESCEncoder, Network):
     """The network for whole-number scales: ESC, ESC-light, ESC-FP, ESC-XL, ESC-Real and ESC-Real-M.
 
-    Tiles of it are whole windows and share two of them: each reaches one beyond the middle of the blend. What
-    ConvAttn has from the means of the whole picture, it gets from the picture reduced to a tile (Eq. 4, DK).
-
     Attributes:
         config: The sizes it was built from.
     """
 
     config: ESCConfig
-    surveys = True
 
     def __init__(self, config: ESCConfig) -> None:
         super().__init__(config)
-        self.blend = 2 * self.multiple
         enlargement = config.scale * config.unshuffle
         self.upsampler = build_upsampler(config.upsampler, config.dim, config.upsampler_width, enlargement)
         if config.skip == "conv":

@@ -178,6 +178,8 @@ class HiTBlock(nn.Module):
 class HiTSRFBody(ShellBody):
     """HiT-SRF up to its features: the windows grow from block to block."""
 
+    reach = 24
+
     def __init__(self, config: HiTSRFConfig) -> None:
         """Build it with random weights."""
         self.window = max(config.windows)
@@ -201,7 +203,6 @@ class HiTSRF(HiTSRFBody, Shell):
     """
 
     config: HiTSRFConfig
-    reach = 24
 
 
 class HiTSRFEncoder(HiTSRFBody, ShellEncoder):

@@ -1,6 +1,6 @@
 """LTE on an encoder: pictures of any size from one set of features (Sec. 4.3, Supp. 6.2; LTE, CVPR 2022)."""
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import NamedTuple
 
 import torch
@@ -8,12 +8,13 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from esc_sr import families, native
-from esc_sr.families.contract import PICTURES, Compute, Cost, Encoder, Graph, Network, Unfused
+from esc_sr.families.contract import HANDED, PICTURES, Compute, Cost, Encoder, Graph, Network, Unfused
 from esc_sr.families.lte.config import LTEConfig
 from esc_sr.network import rows
 from esc_sr.network.rows import Bands, default_bands, join
 
 QUERIES = 2**15  # output pixels decoded at a time when no gradient is recorded
+DECODED = 2**18  # output pixels of a band at most
 REACH = 2  # input rows that a point depends on: one to sample, one for the convolution before
 EDGE = 1e-6  # how far inside the picture a query stays, in coordinates -1..1
 
@@ -162,15 +163,13 @@ class _Query(nn.Module):
 class EncoderLTE(Network):
     """An encoder with LTE as its upsampler: any target height and width.
 
-    It has no tiles, which would have edges between pixels.
+    Tiles are those of the encoder: their features are blended, and decoded as those of one piece.
 
     Attributes:
         config: The sizes it was built from.
     """
 
     config: LTEConfig
-    has_bands = True
-    has_tiles = False
 
     def __init__(self, config: LTEConfig) -> None:
         super().__init__()
@@ -179,6 +178,9 @@ class EncoderLTE(Network):
         self.decoder = LTE(self.encoder.dim, config.hidden, config.mlp)
         self.window, self.multiple = self.encoder.window, self.encoder.multiple
         self.framed, self.measured_multiple = self.encoder.framed, self.encoder.measured_multiple
+        self.has_bands, self.surveys = self.encoder.has_bands, self.encoder.surveys
+        self.reach, self.blend, self.exact = self.encoder.reach, self.encoder.blend, self.encoder.exact
+        self.blended = self.encoder.dim
         self.inner = tuple(f"encoder.{name}" for name in self.encoder.inner)
 
     @property
@@ -195,15 +197,12 @@ class EncoderLTE(Network):
     def cost(self, height: int, width: int, rows: int, number: int = 4) -> Cost:
         """As `Traits.cost`: the encoder's, the picture in -1..1, and what is alive while queries are decoded.
 
-        An encoder without bands is done, and its features are kept, before the first band is decoded.
+        Without bands, and in tiles, rows are decoded from maps of no more than `HANDED` of them.
         """
-        held = 12 * height * width + 32 * self.config.hidden * QUERIES
-        if self.encoder.has_bands:
-            cost = self.encoder.cost(height, width, rows, number)
-            return cost._replace(held=cost.held + held)
-        cost = self.encoder.cost(height, width, height, number)
-        decoded = 2 * self.config.hidden * number * (rows + 2 * REACH) * width
-        return cost._replace(held=cost.held + cost.band + held, band=decoded)
+        maps = 2 * self.config.hidden * number * (HANDED + 2 * REACH) * width
+        held = 12 * height * width + 32 * self.config.hidden * QUERIES + 60 * DECODED + maps
+        cost = self.encoder.cost(height, width, rows, number)
+        return cost._replace(held=cost.held + held)
 
     def graphs(self, lr: Tensor) -> dict[str, Graph]:
         """The encoder, once for a picture, and the decoder, for as many points as fit into memory.
@@ -239,35 +238,74 @@ class EncoderLTE(Network):
         """
         if rows.applies(self, lr):
             return join(self.bands(lr, default_bands(lr), size), size[0])
-        x = (lr - 0.5) / 0.5
-        return self._rows(x, self.encoder(x), size, 0, size[0]) * 0.5 + 0.5
+        return self._rows(lr, self.encoder((lr - 0.5) / 0.5), size, 0, size[0]) * 0.5 + 0.5
 
     def bands(
         self, lr: Tensor, bands: Bands | None, size: tuple[int, int] | None = None, frame: int = 0
     ) -> Iterator[tuple[int, Tensor]]:
         """As `Network.bands`; a size is needed."""
         assert size is not None
-        x = (lr - 0.5) / 0.5
-        f = self.encoder.encode(x, bands)
-        height = size[0]
-        step = height if bands is None else max(bands.rows * height // lr.shape[2], 1)
-        for top in range(0, height, step):
-            bottom = min(top + step, height)
-            band = self._rows(x, f, size, top, bottom, frame) * 0.5 + 0.5
-            if bands is not None:
-                bands.done(self.encoder.passes * (bottom - top) * lr.shape[2] / height)
-            yield top, band
+        return self.decode(lr, [(0, self._features(lr, bands))], bands, size, frame)
+
+    def tile(self, lr: Tensor, bands: Bands) -> Iterator[tuple[int, Tensor]]:
+        """As `Network.tile`: features."""
+        yield 0, self._features(lr, bands)
+
+    def _features(self, lr: Tensor, bands: Bands | None) -> Tensor:
+        """Features (B, dim, H, W) of pictures in 0..1."""
+        f = self.encoder.encode((lr - 0.5) / 0.5, bands)
+        if bands is not None and not self.encoder.has_bands:
+            bands.done(lr.shape[2] * self.encoder.passes)
+        return f
+
+    def decode(
+        self,
+        lr: Tensor,
+        features: Iterable[tuple[int, Tensor]],
+        bands: Bands | None,
+        size: tuple[int, int],
+        frame: int = 0,
+    ) -> Iterator[tuple[int, Tensor]]:
+        """As `Network.decode`, as soon as there are features for a band."""
+        (height, width), all_rows = size, lr.shape[2]
+        lr_height = all_rows - 2 * frame
+        step = height
+        if bands is not None:
+            most = bands.rows if self.has_bands else HANDED
+            step = max(min(most * height // lr_height, DECODED // width), 1)
+        top, start, kept = 0, 0, None
+        for first, band in features:
+            kept = band if kept is None else torch.cat((kept, band), 2)
+            seen = first + band.shape[2]
+            end = min((seen - frame - REACH) * height // lr_height, height) if seen < all_rows else height
+            while top < end:
+                bottom = min(top + step, end)
+                yield top, self._rows(lr, kept, size, top, bottom, frame, start) * 0.5 + 0.5
+                if bands is not None:
+                    bands.done(self.encoder.passes * (bottom - top) * all_rows / height)
+                top = bottom
+            if seen < all_rows:
+                needed = max(top * lr_height // height + frame - REACH, start)
+                start, kept = needed, kept[:, :, needed - start :].clone()
 
     def _rows(
-        self, lr: Tensor, features: Tensor, size: tuple[int, int], top: int, bottom: int, frame: int = 0
+        self,
+        lr: Tensor,
+        features: Tensor,
+        size: tuple[int, int],
+        top: int,
+        bottom: int,
+        frame: int = 0,
+        start: int = 0,
     ) -> Tensor:
         """Decode rows `top` to `bottom` of the target, (B, 3, bottom - top, width), in chunks of queries.
 
         The rows of the input that they depend on are taken for a picture of their own, with its coordinates.
+        Features begin at the row `start` of the input.
         """
         first, last, y, x, cell = self._grid(lr, size, top, bottom, frame)
-        lr = lr[:, :, first:last]
-        maps = self.decoder.maps(features[:, :, first:last].to(lr.device))
+        lr = (lr[:, :, first:last] - 0.5) / 0.5
+        maps = self.decoder.maps(features[:, :, first - start : last - start].to(lr))
         if native.takes(lr) and not torch.is_grad_enabled() and rows.applies(self, lr):
             return self.decoder.decode_grid(lr, *maps, y.float(), x.float(), cell)
         return _in_chunks(lr, y, x, cell, lambda coord, cell: self.decoder(lr, *maps, coord, cell))

@@ -73,12 +73,14 @@ class RDNEncoder(Encoder):
     """RDN without its upsampler, which gives features to LTE."""
 
     inner = ("SFENet2", "RDBs", "GFF")
+    blend = 2
 
     def __init__(self, config: RDNConfig) -> None:
         """Build it with random weights."""
         super().__init__()
         self.dim = dim = config.dim
         self.dense = config.growth * config.convs
+        self.reach, self.exact = tiles_reach(3 + config.blocks * config.convs)
         self.SFENet1 = nn.Conv2d(3, dim, 3, padding=1)
         self.SFENet2 = nn.Conv2d(dim, dim, 3, padding=1)
         self.RDBs = nn.ModuleList(DenseBlock(dim, config.growth, config.convs) for _ in range(config.blocks))
@@ -113,7 +115,6 @@ class RDN(RDNEncoder, Network):
     """RDN (Sec. 3.1); without mean colour and in 0..1, as its ports to PyTorch have it."""
 
     config: RDNConfig
-    blend = 2
 
     def __init__(self, config: RDNConfig) -> None:
         """Build it with random weights."""
