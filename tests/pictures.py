@@ -60,6 +60,12 @@ def upscale_file(job: Job, upscaler: Upscaler, choices: Choices = Choices()) -> 
     return outcomes[0]
 
 
+def on_disk(place: object) -> Path:
+    """The path that a place is, which is none in a store."""
+    assert isinstance(place, Path)
+    return place
+
+
 def silent(text: str) -> None:
     """A `notify` for what another test is about."""
 

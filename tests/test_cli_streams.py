@@ -164,6 +164,6 @@ def test_addresses() -> None:
     write_image(Picture(PIXELS), "two words ü.png")
     assert upscale(Path("two words ü.png").absolute().as_uri())[0] == 0
     assert Path("two words ü_2x.png").exists()
-    code, _, err = upscale("https://example.org/a.png")
-    assert code == 2 and err.count("\n") == 1
-    assert "https://example.org/a.png: an address, and only files on this machine are read" in err
+    code, _, err = upscale("nowhere://example/a.png?key=secret")
+    assert code == 2 and err.count("\n") == 1 and "secret" not in err
+    assert "nowhere://: no kind of address begins so" in err

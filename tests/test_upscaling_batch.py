@@ -15,12 +15,13 @@ from torch import Tensor, nn
 from esc_sr.families.esc import ESC, ESCConfig
 from esc_sr.image import Picture, read_image, write_image
 from esc_sr.machine.claim import Claim
+from esc_sr.remote import RemoteClaim
 from esc_sr.upscaling import batch
 from esc_sr.upscaling.batch import BatchStatus, Choices, run
 from esc_sr.upscaling.engine import Upscaler
 from esc_sr.upscaling.files import Existing, Job, Outcome, claim_target, read_source, write_result
 from esc_sr.upscaling.sizes import Size
-from pictures import noise
+from pictures import noise, on_disk
 
 WAIT = 60  # seconds, for what happens at once or never
 
@@ -91,11 +92,11 @@ def test_the_next_is_read_and_the_last_written_while_one_is_computed(
     assert [outcome.source for outcome in outcomes] == [job.source for job in jobs]
     expected = np.kron(noise(5, 8, 3), np.ones((2, 2, 1), np.uint8))
     for job in jobs:
-        np.testing.assert_array_equal(read_image(job.target).pixels, expected)
+        np.testing.assert_array_equal(read_image(on_disk(job.target)).pixels, expected)
 
 
 def test_ctrl_c_leaves_no_claim_that_nobody_holds(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def claiming(job: Job) -> Claim:
+    def claiming(job: Job) -> Claim | RemoteClaim:
         claim = claim_target(job)
         if job.source.stem == "1":
             signal.raise_signal(signal.SIGINT)
@@ -125,7 +126,7 @@ def test_large_is_what_the_network_gives_before_it_is_reduced(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     jobs, events = jobs_in(tmp_path, 3), traced(monkeypatch)
-    jobs[2].source.write_bytes(b"no picture")
+    on_disk(jobs[2].source).write_bytes(b"no picture")
     network = ESC(ESCConfig(dim=16, pdim=8, n_blocks=1, n_convattn=1, window=8, heads=2))
     outcomes: list[Outcome] = []
     monkeypatch.setattr(batch, "LARGE", 4 * 5 * 8 - 1)
@@ -147,10 +148,10 @@ def test_not_too_many_are_read_ahead(tmp_path: Path, monkeypatch: pytest.MonkeyP
 
 def test_each_error_belongs_to_its_picture_and_stops_no_other(tmp_path: Path) -> None:
     jobs = jobs_in(tmp_path, 5)
-    jobs[1].source.write_bytes(b"no picture")
+    on_disk(jobs[1].source).write_bytes(b"no picture")
 
     (tmp_path / "out").mkdir()
-    jobs[3].target.write_bytes(b"precious")
+    on_disk(jobs[3].target).write_bytes(b"precious")
 
     def first(call: int) -> None:
         if call == 2:  # the third picture
@@ -175,11 +176,11 @@ def test_an_output_that_another_process_makes_meanwhile(
 
     def writing(job: Job, *rest: object) -> None:
         if job is jobs[2]:
-            job.target.write_bytes(b"theirs")
+            on_disk(job.target).write_bytes(b"theirs")
         write_result(job, *rest)  # type: ignore[arg-type]
 
     monkeypatch.setattr(batch, "write_result", writing)
-    network = Repeat(lambda call: jobs[1].target.write_bytes(b"theirs"))
+    network = Repeat(lambda call: on_disk(jobs[1].target).write_bytes(b"theirs"))
     outcomes: list[Outcome] = []
     run(jobs, Upscaler(network, scale=2), outcomes.append, Choices(existing))
     assert [outcome.status for outcome in outcomes] == ["done", status, status]
@@ -197,7 +198,7 @@ def test_what_another_process_is_making_is_not_computed(
     pytest.importorskip("fcntl")
     jobs, network, outcomes = jobs_in(tmp_path, 3), Repeat(), list[Outcome]()
     (tmp_path / "out").mkdir()
-    with closing(Claim(jobs[1].target)):
+    with closing(Claim(on_disk(jobs[1].target))):
         run(jobs, Upscaler(network, scale=2), outcomes.append, Choices(existing))
     assert [outcome.status for outcome in outcomes] == ["done", status, "done"]
     assert said in outcomes[1].reason and network.calls == 2
@@ -227,14 +228,14 @@ def test_ctrl_c_keeps_what_is_computed_and_no_more(tmp_path: Path) -> None:
     with pytest.raises(KeyboardInterrupt):
         run(jobs_in(tmp_path, 9), Upscaler(Repeat(first), scale=2), outcomes.append)
     assert sorted(os.listdir(tmp_path / "out")) == ["0.png", "1.png"]
-    assert [outcome.source.stem for outcome in outcomes] == ["0", "1"]
+    assert [on_disk(outcome.source).stem for outcome in outcomes] == ["0", "1"]
     assert threading.active_count() == before
 
 
 def test_progress_counts_pixels_inside_and_across_pictures(tmp_path: Path) -> None:
     jobs = jobs_in(tmp_path, 4)
-    write_image(Picture(noise(50, 40, 4)), jobs[1].source, overwrite=True)  # alpha: two passes
-    jobs[2].source.write_bytes(jobs[2].source.read_bytes()[:-20])
+    write_image(Picture(noise(50, 40, 4)), on_disk(jobs[1].source), overwrite=True)  # alpha: two passes
+    on_disk(jobs[2].source).write_bytes(on_disk(jobs[2].source).read_bytes()[:-20])
     heard: list[BatchStatus] = []
     network = ESC(ESCConfig(dim=16, pdim=8, n_blocks=1, n_convattn=1, window=8, heads=2))
     run(jobs, Upscaler(network), bool, progress=heard.append)

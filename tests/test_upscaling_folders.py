@@ -11,7 +11,7 @@ from esc_sr.upscaling.files import Job, find_jobs
 from esc_sr.upscaling.folders import find_inputs
 from esc_sr.upscaling.names import Names
 from esc_sr.upscaling.sizes import Size
-from pictures import noise
+from pictures import noise, on_disk
 
 NAMES = Names()
 
@@ -23,7 +23,7 @@ def pictures(folder: Path, *names: str) -> None:
 
 
 def found(folder: Path, output: Path | None = None) -> list[str]:
-    return [str(picture.path.relative_to(folder)) for picture in find_inputs([folder], output)[0]]
+    return [str(on_disk(picture.path).relative_to(folder)) for picture in find_inputs([folder], output)[0]]
 
 
 def test_subfolders_are_walked_and_hidden_and_other_files_are_not(tmp_path: Path) -> None:
@@ -71,7 +71,7 @@ def test_an_existing_output_is_skipped_if_wanted(tmp_path: Path) -> None:
     pictures(tmp_path, "a.png", "a_2x.png", "b.png")
     todo = find_jobs([tmp_path], None, NAMES, existing="skip")
     assert [job.source.name for job in todo.jobs] == ["b.png"]
-    assert [(o.source.name, o.status) for o in todo.settled] == [("a.png", "skipped")]
+    assert [(on_disk(o.source).name, o.status) for o in todo.settled] == [("a.png", "skipped")]
     itself = find_jobs([tmp_path / "a.png"], None, Names("{stem}"), existing="skip")
     assert itself.settled[0].status == "failed" and "never overwritten" in itself.settled[0].reason
 

@@ -20,7 +20,7 @@ from esc_sr.image import (
 from esc_sr.upscaling.batch import Choices
 from esc_sr.upscaling.engine import Upscaler, upscale
 from esc_sr.upscaling.files import Job
-from pictures import ADOBE_RGB, SRGB, noise, silent, smooth, upscale_file
+from pictures import ADOBE_RGB, SRGB, noise, on_disk, silent, smooth, upscale_file
 
 LOSSLESS = Encoding(lossless=True)
 P3 = bytes(pyvips.Image.profile_load("p3"))
@@ -258,7 +258,7 @@ def test_a_failed_or_interrupted_write_leaves_the_folder_as_it_was(
         monkeypatch.setattr("esc_sr.image.write._save", broken)
         for overwrite, before in ((False, None), (True, b"kept")):
             if before:
-                job.target.write_bytes(before)
+                on_disk(job.target).write_bytes(before)
             choices = Choices("overwrite" if overwrite else "refuse")
             if isinstance(error, OSError):
                 assert "No space left" in upscale_file(job, repeat, choices).reason
@@ -269,4 +269,4 @@ def test_a_failed_or_interrupted_write_leaves_the_folder_as_it_was(
                 sorted(path.name for path in tmp_path.iterdir()) == ["a.png", f"b{suffix}"][: 1 + overwrite]
             )
             assert not before or job.target.read_bytes() == before
-            job.target.unlink(missing_ok=True)
+            on_disk(job.target).unlink(missing_ok=True)

@@ -25,6 +25,7 @@ ORDER = (
     "export",
     "engines",
     "image",
+    "remote",
     "bicubic",
     "metrics",
     "niqe",

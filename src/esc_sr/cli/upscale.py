@@ -32,7 +32,8 @@ def upscale(
         list[str],
         typer.Argument(
             metavar="IN",
-            help="Picture files, folders of them, patterns such as '*.png'; - is standard input.",
+            help="Picture files, folders of them, patterns such as '*.png'; addresses such as s3://bucket/a; "
+            "- is standard input.",
         ),
     ],
     output: Annotated[
@@ -40,7 +41,7 @@ def upscale(
         typer.Option(
             "-o",
             "--output",
-            help="File or folder, - is standard output; by default photo_2x.jpg beside photo.jpg.",
+            help="File, folder or address, - is standard output; by default photo_2x.jpg beside photo.jpg.",
         ),
     ] = None,
     model: OneModel = DEFAULT_MODEL,
@@ -202,6 +203,10 @@ def _check_watched(inputs: list[str], output: str | None, overwrite: bool) -> No
     """
     if overwrite:
         raise UsageError("--watch and --overwrite exclude each other; what has an output is left out")
+    from esc_sr.remote import is_address, shown
+
+    for given in filter(is_address, (*inputs, output or "")):
+        raise UsageError(f"{shown(given)}: an address, and --watch is for folders on this machine")
     for given in inputs:
         if not Path(given).is_dir():
             raise UsageError(f"{given}: no folder, and --watch waits for pictures in folders")

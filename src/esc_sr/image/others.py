@@ -62,16 +62,21 @@ def what_first(kind: str) -> str | None:
     return _FIRST.get(kind)
 
 
-def require_readable(path: Path) -> None:
+def require_readable(path: PurePath, name: str | None = None) -> None:
     """Refuse a file by its suffix.
+
+    Args:
+        path: The file; of one that is not on this machine, a name without a place.
+        name: What to call it in errors, if not by its path.
 
     Raises:
         ImageError: It is of a kind that is not read; says what to do first.
     """
     if is_readable(path):
         return
-    kind = other_kind(path)
+    name = name or str(path)
+    kind = other_kind(path) if isinstance(path, Path) else suffix_kind(path)
     if first := what_first(kind):
-        raise ImageError(f"{path}: {kind}; {first}")
+        raise ImageError(f"{name}: {kind}; {first}")
     suffixes = [suffix for suffix in (*FORMATS, *READ_ONLY) if is_readable(PurePath(f"a{suffix}"))]
-    raise ImageError(f"{path}: no picture format ends in {path.suffix!r}; {', '.join(suffixes)} are read")
+    raise ImageError(f"{name}: no picture format ends in {path.suffix!r}; {', '.join(suffixes)} are read")

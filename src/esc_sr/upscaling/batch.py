@@ -3,17 +3,17 @@
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from functools import partial
 from math import prod
-from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 from esc_sr.errors import EscError
 from esc_sr.image import Animation, Encoding, interrupt_later
 from esc_sr.machine.claim import Claim
+from esc_sr.remote import Address, RemoteClaim
 from esc_sr.upscaling import FractionDone
 from esc_sr.upscaling.files import (
     CLAIMED,
@@ -23,17 +23,24 @@ from esc_sr.upscaling.files import (
     Outcome,
     claim_target,
     enlarge,
+    fetched,
+    is_done,
+    is_elsewhere,
     read_source,
     shape_of,
     size_of,
     write_result,
 )
+from esc_sr.upscaling.places import Place, is_file
 
 if TYPE_CHECKING:
     from esc_sr.upscaling.engine import Upscaler
 
 AHEAD = 2
 """Pictures that are read before their turn, at most."""
+
+FETCHED = AHEAD + 2
+"""Pictures of which the bytes are fetched from a store before their turn, and at the same time, at most."""
 
 LARGE = 2**24
 """Pixels that the network gives, all frames together, above which a picture has the memory to itself."""
@@ -48,14 +55,15 @@ class BatchStatus:
         place: How many came before it.
         count: How many there are.
         done: Pixels of the inputs that are done.
-        total: Of how many, without those of pictures that failed or were skipped.
+        total: Of how many, without those of pictures that failed or were skipped; a picture that has yet to
+            be fetched from a store counts as the mean of the others.
     """
 
-    source: Path
+    source: Place
     place: int
     count: int
     done: float
-    total: int
+    total: float
 
 
 class Choices(NamedTuple):
@@ -77,23 +85,32 @@ class _Task:
 
     Attributes:
         job: What becomes what.
+        fetched: The same, with the bytes of an input in a store until that is read.
         outcome: "done" until something goes wrong.
         picture: The input, then the result, then nothing.
         claim: To the output, from before it is computed until it is written.
     """
 
     def __init__(self, job: Job, choices: Choices) -> None:
-        self.job, self.choices = job, choices
+        self.job, self.fetched, self.choices = job, job, choices
         self.outcome = Outcome(job.source, job.target, "done")
         self.picture: Animation | None = None
-        self.claim: Claim | None = None
+        self.claim: Claim | RemoteClaim | None = None
+
+    def fetch(self) -> "_Task":
+        """Get the bytes of the picture."""
+        with self._stage() as going:
+            if going:
+                self.fetched = fetched(self.job)
+        return self
 
     def read(self) -> "_Task":
         """Read the picture."""
         notes: list[str] = []
         with self._stage() as going:
             if going:
-                self.picture = read_source(self.job, self.choices.allow_large, notes.append)
+                self.picture = read_source(self.fetched, self.choices.allow_large, notes.append)
+                self.fetched = self.job
                 self.outcome = self.outcome._replace(size=size_of(self.picture))
         self._note(notes)
         return self
@@ -104,7 +121,7 @@ class _Task:
             if going and not self.job.to_stdout:
                 with interrupt_later():  # a claim that nobody holds is not given up
                     self.claim = claim_target(self.job)
-        with self._stage() as going:  # whoever had it before may be done
+        with self._stage(look=True) as going:  # whoever had it before may be done
             if going and self.picture is not None:
                 self.picture = enlarge(self.job, self.picture, upscaler, progress)
                 self.outcome = self.outcome._replace(target_size=size_of(self.picture))
@@ -132,16 +149,20 @@ class _Task:
         self.outcome = self.outcome._replace(notes=(*self.outcome.notes, *notes))
 
     @contextmanager
-    def _stage(self) -> Iterator[bool]:
-        """Take the time, and what goes wrong; false if an earlier stage failed or the output has appeared."""
+    def _stage(self, look: bool = False) -> Iterator[bool]:
+        """Take the time, and what goes wrong; false if an earlier stage failed or the output has appeared.
+
+        Stores are asked for that only where `look` says so.
+        """
         start = time.perf_counter()
         going = self.outcome.status == "done"
         try:
-            if going and self._exists():
+            if going and (look or not isinstance(self.job.target, Address)) and self._exists():
                 self._end("skipped", EXISTS)
             yield self.outcome.status == "done"
         except EscError as error:
-            if isinstance(error.__cause__, FileExistsError) and self._exists():
+            appeared = isinstance(error.__cause__, FileExistsError) and self.choices.existing == "skip"
+            if appeared and is_done(self.job, there=True):
                 self._end("skipped", EXISTS)
             elif isinstance(error.__cause__, BlockingIOError) and self.choices.existing == "skip":
                 self._end("skipped", CLAIMED)
@@ -158,13 +179,64 @@ class _Task:
 
     def _exists(self) -> bool:
         """Whether another process has made the output, and is not to be disturbed."""
-        return self.choices.existing == "skip" and self.job.target.is_file()
+        return self.choices.existing == "skip" and is_file(self.job.target)
 
 
 def _drop(tasks: Iterable[_Task]) -> None:
     """Let go of what tasks hold."""
     for task in tasks:
         task.drop()
+
+
+class _Line:
+    """The jobs in their order, and how many pixels they have.
+
+    The bytes of those in stores are fetched shortly before their turn, and only then their pixels are known.
+    """
+
+    def __init__(
+        self, jobs: Sequence[Job], upscaler: "Upscaler", choices: Choices, fetcher: Executor
+    ) -> None:
+        self._jobs, self._upscaler, self._choices, self._fetcher = jobs, upscaler, choices, fetcher
+        self._pixels = [None if is_elsewhere(job) else _pixels(job, upscaler) for job in jobs]
+        self._fetches: dict[int, Future[_Task]] = {}
+        known = [pixels[0] for pixels in self._pixels if pixels is not None]
+        self._sum, self._known, self._unknown = sum(known), len(known), len(jobs) - len(known)
+
+    @property
+    def total(self) -> float:
+        """Pixels of all inputs, of those that are not known as many as the others have in the mean."""
+        return self._sum + (self._unknown * self._sum / self._known if self._known else 0)
+
+    def fetch(self, place: int) -> None:
+        """Begin to fetch what comes next, from some place on."""
+        for coming in range(place, min(place + FETCHED, len(self._jobs))):
+            if self._pixels[coming] is None and coming not in self._fetches:
+                task = _Task(self._jobs[coming], self._choices)
+                self._fetches[coming] = self._fetcher.submit(task.fetch)
+
+    def is_here(self, place: int) -> bool:
+        """Whether the pixels of a job are known without waiting."""
+        return self._pixels[place] is not None or self._fetches[place].done()
+
+    def pixels(self, place: int) -> tuple[int, int]:
+        """Pixels of an input and of its output, as of `_pixels`; waits for what is being fetched."""
+        pixels = self._pixels[place]
+        if pixels is None:
+            task = self._fetches[place].result()
+            going = task.outcome.status == "done"
+            pixels = self._pixels[place] = _pixels(task.fetched, self._upscaler) if going else (0, 0)
+            self._sum, self._known, self._unknown = self._sum + pixels[0], self._known + 1, self._unknown - 1
+        return pixels
+
+    def task(self, place: int) -> _Task:
+        """A job that is due to be read."""
+        fetch = self._fetches.pop(place, None)
+        return fetch.result() if fetch else _Task(self._jobs[place], self._choices)
+
+    def lose(self, place: int) -> None:
+        """Leave out the pixels of an input that is not upscaled."""
+        self._sum -= self.pixels(place)[0]
 
 
 def _pixels(job: Job, upscaler: "Upscaler") -> tuple[int, int]:
@@ -188,8 +260,9 @@ def run(
 
     One thread reads up to `AHEAD` pictures before their turn, another writes the last result. A picture of
     which the network makes more than `LARGE` pixels is read when all before it are written, and written
-    before the next is read. On an exception, Ctrl-C too, what is being read or written is completed, and no
-    more. The network runs in the calling thread.
+    before the next is read. What is in a store is fetched `FETCHED` pictures before its turn. On an
+    exception, Ctrl-C too, what is being read or written is completed, and no more. The network runs in the
+    calling thread.
 
     Args:
         jobs: What becomes what.
@@ -199,43 +272,52 @@ def run(
         overlap: If false, every picture has the memory to itself.
         progress: Is told many times how far the run is.
     """
-    pixels = [_pixels(job, upscaler) for job in jobs]
-    sizes = [size for size, _ in pixels]
-    alone = [not overlap or given > LARGE for _, given in pixels]
-    done, total = 0, sum(sizes)
+    done = 0
     ahead: deque[Future[_Task]] = deque()
     begun: deque[_Task] = deque(maxlen=2)  # what is computed and what is written have claims
 
     def tell(place: int, part: float) -> None:
-        progress(BatchStatus(jobs[place].source, place, len(jobs), done + part * sizes[place], total))
+        at = done + part * line.pixels(place)[0]
+        progress(BatchStatus(jobs[place].source, place, len(jobs), at, line.total))
+
+    def alone(place: int) -> bool:
+        return not overlap or line.pixels(place)[1] > LARGE
 
     def finish(task: _Task) -> None:
         task.write()
         report(task.outcome)
 
-    with ExitStack() as at_last, ThreadPoolExecutor(1) as reader, ThreadPoolExecutor(1) as writer:
+    with (
+        ExitStack() as at_last,
+        ThreadPoolExecutor(1) as reader,
+        ThreadPoolExecutor(1) as writer,
+        ThreadPoolExecutor(FETCHED) as fetcher,
+    ):
+        line = _Line(jobs, upscaler, choices, fetcher)
         at_last.callback(_drop, begun)
         last = writer.submit(lambda: None)
         try:
             for place in range(len(jobs)):
-                if alone[place]:
+                line.fetch(place)
+                if alone(place):
                     last.result()
                 for coming in range(place + len(ahead), min(place + AHEAD + 1, len(jobs))):
-                    if coming > place and (alone[place] or alone[coming]):
+                    if coming > place and (not line.is_here(coming) or alone(place) or alone(coming)):
                         break
-                    ahead.append(reader.submit(_Task(jobs[coming], choices).read))
+                    ahead.append(reader.submit(line.task(coming).read))
                 tell(place, 0)
                 task = ahead.popleft().result()
                 begun.append(task)
                 task.compute(upscaler, partial(tell, place))
                 if task.outcome.status == "done":
-                    done += sizes[place]
+                    done += line.pixels(place)[0]
                 else:
-                    total -= sizes[place]
+                    line.lose(place)
                 last.result()
                 last = writer.submit(finish, task)
-                if alone[place]:
+                if alone(place):
                     last.result()
             last.result()
         finally:
+            fetcher.shutdown(wait=False, cancel_futures=True)
             reader.shutdown(wait=False, cancel_futures=True)

@@ -3,12 +3,10 @@
 Needs no torch, so that mistakes on the command line show before it is imported.
 """
 
-import os
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import replace
-from functools import cache, partial
-from pathlib import Path
+from functools import partial
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Literal, NamedTuple
 
@@ -24,18 +22,34 @@ from esc_sr.image import (
     decode_shape,
     encode_image,
     format_of,
-    identity,
-    read_bytes,
-    read_shape,
-    write_image,
 )
-from esc_sr.machine.claim import Claim, clear_remains
-from esc_sr.machine.disk import name_on_disk
+from esc_sr.machine.claim import Claim
 from esc_sr.machine.memory import enough_memory
+from esc_sr.remote import Address, RemoteClaim
 from esc_sr.upscaling import DEFAULT_NAME, FractionDone
 from esc_sr.upscaling.folders import Found, expand, find_inputs
 from esc_sr.upscaling.names import Names
-from esc_sr.upscaling.outputs import check_format, check_output, check_target, is_folder, suffix_of_output
+from esc_sr.upscaling.outputs import (
+    check_format,
+    check_output,
+    check_target,
+    has_to_be_folder,
+    suffix_of_output,
+)
+from esc_sr.upscaling.places import (
+    Place,
+    by_name,
+    bytes_in,
+    claim,
+    clear,
+    identity_of,
+    is_one_of,
+    known_files,
+    looked_at,
+    place_of,
+    shape_in,
+    write,
+)
 from esc_sr.upscaling.work import limit_work
 
 if TYPE_CHECKING:
@@ -46,14 +60,14 @@ class Job(NamedTuple):
     """One picture file to upscale, and the file to write.
 
     Attributes:
-        source: The input; what to call it, where `data` is given.
+        source: The input, a path or an address; what to call it, where `data` is given.
         target: The output; its format and what to call it, where it goes to standard output.
         data: The bytes of the input, if it is standard input.
         to_stdout: Whether the output is standard output.
     """
 
-    source: Path
-    target: Path
+    source: Place
+    target: Place
     data: bytes | None = None
     to_stdout: bool = False
 
@@ -62,7 +76,7 @@ class Outcome(NamedTuple):
     """What became of one input.
 
     Attributes:
-        source: The input.
+        source: The input; as it was named, without secrets, where that is not known.
         target: The output, if there was to be one.
         status: "done", "skipped" or "failed".
         reason: Why it was skipped, or how it failed, in one line.
@@ -72,8 +86,8 @@ class Outcome(NamedTuple):
         notes: What of the picture was converted or left out, in a line each.
     """
 
-    source: Path
-    target: Path | None
+    source: Place | str
+    target: Place | None
     status: str
     reason: str = ""
     size: tuple[int, int] | None = None
@@ -99,7 +113,7 @@ class Todo(NamedTuple):
 
     jobs: list[Job]
     settled: list[Outcome]
-    left_out: list[Path]
+    left_out: list[Place]
     others: Mapping[str, int] = MappingProxyType({})
 
 
@@ -108,7 +122,7 @@ Existing = Literal["refuse", "overwrite", "skip"]
 
 
 def find_jobs(
-    inputs: Sequence[str | Path],
+    inputs: Sequence[str | Place],
     output: str | None,
     names: Names,
     format: str | None = None,
@@ -134,35 +148,39 @@ def find_jobs(
     """
     check_format(format)
     paths, unusable = expand(inputs)
-    as_folder = output is not None and is_folder(output, paths)
-    if output is not None:
-        check_output(Path(output), as_folder, format)
+    goal = None if output is None else place_of(output)
+    folder: Place | None = None
+    if output is not None and goal is not None:
+        goal = looked_at(goal) or goal
+        as_folder = has_to_be_folder(output, goal, paths)
+        check_output(goal, as_folder, format)
         if not as_folder and names.template != DEFAULT_NAME:
-            raise UsageError(f"{output}: a file, whose name no template can make; leave out one of the two")
-    folder = Path(output) if output is not None and as_folder else None
+            raise UsageError(f"{goal}: a file, whose name no template can make; leave out one of the two")
+        folder = goal if as_folder else None
     found, problems, others = find_inputs(paths, folder)
     settled = [Outcome(path, None, "failed", reason) for path, reason in (*unusable, *problems)]
     jobs: list[tuple[Found, Job]] = []
     for picture in found:
         try:
             name = names.of(picture.path, f".{format}" if format else suffix_of_output(picture.path))
+            target = folder / picture.below / name if folder else goal or picture.path.with_name(name)
         except EscError as error:
             settled.append(Outcome(picture.path, None, "failed", str(error)))
             continue
-        beside = picture.path.with_name(name) if output is None else Path(output)
-        jobs.append((picture, Job(picture.path, folder / picture.below / name if folder else beside)))
+        jobs.append((picture, Job(picture.path, target)))
     jobs, twins = _without_twins(jobs)
     settled += twins
     wanted, left_out = _distinct(jobs)
-    taken = {identity(job.source) for job in wanted}
+    taken = {identity_of(job.source) for job in wanted}
+    there = known_files([job.target for job in wanted if existing != "overwrite"], folder)
     feasible = []
     for job in wanted:
         try:
-            clear_remains(job.target)
-            if existing == "skip" and job.target.is_file() and not _is_same(job):
+            clear(job.target)
+            if existing == "skip" and is_done(job, there(job.target)):
                 settled.append(Outcome(job.source, job.target, "skipped", EXISTS))
             else:
-                check_target(job.target, taken, existing == "overwrite")
+                check_target(job.target, taken, existing == "overwrite", there(job.target))
                 feasible.append(job)
         except EscError as error:
             settled.append(Outcome(job.source, job.target, "failed", str(error)))
@@ -187,34 +205,55 @@ def read_source(job: Job, allow_large: bool, notify: Callable[[str], object]) ->
         ImageError: The picture cannot be read.
         DeviceError: It does not fit into memory.
     """
-    every = format_of(job.target) in ANIMATED
-    with enough_memory(str(job.source)):
+    every = format_of(job.target.name) in ANIMATED
+    name = str(job.source)
+    with enough_memory(name):
+        job = fetched(job)
         if not allow_large:
             frames, height, width = shape_of(job)
-            limit_work(str(job.source), frames if every else 1, height, width)
-        data = read_bytes(job.source) if job.data is None else job.data
+            limit_work(name, frames if every else 1, height, width)
+        data = bytes_in(job.source) if job.data is None else job.data
         if every:
-            return decode_animation(data, str(job.source), allow_large=allow_large, notify=notify)
-        picture = decode_image(data, str(job.source), allow_large=allow_large, notify=notify)
+            return decode_animation(data, name, allow_large=allow_large, notify=notify)
+        picture = decode_image(data, name, allow_large=allow_large, notify=notify)
         return Animation([picture], [], 0)
+
+
+def is_elsewhere(job: Job) -> bool:
+    """Whether the bytes of an input are in a store, and have yet to be fetched."""
+    return job.data is None and isinstance(job.source, Address)
+
+
+def fetched(job: Job) -> Job:
+    """A job with the bytes of its input, if that is in a store.
+
+    Raises:
+        ImageError: It cannot be read.
+    """
+    return job._replace(data=bytes_in(job.source)) if is_elsewhere(job) else job
 
 
 def shape_of(job: Job) -> tuple[int, int, int]:
     """Frames, height and width of an input, from its header; errors as of `image.read_shape`."""
     if job.data is None:
-        return read_shape(job.source)
+        return shape_in(job.source)
     return decode_shape(memoryview(job.data), str(job.source))
 
 
-def claim_target(job: Job) -> Claim:
+def is_done(job: Job, there: bool) -> bool:
+    """Whether an output of a name that is there is a file, and not the input itself."""
+    is_output = there and (isinstance(job.target, Address) or job.target.is_file())
+    return is_output and not is_one_of(job.target, {identity_of(job.source)})
+
+
+def claim_target(job: Job) -> Claim | RemoteClaim:
     """Claim an output, in a folder that is made if it is new.
 
     Raises:
-        ImageError: Another process is making it, or the disk refuses.
+        ImageError: Another process is making it, or the disk or the store refuses.
     """
     try:
-        job.target.parent.mkdir(parents=True, exist_ok=True)
-        return Claim(job.target)
+        return claim(job.target)
     except OSError as error:
         raise ImageError(f"cannot write {job.target}: {error.strerror}") from error
 
@@ -236,7 +275,7 @@ def enlarge(
         UsageError: The size that is wished is smaller than the picture, or too large for the network.
         WeightsError: The network gives values that are not finite.
     """
-    kind, frames = format_of(job.target), []
+    kind, frames = format_of(job.target.name), []
     try:
         longest = max(upscaler.size.target(*size_of(source)))
         if longest > MAX_SIDE.get(kind, longest):
@@ -252,7 +291,7 @@ def enlarge(
 def write_result(
     job: Job,
     result: Animation,
-    claim: Claim | None,
+    claim: Claim | RemoteClaim | None,
     overwrite: bool,
     encoding: Encoding,
     notify: Callable[[str], object],
@@ -272,12 +311,12 @@ def write_result(
     """
     with enough_memory(str(job.source)):
         if job.to_stdout:
-            _write_stdout(encode_image(result, format_of(job.target), encoding, notify), job.target)
+            _write_stdout(encode_image(result, format_of(job.target.name), encoding, notify), job.target)
             return
-        write_image(result, job.target, overwrite=overwrite, encoding=encoding, notify=notify, claim=claim)
+        write(result, job.target, claim, overwrite, encoding, notify)
 
 
-def _write_stdout(data: bytes, name: Path) -> None:
+def _write_stdout(data: bytes, name: Place) -> None:
     """Send bytes to standard output, past its buffer: what fails now, must not fail once more at the end."""
     rest, file = memoryview(data), getattr(sys.stdout.buffer, "raw", sys.stdout.buffer)
     try:
@@ -314,15 +353,11 @@ def _without_twins(jobs: list[tuple[Found, Job]]) -> tuple[list[tuple[Found, Job
     return kept, twins
 
 
-def _distinct(jobs: list[tuple[Found, Job]]) -> tuple[list[Job], list[Path]]:
+def _distinct(jobs: list[tuple[Found, Job]]) -> tuple[list[Job], list[Place]]:
     """Part the jobs from the pictures that are outputs of others; no two may have one target."""
-    true_folder = cache(os.path.realpath)
-
-    def place(path: Path) -> str:
-        return name_on_disk(Path(true_folder(path.parent), path.name))
-
+    place = by_name()
     outputs = {place(job.target) for _, job in jobs if place(job.target) != place(job.source)}
-    wanted: dict[str, Job] = {}
+    wanted: dict[Hashable, Job] = {}
     left_out = []
     for picture, job in jobs:
         if not picture.named and place(job.source) in outputs:
@@ -334,8 +369,3 @@ def _distinct(jobs: list[tuple[Found, Job]]) -> tuple[list[Job], list[Path]]:
                 f"{first.source} and {job.source} would both become {job.target}; do one at a time"
             )
     return list(wanted.values()), left_out
-
-
-def _is_same(job: Job) -> bool:
-    """Whether the output is the input itself."""
-    return identity(job.source) == identity(job.target)

@@ -2,16 +2,18 @@
 
 import glob
 import os
-import re
 from collections import Counter
-from collections.abc import Sequence
-from pathlib import Path
+from collections.abc import Iterator, Sequence
+from pathlib import Path, PurePath, PurePosixPath
 from typing import NamedTuple
-from urllib.parse import urlsplit
-from urllib.request import url2pathname
 
 from esc_sr.errors import EscError, ImageError, UsageError
-from esc_sr.image import is_special, other_kind, picture_files, require_readable
+from esc_sr.image import is_picture, is_special, other_kind, picture_files, require_readable, suffix_kind
+from esc_sr.remote import Address, shown
+from esc_sr.upscaling.places import Place, looked_at, on_failure, place_of
+
+_UNSAFE = frozenset("\0\\:" if os.name == "nt" else "\0")
+"""What no name of a file on this machine has, since it would be another file's."""
 
 
 class Found(NamedTuple):
@@ -23,30 +25,16 @@ class Found(NamedTuple):
         named: It was an input itself.
     """
 
-    path: Path
-    below: Path
+    path: Place
+    below: PurePath
     named: bool
 
 
 class Problem(NamedTuple):
     """An input, or a folder in it, that cannot be used, and why, in one line."""
 
-    path: Path
+    path: Place | str
     reason: str
-
-
-def local_path(name: str) -> Path:
-    """The path that a name stands for: as it is, or of a file:// address.
-
-    Raises:
-        UsageError: An address of another kind; nothing is downloaded.
-    """
-    if not re.match(r"[a-zA-Z][a-zA-Z0-9+.-]+://", name):
-        return Path(name)
-    address = urlsplit(name)
-    if address.scheme.lower() != "file" or address.netloc not in ("", "localhost"):
-        raise UsageError(f"{name}: an address, and only files on this machine are read; download it first")
-    return Path(url2pathname(address.path))
 
 
 class Inputs(NamedTuple):
@@ -63,51 +51,106 @@ class Inputs(NamedTuple):
     others: Counter[str]
 
 
-def expand(inputs: Sequence[str | Path]) -> tuple[list[Path], list[Problem]]:
-    """Take what is text for a path, a file:// address, or a pattern such as `*.png` that no shell expanded.
+def expand(inputs: Sequence[str | Place]) -> tuple[list[Place], list[Problem]]:
+    """Take what is text for a path, an address, or a pattern such as `*.png` that no shell expanded.
 
     Returns:
-        Paths, those of a pattern sorted; and the texts that stand for nothing here.
+        Places, those of a pattern in a folder sorted; and the texts that stand for nothing.
     """
-    paths: list[Path] = []
+    places: list[Place] = []
     problems: list[Problem] = []
     for given in inputs:
+        name: Place | str = shown(given) if isinstance(given, str) else given
         try:
-            path = local_path(given) if isinstance(given, str) else given
-        except UsageError as error:
-            problems.append(Problem(Path(given), str(error)))
-            continue
-        if isinstance(given, Path) or os.path.lexists(path) or not glob.has_magic(str(path)):
-            paths.append(path)
-        elif matches := sorted(glob.glob(str(path), recursive=True)):
-            paths.extend(map(Path, matches))
-        else:
-            problems.append(Problem(path, f"{path}: no file has a name like this"))
-    return paths, problems
+            name = place_of(given) if isinstance(given, str) else given
+            places += _named_in_store(name) if isinstance(name, Address) else _named_on_disk(name, given)
+        except EscError as error:
+            problems.append(Problem(name, str(error)))
+    return places, problems
 
 
-def find_inputs(inputs: Sequence[Path], output: Path | None) -> Inputs:
+def _named_on_disk(path: Path, given: str | Place) -> list[Path]:
+    """A path, or those of a pattern.
+
+    Raises:
+        ImageError: Nothing has a name like that.
+    """
+    if isinstance(given, Path) or os.path.lexists(path) or not glob.has_magic(str(path)):
+        return [path]
+    if matches := sorted(glob.glob(str(path), recursive=True)):
+        return list(map(Path, matches))
+    raise ImageError(f"{path}: no file has a name like this")
+
+
+def _named_in_store(address: Address) -> list[Address]:
+    """An address, with what its store tells of it, or those of a pattern; errors as `_named_on_disk`."""
+    pattern = address.is_pattern()
+    there = None if pattern and not address.store.writable else looked_at(address)
+    if isinstance(there, Address):
+        return [there]
+    if not pattern:
+        raise ImageError(f"{address}: no such file or folder")
+    with on_failure(address, "cannot be listed"):
+        if matches := list(address.matches()):
+            return matches
+    raise ImageError(f"{address}: no file has a name like this")
+
+
+def find_inputs(inputs: Sequence[Place], output: Place | None) -> Inputs:
     """Find the picture files that the inputs stand for.
 
     Args:
-        inputs: Files, and folders, of which all `image.picture_files` are taken.
+        inputs: Files, and folders, of which all `image.picture_files` are taken; as of `expand`.
         output: A folder that is not entered, unless it is an input.
     """
-    found: dict[Path, Found] = {}
+    found: dict[Place, Found] = {}
     problems: list[Problem] = []
     others: set[Path] = set()
+    kinds: Counter[str] = Counter()
     for given in inputs:
         try:
-            for picture in _pictures(given, output, problems, others):
+            if isinstance(given, Address):
+                pictures = _pictures_in_store(given, output, kinds)
+            else:
+                pictures = iter(_pictures(given, output, problems, others))
+            for picture in pictures:
                 found.setdefault(picture.path, picture)
         except EscError as error:
             problems.append(Problem(given, str(error)))
         except OSError as error:
             problems.append(Problem(given, f"{given}: cannot be read ({error.strerror})"))
-    return Inputs(list(found.values()), problems, Counter(map(other_kind, sorted(others))))
+    return Inputs(list(found.values()), problems, Counter(map(other_kind, sorted(others))) + kinds)
 
 
-def _pictures(given: Path, output: Path | None, problems: list[Problem], others: set[Path]) -> list[Found]:
+def _pictures_in_store(given: Address, output: Place | None, kinds: Counter[str]) -> Iterator[Found]:
+    """The picture files of a folder in a store, or the file itself; counts what else there is by its kind.
+
+    Raises:
+        OSError: The store cannot be asked, or for no more.
+        EscError: The file, or nothing in the folder, is a picture.
+    """
+    if not given.is_folder:
+        require_readable(PurePosixPath(given.name), str(given))
+        yield Found(given, PurePosixPath(), True)
+        return
+    without = output if isinstance(output, Address) and output != given else None
+    empty = True
+    for address in given.files():
+        inside = address.below(given)
+        if any(part.startswith(".") for part in inside.parts) or (without and address.is_in(without)):
+            continue
+        empty = False
+        if not is_picture(inside):
+            kinds[suffix_kind(inside)] += 1
+        elif _UNSAFE.intersection(str(inside)):
+            raise ImageError(f"{address}: a name that no file here can have; rename it")
+        else:
+            yield Found(address, inside.parent, False)
+    if empty:
+        raise UsageError(f"{given}: no picture in this folder; name one that holds some")
+
+
+def _pictures(given: Path, output: Place | None, problems: list[Problem], others: set[Path]) -> list[Found]:
     """The picture files of a folder, or the file itself."""
 
     def unreadable(error: OSError) -> None:
@@ -115,7 +158,8 @@ def _pictures(given: Path, output: Path | None, problems: list[Problem], others:
 
     if given.is_dir():
         known = len(problems), len(others)
-        files = list(picture_files(given, without=output, unreadable=unreadable, other=others.add))
+        without = output if isinstance(output, Path) else None
+        files = list(picture_files(given, without=without, unreadable=unreadable, other=others.add))
         if not files and (len(problems), len(others)) == known:
             raise UsageError(f"{given}: no picture in this folder; name one that holds some")
         return [Found(path, path.parent.relative_to(given), False) for path in files]

@@ -11,13 +11,14 @@ from torch import Tensor
 
 from esc_sr.bicubic import resize
 from esc_sr.errors import UsageError
-from esc_sr.image import Picture, decode_image, decode_shape, read_image, read_shape
+from esc_sr.image import Picture, decode_image, decode_shape
 from esc_sr.image.pillow import from_pillow, is_pillow, to_pillow
 from esc_sr.machine.memory import enough_memory
+from esc_sr.remote import shown
 from esc_sr.upscaling import FractionDone
 from esc_sr.upscaling.colours import upscale_picture
-from esc_sr.upscaling.folders import local_path
 from esc_sr.upscaling.models import Way
+from esc_sr.upscaling.places import bytes_in, place_of, shape_in
 from esc_sr.upscaling.work import limit_work
 
 if TYPE_CHECKING:
@@ -69,10 +70,14 @@ def upscale_any(image: Any, find_way: FindWay, progress: FractionDone, allow_lar
 def _read(file: Any, allow_large: bool) -> Picture:
     """The picture in a file: its path, its bytes, or an object that gives them."""
     if isinstance(file, str | Path):
-        path = local_path(file) if isinstance(file, str) else file
-        if not allow_large:
-            limit_work(str(path), 1, *read_shape(path)[1:])
-        return read_image(path, allow_large=allow_large)
+        place = place_of(file) if isinstance(file, str) else file
+        name = str(place)
+        if isinstance(place, Path) and not allow_large:
+            limit_work(name, 1, *shape_in(place)[1:])
+        data = bytes_in(place)
+        if not isinstance(place, Path) and not allow_large:
+            limit_work(name, 1, *decode_shape(memoryview(data), name)[1:])
+        return decode_image(data, name, allow_large=allow_large)
     data = file.read() if hasattr(file, "read") else bytes(file)
     if not isinstance(data, bytes):
         raise UsageError(f"{_name(file)} gives text; open it in binary, with mode 'rb'")
@@ -87,7 +92,9 @@ def _read(file: Any, allow_large: bool) -> Picture:
 
 def _name(file: Any) -> str:
     """What to call a file in errors."""
-    return str(file if isinstance(file, str | Path) else getattr(file, "name", f"<{type(file).__name__}>"))
+    if isinstance(file, str | Path):
+        return shown(str(file))
+    return str(getattr(file, "name", f"<{type(file).__name__}>"))
 
 
 def _picture(picture: Picture, find_way: FindWay, progress: FractionDone) -> Picture:

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from esc_sr.errors import UsageError
-from esc_sr.image import read_size
 from esc_sr.upscaling import DEFAULT_NAME, DEFAULT_SCALE
+from esc_sr.upscaling.places import Place, shape_in
 from esc_sr.upscaling.sizes import Size, plain
 
 _LONGEST = 255  # of a name, on most disks
@@ -37,7 +37,7 @@ class Names:
     def __post_init__(self) -> None:
         self._fill(Path("stem.png"), 1, (1, 1))
 
-    def of(self, source: Path, suffix: str) -> str:
+    def of(self, source: Place, suffix: str) -> str:
         """The name of the output of a picture, whose header is read only where the name depends on it.
 
         Raises:
@@ -47,7 +47,7 @@ class Names:
         known = {"stem", "suffix", "size", "model", *(["scale"] if self.size.of == "scale" else [])}
         if known.issuperset(self._fields()):
             return self._fill(source, self.size.value, (1, 1)) + suffix
-        sides = read_size(source)
+        sides = shape_in(source)[1:]
         try:
             return self._fill(source, self.size.scale(*sides), self.size.target(*sides)) + suffix
         except UsageError as error:
@@ -68,7 +68,7 @@ class Names:
             raise ValueError(f"a field of more than {_LONGEST} characters")
         return [field for _, field, _, _ in parts if field is not None]
 
-    def _fill(self, source: Path, scale: float, target: tuple[int, int]) -> str:
+    def _fill(self, source: Place, scale: float, target: tuple[int, int]) -> str:
         """The template with its fields filled in; the target is the output's height and width."""
         allowed = ", ".join(f"{{{field}}}" for field in FIELDS)
         try:

@@ -6,11 +6,13 @@ from pathlib import Path
 
 from esc_sr.errors import ImageError, UsageError
 from esc_sr.image import FORMATS, kind_of
+from esc_sr.remote import shown
 from esc_sr.upscaling import DEFAULT_NAME
 from esc_sr.upscaling.files import EXISTS, Existing, Job, Outcome, Todo
 from esc_sr.upscaling.folders import expand, find_inputs
 from esc_sr.upscaling.names import Names
 from esc_sr.upscaling.outputs import check_format, check_output, check_target, suffix_of_output
+from esc_sr.upscaling.places import Place, is_file, place_of
 
 STREAM = "-"
 """What standard input and output are called."""
@@ -44,9 +46,11 @@ def find_stream_job(
     to_stdout = output == STREAM
     if to_stdout and sys.stdout.isatty():
         raise UsageError("-o -: standard output is a terminal; redirect it into a file or a program")
+    goal = place_of(output)
     if not to_stdout:
-        check_output(Path(output), False, format)
-    source, data = _STDIN, None
+        check_output(goal, False, format)
+    source: Place = _STDIN
+    data = None
     if inputs[0] == STREAM:
         data = _standard_input()
         suffix = next((suffix for suffix, kind in FORMATS.items() if kind == kind_of(data)), ".png")
@@ -56,11 +60,10 @@ def find_stream_job(
     if to_stdout:
         target = Path(f"{_STDOUT}.{format}" if format else f"{_STDOUT}{suffix}")
         return Todo([Job(source, target, data, True)], [], [])
-    target = Path(output)
-    if existing == "skip" and target.is_file():
-        return Todo([], [Outcome(source, target, "skipped", EXISTS)], [])
-    check_target(target, set(), existing == "overwrite")
-    return Todo([Job(source, target, data)], [], [])
+    if existing == "skip" and is_file(goal):
+        return Todo([], [Outcome(source, goal, "skipped", EXISTS)], [])
+    check_target(goal, set(), existing == "overwrite")
+    return Todo([Job(source, goal, data)], [], [])
 
 
 def _standard_input() -> bytes:
@@ -71,12 +74,12 @@ def _standard_input() -> bytes:
     return start + sys.stdin.buffer.read() if kind_of(start) else start
 
 
-def _one_file(name: str) -> Path:
+def _one_file(name: str) -> Place:
     """The one picture file that a name stands for."""
     paths, problems = expand([name])
     found, more, _ = find_inputs(paths, None)
     for problem in (*problems, *more):
         raise ImageError(problem.reason)
     if len(found) != 1 or not found[0].named:
-        raise UsageError(f"{name}: a folder, or several files; {STREAM} stands for one picture")
+        raise UsageError(f"{shown(name)}: a folder, or several files; {STREAM} stands for one picture")
     return found[0].path

@@ -1,14 +1,15 @@
 """Folders into which pictures come: each is done when it is whole. Needs no torch."""
 
 import math
+import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from time import monotonic, sleep
 from typing import NoReturn
 
 from esc_sr.errors import EscError
 from esc_sr.upscaling.files import CLAIMED, Job, Outcome, Todo
+from esc_sr.upscaling.places import Place
 
 SETTLE = 2.0
 """Seconds without a change after which a file is taken for whole."""
@@ -32,7 +33,7 @@ class Arrivals:
     """Which pictures are whole, and have not been tried as they are."""
 
     def __init__(self) -> None:
-        self._seen: dict[Path, _Arrival] = {}
+        self._seen: dict[Place | str, _Arrival] = {}
 
     def whole(self, jobs: Sequence[Job]) -> list[Job]:
         """Those of the jobs whose time has come.
@@ -40,11 +41,11 @@ class Arrivals:
         What is done stays done while its source is there as it was, even if the output is taken away.
         """
         now = monotonic()
-        self._seen = {path: seen for path, seen in self._seen.items() if path.exists()}
+        self._seen = {path: seen for path, seen in self._seen.items() if os.path.exists(str(path))}
         due = []
         for job in jobs:
             try:
-                found = job.source.stat()
+                found = os.stat(str(job.source))
             except OSError:
                 continue  # gone again
             state = (found.st_size, found.st_mtime_ns)

@@ -1,0 +1,174 @@
+"""The right to write a file in a store: kept up by who has it, and free again when that has died."""
+
+import errno
+import json
+import secrets
+import threading
+import time
+from contextlib import suppress
+from hashlib import sha256
+from typing import Any
+
+from esc_sr.remote.address import Address
+
+LEASE = 300.0
+"""Seconds after which a claim counts no more, by the clocks of this machine and of that which made it."""
+
+RENEWAL = 60.0
+"""Seconds after which the one who has it renews it."""
+
+
+class RemoteClaim:
+    """A hidden small file beside the one to write, which says whose it is and since when.
+
+    It is created only where it is not there, which S3, Google and Azure guarantee; where a store does not,
+    two may have the claim at once, and the file that was written last stays, whole. Of one that is too old,
+    its owner was killed: it is taken over by whoever can create the file that is named after it.
+
+    Attributes:
+        target: The file to write.
+    """
+
+    def __init__(self, target: Address) -> None:
+        """Claim a file.
+
+        Args:
+            target: The file, which may exist.
+
+        Raises:
+            BlockingIOError: Somebody else has claimed it.
+            OSError: As of `faults.attempt`.
+        """
+        self.target = target
+        digest = sha256(target.name.encode(errors="surrogatepass")).hexdigest()[:16]
+        self._place = target.with_name(f".esc-sr-{digest}.claim")
+        self._part = target.with_name(f".esc-sr-{digest}.part")
+        self._token = secrets.token_hex(8)
+        self._lock, self._closed = threading.Lock(), threading.Event()
+        if not self._created(self._place):
+            self._take_over()
+        threading.Thread(target=self._renew, daemon=True, name="esc-sr claim").start()
+
+    def publish(self, data: bytes, overwrite: bool) -> None:
+        """Write the file, which is then there as a whole, or not at all.
+
+        Args:
+            data: What is in it.
+            overwrite: Replace what has that name.
+
+        Raises:
+            FileExistsError: Something has that name, and is not to be replaced.
+            OSError: As of `faults.attempt`.
+        """
+        target = self.target
+        if target.store.whole:
+            try:
+                _write(target, data, new=not overwrite)
+            except FileExistsError:
+                if target.read_bytes() != data:  # unless it is our own, of which no answer has come
+                    raise
+            return
+        if not overwrite and target.found() is not None:
+            raise FileExistsError(str(target))
+        _write(self._part, data)
+        try:
+            target.store.call(lambda files: files.mv(self._part.path, target.path))
+        except BaseException:
+            with suppress(OSError):
+                self._part.remove()
+            raise
+
+    def close(self) -> None:
+        """Give up the claim; it may be given up already."""
+        with self._lock:
+            if self._closed.is_set():
+                return
+            self._closed.set()
+            with suppress(OSError):
+                if self._owner(self._place)[0] == self._token:
+                    self._place.remove(tries=2)
+
+    def _created(self, place: Address) -> bool:
+        """Create the file of a claim, unless it is there."""
+        try:
+            _write(place, self._content(), new=True)
+        except FileExistsError:
+            return self._owner(place)[0] == self._token  # made, and no answer has come
+        return True
+
+    def _take_over(self) -> None:
+        """Take the claim of one that was killed.
+
+        Raises:
+            BlockingIOError: It is none.
+            OSError: As of `faults.attempt`.
+        """
+        before = self._owner(self._place)
+        if not _is_old(before[1]):
+            raise _claimed()
+        successor = self._place.with_name(f"{self._place.name}.{before[0]}")
+        if not self._created(successor):
+            if _is_old(self._owner(successor)[1]):
+                successor.remove()
+            raise _claimed()
+        try:
+            if self._owner(self._place) != before:
+                raise _claimed()
+            _write(self._place, self._content())
+        finally:
+            with suppress(OSError):
+                successor.remove()
+
+    def _content(self) -> bytes:
+        """Whose the claim is, and since when."""
+        return json.dumps({"owner": self._token, "time": time.time()}).encode()
+
+    def _owner(self, place: Address) -> tuple[str, float]:
+        """Whose a claim is, and since when; nobody's, if it is gone or not to be read."""
+        try:
+            told = json.loads(place.read_bytes())
+            return str(told["owner"]), float(told["time"])
+        except (FileNotFoundError, ValueError, LookupError, TypeError):
+            return "nobody", 0.0
+
+    def _renew(self) -> None:
+        """Say every now and then that the owner is alive."""
+        while not self._closed.wait(RENEWAL):
+            with self._lock, suppress(OSError):
+                if self._closed.is_set() or self._owner(self._place)[0] != self._token:
+                    return
+                _write(self._place, self._content())
+
+
+def _write(place: Address, data: bytes, new: bool = False) -> None:
+    """Write a file at once, in a folder that is made if the store has such.
+
+    Raises:
+        FileExistsError: There is one, and it has to be new.
+        OSError: As of `faults.attempt`.
+    """
+    store = place.store
+    if store.whole:
+        mode = {"mode": "create"} if new else {}
+        store.call(lambda files: files.pipe_file(place.path, data, **mode))
+        return
+
+    def write(files: Any) -> None:
+        files.makedirs(place.parent.path, exist_ok=True)
+        if not new or store.scheme in ("sftp", "ssh"):
+            with files.open(place.path, "wxb" if new else "wb") as file:
+                file.write(data)
+        else:
+            files.pipe_file(place.path, data, mode="create")
+
+    store.call(write)
+
+
+def _is_old(since: float) -> bool:
+    """Whether a claim counts no more."""
+    return time.time() - since > LEASE
+
+
+def _claimed() -> BlockingIOError:
+    """What is raised where somebody else is at work."""
+    return BlockingIOError(errno.EWOULDBLOCK, "another run is writing it; wait for its end")
