@@ -80,6 +80,8 @@ def test_what_is_no_file_or_no_checkpoint(tmp_path: Path) -> None:
         ),
         (b"version https://git-lfs.github.com/spec/v1\noid", "a pointer of Git LFS, which `git lfs pull`"),
         ("Grüße\n".encode() * 700, "a text file, and no checkpoint"),
+        (b"notes\n", "a text file, and no checkpoint"),
+        (b"\xff\xfeab", "no checkpoint, or damaged"),
         (b"PK\x03\x04" + bytes(100), "no checkpoint, or damaged"),
         (bytes(8) + b"{}", "safetensors file, but damaged"),
         (b"\xff" * 8 + b"{}", "safetensors file, but damaged"),

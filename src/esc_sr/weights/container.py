@@ -159,8 +159,9 @@ def _check_numbers(tensors: Mapping[str, Tensor], size: int, path: Path) -> None
 def _kind_of_text(start: bytes) -> str | None:
     """What kind of text a file is by its first bytes, if it is text at all."""
     text = start.decode("utf-8", errors="ignore")
-    if len(start) < 16 or len(text.encode()) < len(start) - 3 or re.search(r"[\0-\x08\x0e-\x1f]", text):
-        return None
+    lost = len(start) - len(text.encode())  # the last character may be cut off
+    if len(start) < 4 or lost > min(3, len(start) // 4) or re.search(r"[\0-\x08\x0e-\x1f]", text):
+        return None  # less than 4 bytes may be left of a checkpoint
     if re.match(r"\s*<(!doctype html|html)", text, re.IGNORECASE):
         return "a web page, such as servers send in place of a file"
     if text.startswith("version https://git-lfs"):
