@@ -166,4 +166,4 @@ def test_addresses() -> None:
     assert Path("two words ü_2x.png").exists()
     code, _, err = upscale("nowhere://example/a.png?key=secret")
     assert code == 2 and err.count("\n") == 1 and "secret" not in err
-    assert "nowhere://: no kind of address begins so" in err
+    assert "nowhere://example/a.png: no kind of address begins with nowhere://" in err

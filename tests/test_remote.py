@@ -1,6 +1,9 @@
 """`esc-sr upscale` where pictures lie in stores: against an S3 server, memory, and what goes wrong there."""
 
 import json
+import subprocess
+import sys
+import time
 from collections.abc import Iterator
 from itertools import count
 from pathlib import Path
@@ -14,7 +17,7 @@ import esc_sr
 from esc_sr.cli.main import app
 from esc_sr.families.esc import ESC, ESCConfig
 from esc_sr.image import Picture, write_image
-from esc_sr.remote import Address, parse
+from esc_sr.remote import Address, claim, parse
 from esc_sr.weights import save
 from pictures import noise
 from s3_server import Fault, Server, s3_server
@@ -198,3 +201,43 @@ def test_what_does_not_pass_is_one_line_and_leaves_nothing(
         2 * tries,
     )  # the client asks twice, if it is cut off
     assert names(bucket) == ["a.png"]
+
+
+def test_a_run_that_is_killed_leaves_no_object(
+    here: Path, tiny: Path, bucket: Address, server: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    put(bucket / "in/a.png", png())
+    server.faults.append(Fault("PUT", "out/a_2x.png", "hang"))
+    write = "from esc_sr.remote import RemoteClaim, parse; RemoteClaim(parse({!r})).publish(b'part', False)"
+    run = subprocess.Popen([sys.executable, "-c", write.format(f"{bucket}/out/a_2x.png")])
+    try:
+        while not server.asked("PUT", "out/a_2x.png"):
+            assert run.poll() is None
+            time.sleep(0.01)
+    finally:
+        run.kill()
+        run.wait()
+    server.released.set()
+    server.faults.clear()
+    (left,) = set(names(bucket)) - {"in/a.png"}
+    assert left.startswith("out/.esc-sr-") and left.endswith(".claim")
+    again = (bucket / "in", "-o", f"{bucket}/out/", "--skip-existing")
+    code, _, err = upscale(tiny, *again)
+    assert code == 0 and "1 of 1 skipped: another run is making the output" in err
+    monkeypatch.setattr(claim, "LEASE", 0.0)
+    assert upscale(tiny, *again)[0] == 0
+    assert names(bucket) == ["in/a.png", "out/a_2x.png"]
+
+
+def test_a_store_that_is_not_there_or_closed(here: Path, tiny: Path, bucket: Address, server: Server) -> None:
+    put(bucket / "a.png", png())
+    for arguments in (
+        ("s3://no-such-bucket/in", "-o", "x/"),
+        (bucket / "a.png", "-o", "s3://no-such-bucket/o/"),
+    ):
+        code, _, err = upscale(tiny, *arguments)
+        assert code == 2 and err.count("\n") == 1
+        assert "s3://no-such-bucket/" in err and "(no such bucket)" in err
+    server.faults.append(Fault("GET", "list-type", 403))
+    code, _, err = upscale(tiny, f"{bucket}/x/", "-o", "x/")
+    assert code == 2 and "/x: cannot be reached (no permission (injected 403))" in err

@@ -192,7 +192,7 @@ def test_bytes_and_file_objects_are_read_as_files(tmp_path: Path) -> None:
         (io.BytesIO(b""), UsageError, r"<BytesIO>: nothing to read; .*seek\(0\)"),
         (io.StringIO("text"), UsageError, "<StringIO> gives text; open it in binary"),
         (b"no picture", ImageError, "cannot read <bytes>: not a complete"),
-        ("nowhere://bucket/a.png", UsageError, "nowhere://: no kind of address begins so"),
+        ("nowhere://bucket/a.png", UsageError, "nowhere://bucket/a.png: no kind of address"),
         ("memory://none/a.png", ImageError, "memory://none/a.png: cannot be read .no such file or folder."),
         ("file://elsewhere/a.png", UsageError, "a file on another machine"),
     ],

@@ -128,9 +128,13 @@ class Address:
         """The files of which the name is like this one, a pattern: its `*` cross no slash, `**` do.
 
         Raises:
+            UsageError: A pattern that means nothing.
             OSError: As of `faults.attempt`.
         """
-        like = re.compile(import_module("fsspec.utils").glob_translate(self.path))
+        try:
+            like = re.compile(import_module("fsspec.utils").glob_translate(self.path))
+        except ValueError as error:
+            raise UsageError(f"{self}: {error}") from None
         fixed = _MAGIC.split(self.path)[0].rpartition("/")[0]
         deep = self.path.count("/") > fixed.count("/") + 1 or "**" in self.path
         return (there for there in self._at(fixed).files(deep) if like.match(there.path))
@@ -176,11 +180,11 @@ def parse(name: str) -> Address:
     """
     before, _, after = name.partition("://")
     scheme = before.lower()
-    kind, text = file_system_class(scheme), f"{scheme}://{after}"
+    kind, text = file_system_class(scheme, shown(name)), f"{scheme}://{after}"
     try:
         parts = urlsplit(text)
         path, options = kind._strip_protocol(text), kind._get_kwargs_from_urls(text)
-        secrets = tuple(filter(None, (parts.password, unquote(parts.password or ""))))
+        secrets, _ = tuple(filter(None, (parts.password, unquote(parts.password or "")))), parts.port
     except Exception:
         raise UsageError(f"{shown(name)}: not a whole address") from None
     if scheme in ("http", "https"):

@@ -78,8 +78,8 @@ class RemoteStore:
 
     def _again(self) -> None:
         """Forget a connection that does not mend itself."""
-        if not _connected_async(self.scheme):
-            _connected.cache_clear()
+        if not file_system_class(self.scheme).async_impl:
+            disconnect()
 
     def entry(self, path: str) -> Listed:
         """What there is of a name.
@@ -130,8 +130,12 @@ class RemoteStore:
             asked["ContinuationToken"] = page["NextContinuationToken"]
 
 
-def file_system_class(scheme: str) -> Any:
+def file_system_class(scheme: str, name: str = "") -> Any:
     """The class of fsspec for addresses that begin so.
+
+    Args:
+        scheme: How they begin.
+        name: What to call the address in errors.
 
     Raises:
         UsageError: There is none, or what it needs is not installed.
@@ -139,18 +143,17 @@ def file_system_class(scheme: str) -> Any:
     try:
         fsspec = import_module("fsspec")
     except ImportError:
-        reason = "an address, which needs the extra remote: pip install 'esc-sr[remote]'"
-        raise UsageError(f"{scheme}://: {reason}") from None
+        needs = "the extra remote: pip install 'esc-sr[remote]'"
+        raise UsageError(f"{name}: an address, which needs {needs}") from None
     try:
         return fsspec.get_filesystem_class(scheme)
     except ImportError as error:
         package = _PACKAGES.get(scheme)
-        reason = f"pip install {package}" if package else " ".join(str(error).split())
-        raise UsageError(f"{scheme}://: such addresses need one more package: {reason}") from None
+        needs = f"pip install {package}" if package else " ".join(str(error).split())
+        raise UsageError(f"{name}: addresses of this kind need one more package: {needs}") from None
     except ValueError:
-        raise UsageError(
-            f"{scheme}://: no kind of address begins so; s3, gs, az, sftp and https do"
-        ) from None
+        known = "s3, gs, az, sftp and https do"
+        raise UsageError(f"{name}: no kind of address begins with {scheme}://; {known}") from None
 
 
 def _protocols(kind: Any) -> tuple[str, ...]:
@@ -180,9 +183,9 @@ def _connected(scheme: str, options: tuple[tuple[str, Any], ...]) -> Any:
     return files
 
 
-def _connected_async(scheme: str) -> bool:
-    """Whether file systems of this kind make a new connection for what is asked next."""
-    return bool(file_system_class(scheme).async_impl)
+def disconnect() -> None:
+    """Let go of all connections; what is asked next makes new ones."""
+    _connected.cache_clear()
 
 
 def _list(files: Any, path: str) -> list[dict[str, Any]]:
