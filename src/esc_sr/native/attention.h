@@ -44,6 +44,7 @@ struct Work {
     float *table, *grad_table, *k, *v, *q, *g, *q_rows, *g_rows, *sums, *p, *ds, *grad_k, *grad_v;
     int32_t* key;  // r * (2 side - 1) + c of each key
     Lanes lanes[kVectors];
+    float longest_key, largest_bias;
 
     Work(const Attention& a, bool backward, float* base)
         : side(a.side), n(side * side), span(2 * side - 1), width(a.width), chunked(up(width, kChunk)),
@@ -73,7 +74,24 @@ struct Work {
     void turn_table(const float* from) {
         const int64_t size = span * span;
         for (int64_t i = 0; i < kLanes; i++) table[i] = table[kLanes + size + i] = 0;
-        for (int64_t i = 0; i < size; i++) table[kLanes + i] = from[size - 1 - i] * kLog2e;
+        largest_bias = 0;
+        for (int64_t i = 0; i < size; i++) {
+            const float x = from[size - 1 - i] * kLog2e;
+            table[kLanes + i] = x;
+            largest_bias = largest_bias >= __builtin_fabsf(x) ? largest_bias : __builtin_fabsf(x);
+        }
+    }
+
+    // The length of the longest of the packed keys.
+    void measure_keys() {
+        float longest = 0;
+        for (const float* tile = k; tile < k + keys * chunked; tile += kTile * chunked) {
+            float square[kTile] = {};
+            for (int64_t d = 0; d < width; d++)
+                ESC_EACH(i, kTile) square[i] += tile[d * kTile + i] * tile[d * kTile + i];
+            ESC_EACH(i, kTile) longest = longest < square[i] ? square[i] : longest;
+        }
+        longest_key = __builtin_sqrtf(longest);
     }
 
     void find_lanes(int64_t first) {
@@ -110,11 +128,17 @@ ESC_INLINE void drop(Vec (&scores)[kTile][kVectors], int64_t there) {
         if (i >= there) scores[i][v] = splat(-1e30f);
 }
 
+// Ask for what lies one row of pixels behind a run.
+ESC_INLINE void fetch_next(const View& x, const float* run, int64_t n) {
+    for (int64_t i = 0; i < n; i++) __builtin_prefetch(run + x.row + i * x.column);
+}
+
 // (keys, width) to tiles of kTile keys, (width, kTile) each; what is not there is 0.
 void pack_tiles(const Work& w, const View& x, const float* from, float* to) {
     if (w.keys > w.n || w.chunked > w.width) memset(to, 0, sizeof(float) * w.keys * w.chunked);
     for (int64_t key = 0; key < w.n; key += kTile, to += kTile * w.chunked)
         each_run(w.side, x, key, least(kTile, w.n - key), [&](int64_t pixel, int64_t place, int64_t n) {
+            fetch_next(x, from + place, n);
             copy(to + pixel - key, 1, kTile, from + place, x.column, x.width, n, w.width, 1);
         });
 }
@@ -127,6 +151,7 @@ void pack_queries(const Work& w, const View& x, const float* from, int64_t first
     if (rows && (count < kQueries || w.padded > w.width))
         memset(rows, 0, sizeof(float) * kQueries * w.padded);
     each_run(w.side, x, first, count, [&](int64_t pixel, int64_t place, int64_t n) {
+        fetch_next(x, from + place, n);
         copy(to + pixel - first, 1, kQueries, from + place, x.column, x.width, n, w.width, scale);
         if (rows)
             copy(rows + (pixel - first) * w.padded, w.padded, 1, from + place, x.column, x.width, n, w.width,
@@ -213,9 +238,27 @@ void gather_biases(const Work& w, int64_t first, int64_t last) {
     }
 }
 
+// Whether no score of the packed queries is beyond 2^60 or 2^-60, by their lengths and those of the keys.
+bool stays_small(const Work& w) {
+    Vec most_of{};
+    for (int64_t v = 0; v < kVectors; v++) {
+        Vec square{};
+        for (int64_t d = 0; d < w.width; d++) {
+            const Vec x = load(w.q + d * kQueries + v * kLanes);
+            square += x * x;
+        }
+        most_of = larger(most_of, square);
+    }
+    float longest = 0;
+    for (int64_t l = 0; l < kLanes; l++) longest = longest < most_of[l] ? most_of[l] : longest;
+    return __builtin_sqrtf(longest) * w.longest_key + w.largest_bias < 60;
+}
+
+// Where scores stay small their exponentials need no common factor, and are taken before they leave registers.
+template <bool kSmall>
 void forward_queries(Work& w, int64_t first, float* lse) {
     Vec top[kVectors], total[kVectors], factor[kVectors];
-    for (int v = 0; v < kVectors; v++) top[v] = splat(-1e30f), total[v] = Vec{};
+    for (int v = 0; v < kVectors; v++) top[v] = kSmall ? Vec{} : splat(-1e30f), total[v] = Vec{}, factor[v] = splat(1);
     memset(w.sums, 0, sizeof(float) * w.chunked * kQueries);
     w.find_lanes(first);
     for (int64_t begin = 0; begin < w.keys; begin += kKeys) {
@@ -229,17 +272,20 @@ void forward_queries(Work& w, int64_t first, float* lse) {
             multiply_tile(acc, w.q, w.k + key * w.chunked, w.width);
             if (key + kTile > w.n) drop(acc, w.n - key);
             ESC_EACH(i, kTile) ESC_EACH(v, kVectors) {
-                high[v] = larger(high[v], acc[i][v]);
+                if (kSmall)
+                    total[v] += acc[i][v] = exp2(acc[i][v]);
+                else
+                    high[v] = larger(high[v], acc[i][v]);
                 store(p + i * kQueries + v * kLanes, acc[i][v]);
             }
         }
-        for (int v = 0; v < kVectors; v++) {
+        for (int v = 0; v < kVectors && !kSmall; v++) {
             factor[v] = exp2(top[v] - high[v]);
             total[v] *= factor[v];
             top[v] = high[v];
         }
         p = w.p;
-        for (int64_t i = 0; i < keys; i++, p += kQueries)
+        for (int64_t i = 0; i < keys && !kSmall; i++, p += kQueries)
             ESC_EACH(v, kVectors) {
                 const Vec x = exp2(load(p + v * kLanes) - top[v]);
                 total[v] += x;
@@ -317,9 +363,11 @@ void attention(const void* problem, int64_t first, int64_t last, float* scratch,
         if (item == first || window == 0) w.turn_table(a.table + head * w.span * w.span);
         pack_tiles(w, a.k, at(a.k, a, window, head), w.k);
         pack_tiles(w, a.v, at(a.v, a, window, head), w.v);
+        w.measure_keys();
         for (int64_t query = 0; query < w.n; query += kQueries) {
             pack_queries(w, a.q, at(a.q, a, window, head), query, scale, w.q, nullptr);
-            forward_queries(w, query, a.lse ? a.lse + (window * a.heads + head) * w.n : nullptr);
+            float* const lse = a.lse ? a.lse + (window * a.heads + head) * w.n : nullptr;
+            stays_small(w) ? forward_queries<true>(w, query, lse) : forward_queries<false>(w, query, lse);
             unpack_queries(w, a.out, at(a.out, a, window, head), query, 1, w.sums);
         }
     }
