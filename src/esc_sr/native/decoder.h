@@ -61,8 +61,7 @@ struct DecoderWork {
         for (int64_t i = 0; i < p.layers; i++) {
             const int64_t depth = i ? p.sizes[i] : 2 * waves, width = pitch(p.sizes[i + 1]);
             const float* bias = weight + depth * width;
-            for (int64_t r = 0; r < rows; r++) memcpy(out + r * whole, bias, sizeof(float) * width);
-            multiply<false>(out, whole, in, whole, weight, width, rows, p.sizes[i + 1], depth);
+            multiply<false>(out, whole, {bias, 0}, {in, whole}, {weight, width}, rows, p.sizes[i + 1], depth);
             for (int64_t r = 0; r < rows && i + 1 < p.layers; r++)
                 for (float *x = out + r * whole, *end = x + width; x < end; x += kLanes)
                     store(x, load(x) < 0 ? Vec{} : load(x));

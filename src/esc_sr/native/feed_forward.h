@@ -95,10 +95,9 @@ struct FeedForwardWork {
         clear_outside(h, row, s);
         if (row < 0 || row >= p.height) return;
         float *to = of(h, row, s), *derivative = kDerivative ? of(slope, row, s) : nullptr;
-        load_row(x, p.x, picture, row, p.in, s);
-        if (p.epsilon) normalise_row(x, p.in, s.count(), float(p.epsilon));
-        fill_row(to, p.expand_bias, p.hidden, s.count());
-        products.apply(to, x, in, expand_turned, s.count(), p.hidden, p.in);
+        Matrix from = read_row(x, p.x, picture, row, p.in, s);
+        if (p.epsilon) from = normalise_row(x, from, p.in, s.count(), float(p.epsilon));
+        products.apply(to, hidden, {p.expand_bias, 0}, from, expand_turned, s.count(), p.hidden, p.in);
         for (int64_t c = 0, last = s.count() * hidden; c < last; c += kLanes) {
             Vec slope_here;
             store(to + c, activate<kDerivative>(load(to + c), &slope_here));
@@ -206,8 +205,8 @@ void feed_forward(const void* problem, int64_t first, int64_t last, float* scrat
         for (int64_t r = top; r < items.bottom(item); r++) {
             w.template make_hidden<false>(picture, r + 1, wide);
             w.template mix<false>(r, own);
-            fill_row(w.y, p.project_bias, p.out, own.count());
-            w.products.apply(w.y, w.z + own.at() * w.hidden, w.hidden, w.project_turned, own.count(), p.out, p.hidden);
+            w.products.apply(w.y, w.out, {p.project_bias, 0}, {w.z + own.at() * w.hidden, w.hidden}, w.project_turned,
+                             own.count(), p.out, p.hidden);
             store_row(p.y, picture, r, w.y, w.out, p.cut, own);
             store_row(p.rest, picture, r, w.y + p.cut, w.out, p.out - p.cut, own);
         }
@@ -255,23 +254,23 @@ void feed_forward_gradients(const void* problem, int64_t first, int64_t last, fl
             if (r >= 0 && r < p.height) {
                 load_grad(w, picture, r, wide);
                 float* grad_z = w.of(w.grad_z, r, wide);
-                fill_row(grad_z, nullptr, p.hidden, wide.count());
-                w.products.apply(grad_z, w.y, w.out, w.project, wide.count(), p.hidden, p.out);
+                w.products.apply(grad_z, w.hidden, biases(grad_z, nullptr, p.hidden, wide.count()), {w.y, w.out},
+                                 w.project, wide.count(), p.hidden, p.out);
                 w.template mix<true>(r, wide);
             }
             if (r >= top && r < bottom) {
                 const float* grad = w.y + (own.first - wide.first) * w.out;
-                w.products.gather(to.project, grad, w.out, z, w.hidden, p.out, p.hidden, own.count());
+                w.products.gather(to.project, {grad, w.out}, {z, w.hidden}, p.out, p.hidden, own.count());
                 add_row(to.project_bias, grad, p.out, own.count());
                 w.gather_depthwise(r, own, to.depthwise, to.depthwise_bias);
             }
             if (r - 1 < top) continue;
             w.return_to_expansion(r - 1, own);
-            load_row(w.x, p.x, picture, r - 1, p.in, own);
-            w.products.gather(to.expand, z, w.hidden, w.x, w.in, p.hidden, p.in, own.count());
+            const Matrix x = read_row(w.x, p.x, picture, r - 1, p.in, own);
+            w.products.gather(to.expand, {z, w.hidden}, x, p.hidden, p.in, own.count());
             add_row(to.expand_bias, z, p.hidden, own.count());
-            fill_row(w.x, nullptr, p.in, own.count());
-            w.products.apply(w.x, z, w.hidden, w.expand, own.count(), p.in, p.hidden);
+            w.products.apply(w.x, w.in, biases(w.x, nullptr, p.in, own.count()), {z, w.hidden}, w.expand, own.count(),
+                             p.in, p.hidden);
             store_row(p.grad_x, picture, r - 1, w.x, w.in, p.in, own);
         }
     }

@@ -200,19 +200,20 @@ struct Rounded {
     }
     static void prepare(Factor& f) { pack_pairs(f.pairs, f.values, f.pitch, f.depth, f.pitch); }
 
-    void apply(float* c, const float* a, int64_t a_pitch, const Factor& b, int64_t count, int64_t,
+    void apply(float* c, int64_t c_pitch, Matrix start, Matrix a, const Factor& b, int64_t count, int64_t,
                int64_t depth) const {
-        pack_halves(rows, a, a_pitch, count, pitch(depth));
-        multiply_halves(c, b.pitch, rows, up(depth, kStep), b.pairs, b.pitch, count, b.pitch, up(depth, kStep));
+        for (int64_t r = 0; r < count && start.first != c; r++)
+            memcpy(c + r * c_pitch, start.at(r, 0), sizeof(float) * b.pitch);
+        pack_halves(rows, a.first, a.pitch, count, pitch(depth));
+        multiply_halves(c, c_pitch, rows, up(depth, kStep), b.pairs, b.pitch, count, b.pitch, up(depth, kStep));
     }
 
-    void gather(float* c, const float* a, int64_t a_pitch, const float* b, int64_t b_pitch, int64_t count,
-                int64_t columns, int64_t depth) const {
+    void gather(float* c, Matrix a, Matrix b, int64_t count, int64_t columns, int64_t depth) const {
         const int64_t whole = up(depth, kStep);
-        pack_pairs(pairs, a, a_pitch, depth, pitch(count));
+        pack_pairs(pairs, a.first, a.pitch, depth, pitch(count));
         turn_pairs(reinterpret_cast<Pair*>(turned), whole / 2, pairs, pitch(count), whole / 2, pitch(count));
-        pack_pairs(gathered, b, b_pitch, depth, pitch(columns));
-        multiply_halves(c, b_pitch, turned, whole, gathered, pitch(columns), count, pitch(columns), whole);
+        pack_pairs(gathered, b.first, b.pitch, depth, pitch(columns));
+        multiply_halves(c, pitch(columns), turned, whole, gathered, pitch(columns), count, pitch(columns), whole);
     }
 };
 

@@ -181,8 +181,8 @@ void large_conv(const void* problem, int64_t first, int64_t last, float* scratch
         for (int64_t i = 0; i < p.channels; i++) w.convolve_dynamic(r, picture, i, s);
         for (int64_t i = 0; i < p.channels; i++) {
             w.fold(r, i, s);
-            multiply<true>(w.y + kMargin, kPitch, p.taps + i * w.taps * w.whole, w.whole, w.near + kMargin,
-                           kPitch, p.channels, s.count(), w.taps);
+            multiply<true>(w.y + kMargin, kPitch, {w.y + kMargin, kPitch}, {p.taps + i * w.taps * w.whole, w.whole},
+                           {w.near + kMargin, kPitch}, p.channels, s.count(), w.taps);
         }
         w.write(p.y, picture, r, s);
     });
@@ -205,8 +205,9 @@ void large_conv_weights(const void* problem, int64_t first, int64_t last, float*
         float* dynamic = sums + p.channels * w.taps * w.whole + picture * p.channels * 9;
         for (int64_t i = 0; i < p.channels; i++) {
             w.fold(r, i, s);
-            multiply<false>(sums + i * w.taps * w.whole, w.whole, w.near + kMargin, kPitch, w.turned, w.whole,
-                            w.taps, p.channels, s.count());
+            float* to = sums + i * w.taps * w.whole;
+            multiply<false>(to, w.whole, {to, w.whole}, {w.near + kMargin, kPitch}, {w.turned, w.whole}, w.taps,
+                            p.channels, s.count());
             w.gather_dynamic(dynamic + i * 9, r, i, s);
         }
     });

@@ -46,15 +46,15 @@ void pointwise(const void* problem, int64_t first, int64_t last, float* scratch,
     const PointwiseWork<Products> w(p, false, scratch);
     const int64_t out = pitch(p.out);
     each_row(p, first, last, [&](int64_t picture, int64_t r, const Span& s) {
-        load_row(w.x, p.x, picture, r, p.in, s);
-        if (p.epsilon) normalise_row(w.x, p.in, s.count(), float(p.epsilon));
-        if (p.adds) {
-            load_row(w.y, p.y, picture, r, p.out, s);
-            spread_row(w.y, p.bias, p.out, s.count());
-        } else {
-            fill_row(w.y, p.bias, p.out, s.count());
+        Matrix x = read_row(w.x, p.x, picture, r, p.in, s);
+        if (p.epsilon) x = normalise_row(w.x, x, p.in, s.count(), float(p.epsilon));
+        const Matrix start = p.adds ? add_biases(w.y, read_row(w.y, p.y, picture, r, p.out, s), p.bias, p.out, s.count())
+                                    : biases(w.y, p.bias, p.out, s.count());
+        if (lies_whole(p.y, p.out)) {
+            float* to = at<float>(p.y, picture, r, s);
+            return w.products.apply(to, p.y.column, start, x, w.weight, s.count(), p.out, p.in);
         }
-        w.products.apply(w.y, w.x, pitch(p.in), w.weight, s.count(), p.out, p.in);
+        w.products.apply(w.y, out, start, x, w.weight, s.count(), p.out, p.in);
         store_row(p.y, picture, r, w.y, out, p.out, s);
     });
 }
@@ -73,11 +73,10 @@ void pointwise_gradients(const void* problem, int64_t first, int64_t last, float
     const int64_t in = pitch(p.in), out = pitch(p.out);
     each_row(p, first, last, [&](int64_t picture, int64_t r, const Span& s) {
         load_row(w.y, p.grad_y, picture, r, p.out, s);
-        load_row(w.x, p.x, picture, r, p.in, s);
-        w.products.gather(sums, w.y, out, w.x, in, p.out, p.in, s.count());
+        const Matrix x = read_row(w.x, p.x, picture, r, p.in, s);
+        w.products.gather(sums, {w.y, out}, x, p.out, p.in, s.count());
         add_row(sums + p.out * in, w.y, p.out, s.count());
-        fill_row(w.x, nullptr, p.in, s.count());
-        w.products.apply(w.x, w.y, out, w.weight, s.count(), p.in, p.out);
+        w.products.apply(w.x, in, biases(w.x, nullptr, p.in, s.count()), {w.y, out}, w.weight, s.count(), p.in, p.out);
         store_row(p.grad_x, picture, r, w.x, in, p.in, s);
     });
 }

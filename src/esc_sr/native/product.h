@@ -14,24 +14,30 @@ ESC_INLINE int64_t most(int64_t a, int64_t b) { return a > b ? a : b; }
 // filled up by zeros to whole vectors on every level, `pitch(channels)` floats.
 ESC_INLINE int64_t pitch(int64_t channels) { return up(channels, 16); }
 
-// C (kRows, kWide vectors) += A B; see `multiply`.
+struct Matrix {  // rows that lie a pitch apart; with pitch 0 they are all the same one
+    const float* first;
+    int64_t pitch;
+
+    ESC_INLINE const float* at(int64_t row, int64_t column) const { return first + row * pitch + column; }
+};
+
+// C (kRows, kWide vectors) = start + A B; see `multiply`.
 template <bool kTurned, int kRows, int kWide>
-void tile(float* c, int64_t c_pitch, const float* a, int64_t a_pitch, const float* b, int64_t b_pitch,
-          int64_t depth) {
+void tile(float* c, int64_t c_pitch, Matrix start, Matrix a, Matrix b, int64_t depth) {
     Vec acc[kRows][kWide];
-    ESC_EACH(r, kRows) ESC_EACH(v, kWide) acc[r][v] = load(c + r * c_pitch + v * kLanes);
-    for (int64_t k = 0; k < depth; k++, a += kTurned ? a_pitch : 1, b += b_pitch) {
+    ESC_EACH(r, kRows) ESC_EACH(v, kWide) acc[r][v] = load(start.at(r, v * kLanes));
+    for (int64_t k = 0; k < depth; k++, a.first += kTurned ? a.pitch : 1, b.first += b.pitch) {
         Vec in[kWide];
-        ESC_EACH(v, kWide) in[v] = load(b + v * kLanes);
+        ESC_EACH(v, kWide) in[v] = load(b.first + v * kLanes);
         ESC_EACH(r, kRows) {
-            const float x = a[kTurned ? r : r * a_pitch];
+            const float x = kTurned ? a.first[r] : *a.at(r, 0);
             ESC_EACH(v, kWide) acc[r][v] += in[v] * x;
         }
     }
     ESC_EACH(r, kRows) ESC_EACH(v, kWide) store(c + r * c_pitch + v * kLanes, acc[r][v]);
 }
 
-using Tile = void (*)(float*, int64_t, const float*, int64_t, const float*, int64_t, int64_t);
+using Tile = void (*)(float*, int64_t, Matrix, Matrix, Matrix, int64_t);
 
 template <bool kTurned, int kWide, int... kNumbers>
 struct Tiles {
@@ -60,20 +66,20 @@ constexpr const Tile* kProducts[] = {nullptr, Tiles<kTurned, 1, 1, 2, 3, 4, 5, 6
 // The i-th of `parts` nearly equal parts of n begins here.
 ESC_INLINE int64_t cut(int64_t n, int64_t i, int64_t parts) { return n * i / parts; }
 
-// C (rows, columns) += A B. A is (rows, depth) or, turned, (depth, rows); B is (depth, columns). Rows lie a
-// pitch apart; columns are filled up to whole pitches in B and C.
+// C (rows, columns) = start + A B; start may be C. A is (rows, depth) or, turned, (depth, rows); B is (depth,
+// columns). Columns are filled up to whole pitches in B, C and start.
 template <bool kTurned>
-void multiply(float* c, int64_t c_pitch, const float* a, int64_t a_pitch, const float* b, int64_t b_pitch,
-              int64_t rows, int64_t columns, int64_t depth) {
+void multiply(float* c, int64_t c_pitch, Matrix start, Matrix a, Matrix b, int64_t rows, int64_t columns,
+              int64_t depth) {
     const int64_t vectors = pitch(columns) / kLanes, across = (vectors + kWidest - 1) / kWidest;
     for (int64_t i = 0; i < across; i++) {
         const int64_t left = cut(vectors, i, across), wide = cut(vectors, i + 1, across) - left;
-        const int64_t down = (rows + kRowsOf[wide] - 1) / kRowsOf[wide];
+        const int64_t down = (rows + kRowsOf[wide] - 1) / kRowsOf[wide], x = left * kLanes;
         for (int64_t j = 0; j < down; j++) {
             const int64_t top = cut(rows, j, down), high = cut(rows, j + 1, down) - top;
-            kProducts<kTurned>[wide][high - 1](c + top * c_pitch + left * kLanes, c_pitch,
-                                               a + top * (kTurned ? 1 : a_pitch), a_pitch, b + left * kLanes,
-                                               b_pitch, depth);
+            const Matrix from = {kTurned ? a.first + top : a.at(top, 0), a.pitch};
+            kProducts<kTurned>[wide][high - 1](c + top * c_pitch + x, c_pitch, {start.at(top, x), start.pitch}, from,
+                                               {b.first + x, b.pitch}, depth);
         }
     }
 }
@@ -96,10 +102,7 @@ struct Exact {
     static constexpr bool kRounds = false;
     struct Scope {};  // lives while products are computed
 
-    struct Factor {  // (depth, columns)
-        const float* values;
-        int64_t pitch;
-    };
+    using Factor = Matrix;  // (depth, columns)
 
     Exact(Memory&, int64_t, int64_t) {}
 
@@ -108,16 +111,16 @@ struct Exact {
     }
     static void prepare(Factor&) {}
 
-    // C (rows, columns) += A B
-    static void apply(float* c, const float* a, int64_t a_pitch, const Factor& b, int64_t rows,
+    // C (rows, columns) = start + A B
+    static void apply(float* c, int64_t c_pitch, Matrix start, Matrix a, const Factor& b, int64_t rows,
                       int64_t columns, int64_t depth) {
-        multiply<false>(c, b.pitch, a, a_pitch, b.values, b.pitch, rows, columns, depth);
+        multiply<false>(c, c_pitch, start, a, b, rows, columns, depth);
     }
 
     // C (rows, columns) += A B, A turned: (depth, rows)
-    static void gather(float* c, const float* a, int64_t a_pitch, const float* b, int64_t b_pitch, int64_t rows,
-                       int64_t columns, int64_t depth) {
-        multiply<true>(c, b_pitch, a, a_pitch, b, b_pitch, rows, columns, depth);
+    static void gather(float* c, Matrix a, Matrix b, int64_t rows, int64_t columns, int64_t depth) {
+        const int64_t c_pitch = pitch(columns);
+        multiply<true>(c, c_pitch, {c, c_pitch}, a, b, rows, columns, depth);
     }
 };
 
@@ -170,18 +173,38 @@ ESC_INLINE void load_row(float* to, const Map& from, int64_t picture, int64_t ro
     load_part(to, whole, from, picture, row, channels, s);
 }
 
-// Every pixel starts as the biases, which are filled up to a whole pitch, or as zeros.
-void fill_row(float* row, const float* bias, int64_t channels, int64_t count) {
-    const int64_t whole = pitch(channels);
-    if (!bias) memset(row, 0, sizeof(float) * whole * count);
-    for (int64_t x = 0; bias && x < count; x++) memcpy(row + x * whole, bias, sizeof(float) * whole);
+// Whether a map's pixels lie as those of a row that is worked on do, so that products can take and give them there.
+ESC_INLINE bool lies_whole(const Map& map, int64_t channels) {
+    return !map.half && map.channel == 1 && channels == pitch(channels);
 }
 
-// row += the biases, if there are any, at each pixel.
-void spread_row(float* row, const float* bias, int64_t channels, int64_t count) {
+// One row of a map, where it lies or in `to`.
+ESC_INLINE Matrix read_row(float* to, const Map& from, int64_t picture, int64_t row, int64_t channels,
+                           const Span& s) {
+    if (lies_whole(from, channels)) {
+        const Matrix there = {at<float>(from, picture, row, s), from.column};
+        for (int64_t x = 0; x < s.count(); x++)
+            for (int64_t c = 0; c < channels; c += 16) __builtin_prefetch(there.at(x, c) + from.row, 0, 2);
+        return there;
+    }
+    load_row(to, from, picture, row, channels, s);
+    return {to, pitch(channels)};
+}
+
+// What a row of products starts from: the biases at every pixel or, where there are none, zeros in `row`.
+ESC_INLINE Matrix biases(float* row, const float* bias, int64_t channels, int64_t count) {
+    if (bias) return {bias, 0};
+    memset(row, 0, sizeof(float) * pitch(channels) * count);
+    return {row, pitch(channels)};
+}
+
+// to = a row + the biases, if there are any, at each pixel.
+ESC_INLINE Matrix add_biases(float* to, Matrix row, const float* bias, int64_t channels, int64_t count) {
+    if (!bias) return row;
     const int64_t whole = pitch(channels);
-    for (int64_t x = 0; bias && x < count * whole; x += whole)
-        for (int64_t c = 0; c < whole; c += kLanes) store(row + x + c, load(row + x + c) + load(bias + c));
+    for (int64_t x = 0; x < count; x++)
+        for (int64_t c = 0; c < whole; c += kLanes) store(to + x * whole + c, load(row.at(x, c)) + load(bias + c));
+    return {to, whole};
 }
 
 // sums (channels) += a row added up.
@@ -210,22 +233,23 @@ ESC_INLINE float total(Vec x) {
     return (sum[0] + sum[2]) + (sum[1] + sum[3]);
 }
 
-// Bring each pixel of a row to mean 0 and variance 1; the zeros that fill up its channels stay.
-void normalise_row(float* row, int64_t channels, int64_t count, float epsilon) {
+// to = a row, each pixel brought to mean 0 and variance 1; the zeros that fill up its channels stay. It may be there.
+Matrix normalise_row(float* to, Matrix row, int64_t channels, int64_t count, float epsilon) {
     const int64_t whole = pitch(channels);
-    for (float* end = row + count * whole; row < end; row += whole) {
+    for (int64_t x = 0; x < count; x++, to += whole) {
         Vec sum{}, square{};
-        for (int64_t c = 0; c < whole; c += kLanes) sum += load(row + c);
+        for (int64_t c = 0; c < whole; c += kLanes) sum += load(row.at(x, c));
         const float mean = total(sum) / float(channels);
         for (int64_t c = 0; c < channels; c += kLanes) {
-            Vec x = load(row + c) - mean;
-            for (int64_t l = channels - c; l < kLanes; l++) x[l] = 0;
-            square += x * x;
-            store(row + c, x);
+            Vec here = load(row.at(x, c)) - mean;
+            for (int64_t l = channels - c; l < kLanes; l++) here[l] = 0;
+            square += here * here;
+            store(to + c, here);
         }
         const float scale = 1.f / __builtin_sqrtf(total(square) / float(channels) + epsilon);
-        for (int64_t c = 0; c < channels; c += kLanes) store(row + c, load(row + c) * scale);
+        for (int64_t c = 0; c < channels; c += kLanes) store(to + c, load(to + c) * scale);
     }
+    return {to - count * whole, whole};
 }
 
 // Which items there are: pictures, cut into strips of rows, cut into tiles of columns.

@@ -101,29 +101,61 @@ ESC_INLINE Vec move_up(Vec x, float first) {
 #endif
 }
 
+// A block of numbers times scale, rows to columns; both have rows that lie a pitch apart.
+ESC_INLINE void turn_block(float* to, int64_t to_pitch, const float* from, int64_t from_pitch, float scale) {
+#if defined(__AVX2__)
+    typedef float Eight __attribute__((vector_size(32)));
+    typedef float LooseEight __attribute__((vector_size(32), aligned(4), may_alias));
+    Eight x[8], y[8];
+    ESC_EACH(i, 8) x[i] = *reinterpret_cast<const LooseEight*>(from + i * from_pitch) * scale;
+    ESC_EACH(i, 4) {
+        y[2 * i] = __builtin_shufflevector(x[2 * i], x[2 * i + 1], 0, 8, 1, 9, 4, 12, 5, 13);
+        y[2 * i + 1] = __builtin_shufflevector(x[2 * i], x[2 * i + 1], 2, 10, 3, 11, 6, 14, 7, 15);
+    }
+    ESC_EACH(i, 2) ESC_EACH(j, 2) {
+        x[4 * i + 2 * j] = __builtin_shufflevector(y[4 * i + j], y[4 * i + j + 2], 0, 1, 8, 9, 4, 5, 12, 13);
+        x[4 * i + 2 * j + 1] = __builtin_shufflevector(y[4 * i + j], y[4 * i + j + 2], 2, 3, 10, 11, 6, 7, 14, 15);
+    }
+    ESC_EACH(i, 4) {
+        y[i] = __builtin_shufflevector(x[i], x[i + 4], 0, 1, 2, 3, 8, 9, 10, 11);
+        y[i + 4] = __builtin_shufflevector(x[i], x[i + 4], 4, 5, 6, 7, 12, 13, 14, 15);
+    }
+    ESC_EACH(i, 8) *reinterpret_cast<LooseEight*>(to + i * to_pitch) = y[i];
+#else
+    typedef float Four __attribute__((vector_size(16)));
+    typedef float LooseFour __attribute__((vector_size(16), aligned(4), may_alias));
+    Four x[4], y[4];
+    ESC_EACH(i, 4) x[i] = *reinterpret_cast<const LooseFour*>(from + i * from_pitch) * scale;
+    ESC_EACH(i, 2) {
+        y[2 * i] = __builtin_shufflevector(x[2 * i], x[2 * i + 1], 0, 4, 1, 5);
+        y[2 * i + 1] = __builtin_shufflevector(x[2 * i], x[2 * i + 1], 2, 6, 3, 7);
+    }
+    ESC_EACH(i, 2) {
+        x[2 * i] = __builtin_shufflevector(y[i], y[i + 2], 0, 1, 4, 5);
+        x[2 * i + 1] = __builtin_shufflevector(y[i], y[i + 2], 2, 3, 6, 7);
+    }
+    ESC_EACH(i, 4) *reinterpret_cast<LooseFour*>(to + i * to_pitch) = x[i];
+#endif
+}
+
 // to = scale from, both (rows, columns) with strides of their own. Where neighbours in a row become neighbours
-// in a column, blocks of 4 x 4 are turned in registers.
+// in a column, blocks are turned in registers.
 void copy(float* to, int64_t to_row, int64_t to_column, const float* from, int64_t from_row,
           int64_t from_column, int64_t rows, int64_t columns, float scale) {
     typedef float Four __attribute__((vector_size(16), aligned(4), may_alias));
+#if defined(__AVX2__)
+    constexpr int64_t kBlock = 8;
+#else
+    constexpr int64_t kBlock = 4;
+#endif
     if (from_row == 1 && from_column != 1)
         return copy(to, to_column, to_row, from, from_column, from_row, columns, rows, scale);
     const bool turns = to_row == 1 && from_column == 1;
-    const int64_t whole_rows = turns ? rows / 4 * 4 : 0, whole_columns = turns ? columns / 4 * 4 : 0;
-    for (int64_t r = 0; r < whole_rows; r += 4)
-        for (int64_t c = 0; c < whole_columns; c += 4) {
-            Four in[4];
-            ESC_EACH(i, 4) in[i] = *reinterpret_cast<const Four*>(from + (r + i) * from_row + c) * scale;
-            const Four a = __builtin_shufflevector(in[0], in[1], 0, 4, 1, 5);
-            const Four b = __builtin_shufflevector(in[2], in[3], 0, 4, 1, 5);
-            const Four d = __builtin_shufflevector(in[0], in[1], 2, 6, 3, 7);
-            const Four e = __builtin_shufflevector(in[2], in[3], 2, 6, 3, 7);
-            float* out = to + c * to_column + r;
-            *reinterpret_cast<Four*>(out) = __builtin_shufflevector(a, b, 0, 1, 4, 5);
-            *reinterpret_cast<Four*>(out + to_column) = __builtin_shufflevector(a, b, 2, 3, 6, 7);
-            *reinterpret_cast<Four*>(out + 2 * to_column) = __builtin_shufflevector(d, e, 0, 1, 4, 5);
-            *reinterpret_cast<Four*>(out + 3 * to_column) = __builtin_shufflevector(d, e, 2, 3, 6, 7);
-        }
+    const int64_t whole_rows = turns ? rows / kBlock * kBlock : 0;
+    const int64_t whole_columns = turns ? columns / kBlock * kBlock : 0;
+    for (int64_t r = 0; r < whole_rows; r += kBlock)
+        for (int64_t c = 0; c < whole_columns; c += kBlock)
+            turn_block(to + c * to_column + r, to_column, from + r * from_row + c, from_row, scale);
     if (to_column == 1 && from_column == 1) {
         for (int64_t r = 0; r < rows; r++, to += to_row, from += from_row) {
             int64_t c = 0;
