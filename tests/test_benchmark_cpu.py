@@ -34,7 +34,7 @@ def test_the_reference_is_the_plain_network(tiny: str, monkeypatch: pytest.Monke
     assert isinstance(network, ESC)
     lr = cpu.picture_of((20, 30))
     with torch.inference_mode():
-        plain = network.finish(network.features(lr), lr)
+        plain = network.add_picture(network.upsampler(network.features(lr)), lr)
     run = EngineCase(tiny, 2, (20, 30)).prepare(torch.device("cpu"))
 
     def fails(*rest: object) -> None:

@@ -129,6 +129,38 @@ def test_pointwise_agrees(level: str, c: int, out: int) -> None:
         assert_agrees(pointwise_by_kernels, pointwise_by_torch, inputs[:2])
 
 
+@pytest.mark.parametrize(("c", "out"), [(64, 64), (16, 48), (5, 3), (1, 1), (48, 50)])
+@torch.no_grad()
+def test_3x3_agrees(level: str, c: int, out: int) -> None:
+    epsilon = 1e-6
+    for h, w in ((1, 1), (3, 2), (7, 16), (33, 65), (35, 195)):
+        random = torch.Generator().manual_seed(100 * h + w)
+        shapes = ((2, c, h, w), (out, c, 3, 3), (out,), (c,), (c,))
+        x, weight, bias, gain, shift = (torch.randn(shape, generator=random) for shape in shapes)
+        weight /= 3 * c**0.5
+        for given in (x, x.contiguous(memory_format=torch.channels_last), x.expand(2, c, h, w)[1:]):
+            wanted = F.conv2d(given.double(), weight.double(), padding=1)
+            assert (native.conv3x3(given, weight) - wanted).abs().max() < 1e-5
+            wanted += bias.view(-1, 1, 1)
+            assert (native.conv3x3(given, weight, bias) - wanted).abs().max() < 1e-5
+            norm = F.layer_norm(given.permute(0, 2, 3, 1), (c,), gain, shift, epsilon).permute(0, 3, 1, 2)
+            wanted = F.conv2d(norm.double(), weight.double(), bias.double(), padding=1)
+            assert (
+                native.conv3x3(given, weight, bias, norm=(gain, shift, epsilon)) - wanted
+            ).abs().max() < 1e-5
+
+
+def test_3x3_refuses() -> None:
+    x, weight = torch.randn(1, 4, 5, 5), torch.randn(6, 4, 3, 3)
+    for wrong in (weight[:, :3], weight[..., :2], weight[0]):
+        with pytest.raises(ValueError, match="pass"):
+            native.conv3x3(x, wrong)
+    with pytest.raises(ValueError, match="pass"):
+        native.conv3x3(x, weight, torch.zeros(5))
+    with pytest.raises(ValueError, match="no_grad"):
+        native.conv3x3(x, weight.requires_grad_())
+
+
 @pytest.mark.parametrize("c", [64, 48, 5, 1])
 @torch.no_grad()
 def test_a_layer_norm_before(level: str, c: int) -> None:

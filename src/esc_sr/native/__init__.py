@@ -5,7 +5,7 @@ has, the default), `amx`, `avx512`, `avx2`, `generic`, or `off`.
 """
 
 from esc_sr.native.attention import attend, attend_windows
-from esc_sr.native.convolution import LARGEST, feed_forward, large_conv, pointwise, takes_onto
+from esc_sr.native.convolution import LARGEST, conv3x3, feed_forward, large_conv, pointwise, takes_onto
 from esc_sr.native.decoder import Places, decode
 from esc_sr.native.library import DTYPES, LEVELS, VARIABLE, available, describe, level, takes, without
 
@@ -18,6 +18,7 @@ __all__ = [
     "attend",
     "attend_windows",
     "available",
+    "conv3x3",
     "decode",
     "describe",
     "feed_forward",

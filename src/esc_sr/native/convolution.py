@@ -60,6 +60,18 @@ class _Pointwise(ctypes.Structure):
     ]
 
 
+class _Winograd(ctypes.Structure):
+    """`Winograd` of levels.h."""
+
+    PARAMETERS = ("weight", "bias", "gain", "shift")
+    _fields_ = [
+        *((name, ctypes.c_int64) for name in ("pictures", "in", "out", "height", "width")),
+        ("epsilon", ctypes.c_double),
+        *((name, Strided) for name in ("x", "y")),
+        *((name, ctypes.c_void_p) for name in PARAMETERS),
+    ]
+
+
 def large_conv(x: Tensor, kernel: Tensor, dynamic: Tensor) -> Tensor:
     """Convolve with a large symmetric kernel and, each channel by itself, with a 3x3 kernel (Eq. 4, line 3).
 
@@ -317,3 +329,42 @@ def _pointwise(
     problem.weight, problem.bias = turned.data_ptr(), None if bias is None else bias.data_ptr()
     run("pointwise convolution", problem, rounding)
     return y.to(dtype) if onto is None else onto
+
+
+def conv3x3(
+    x: Tensor, weight: Tensor, bias: Tensor | None = None, *, norm: tuple[Tensor, Tensor, float] | None = None
+) -> Tensor:
+    """Convolve with a 3x3 kernel by Winograd's F(2x2, 3x3), only where no gradients are recorded.
+
+    Args:
+        x: (B, C, H, W), on the CPU; zeros are around it, or around what the layer norm makes of it.
+        weight: (out, C, 3, 3).
+        bias: (out,), or None.
+        norm: Weight (C,), bias (C,) and epsilon of a layer norm over the channels that x goes through first.
+
+    Returns:
+        (B, out, H, W), of the type of x; the products are float32's.
+
+    Raises:
+        ValueError: Shapes, types or devices are others, or gradients are recorded.
+        DeviceError: There are no kernels, or there is too little memory.
+        UsageError: `ESC_SR_NATIVE` is set to something unknown.
+    """
+    (b, c, h, w), out, dtype = x.shape, len(weight), x.dtype
+    gain, shift, epsilon = norm or (None, None, 0)
+    named = {"weight": weight, "bias": bias, "gain": gain, "shift": shift}
+    given = {name: t for name, t in named.items() if t is not None}
+    shapes = {"weight": (out, c, 3, 3), "bias": (out,), "gain": (c,), "shift": (c,)}
+    if any(t.shape != shapes[name] for name, t in given.items()):
+        raise ValueError(f"{[tuple(t.shape) for t in given.values()]}: pass {list(shapes.values())}")
+    check_types(x, *given.values())
+    check_not_recording(x, *given.values())
+    turn = torch.tensor(((1, 0, 0), (0.5, 0.5, 0.5), (0.5, -0.5, 0.5), (0, 0, 1)))
+    given["weight"] = (turn @ weight.float() @ turn.T).permute(2, 3, 1, 0)  # (4, 4, in, out)
+    kept = {name: filled(t) for name, t in given.items()}
+    x, y = x.float(), new_map(b, out, h, w)
+    problem = _Winograd(b, c, out, h, w, epsilon, x=Strided.of(x), y=Strided.of(y))
+    for name, t in kept.items():
+        setattr(problem, name, t.data_ptr())
+    run("3x3 convolution", problem)
+    return y.to(dtype)

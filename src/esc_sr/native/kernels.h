@@ -6,9 +6,11 @@
 #include "feed_forward.h"
 #include "large_conv.h"
 #include "pointwise.h"
+#include "winograd.h"
 
 namespace {
 
+constexpr Kernel kWinogradKernel = {winograd_items, winograd_scratch, nullptr, winograd};
 constexpr Kernel kDecoderKernel = {decoder_items, decoder_scratch, nullptr, decoder};
 constexpr Kernel kernels[kKernels] = {
     {attention_items, attention_scratch, nullptr, attention},
@@ -19,6 +21,7 @@ constexpr Kernel kernels[kKernels] = {
     {feed_forward_items, feed_forward_scratch<Exact, true>, feed_forward_sums, feed_forward_gradients<Exact>},
     {pointwise_items, pointwise_scratch<Exact, false>, nullptr, pointwise<Exact>},
     {pointwise_items, pointwise_scratch<Exact, true>, pointwise_sums, pointwise_gradients<Exact>},
+    kWinogradKernel,
     kDecoderKernel,
 };
 

@@ -21,6 +21,7 @@ constexpr Kernel half_kernels[kKernels] = {
      feed_forward_gradients<Rounded>},
     {pointwise_items, pointwise_scratch<Rounded, false>, nullptr, pointwise<Rounded>},
     {pointwise_items, pointwise_scratch<Rounded, true>, pointwise_sums, pointwise_gradients<Rounded>},
+    kWinogradKernel,
     kDecoderKernel,
 };
 

@@ -52,6 +52,15 @@ struct Pointwise {
     const float *weight, *bias;  // (in, out), for the gradients (out, in); (out), or null
 };
 
+// y = x convolved with 3x3 kernels, + bias. Where `epsilon` is not 0, x is what a layer norm makes of it.
+struct Winograd {
+    int64_t pictures, in, out, height, width;
+    double epsilon;
+    Map x, y;
+    const float *weight, *bias;  // (4, 4, in, out), as in winograd.h; (out), or null
+    const float *gain, *shift;   // of the layer norm: (in), (in)
+};
+
 // Colours y (B, sizes[layers], height, width) of ESC+LTE: at each pixel and each of the four vectors of features
 // around it, waves of that vector go through layers with a ReLU between them, and the results are blended.
 struct Decoder {
@@ -82,6 +91,7 @@ enum {
     kFeedForwardGradients,
     kPointwise,
     kPointwiseGradients,
+    kWinograd,
     kDecoder,
     kKernels
 };

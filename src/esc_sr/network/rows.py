@@ -114,6 +114,11 @@ def walk(
         yield top, tuple(y[:, :, (top - first) * scale : (bottom - first) * scale] for y in results)
 
 
+def _lies_last(y: Tensor) -> bool:
+    """Tell whether a map lies as `_empty` makes them."""
+    return y.is_contiguous(memory_format=torch.channels_last)
+
+
 def sum_of(y: Tensor, onto: Tensor | None = None) -> Tensor:
     """Give y as it is, or added to `onto`, in place."""
     return y if onto is None else onto.add_(y.to(onto.device))
@@ -132,7 +137,7 @@ def rowwise_each(
     """Apply a local stage with several results to whole maps; arguments as in `walk`, and two more.
 
     Args:
-        stage: As there; results are as high as the inputs.
+        stage: As there; results are as high as the inputs, and those that become maps are nobody else's.
         inputs: As there.
         bands: As there; None applies the stage once, out of place.
         onto: For each result the map that it is added to, which may be an input, or None for a new map.
@@ -154,6 +159,9 @@ def rowwise_each(
         for n, (y, base) in enumerate(zip(results, onto, strict=True)):
             target = maps[n]
             if target is None:
+                if bands.new_map is _empty and y.shape[2] == shape[2] and _lies_last(y):
+                    maps[n] = y  # one band is the whole
+                    continue
                 target = maps[n] = bands.new_map(y, (*y.shape[:2], *shape[2:]))
             rows = target[:, :, top : top + y.shape[2]]
             if base is None:

@@ -29,6 +29,9 @@ from esc_sr.network.rows import Bands, rowwise, rowwise_each, sum_of, walk
 if TYPE_CHECKING:
     from esc_sr.families.esc.network import ESC, ESCEncoder
 
+_LEAST_CHANNELS = 16
+"""Channels of a 3x3 convolution, in and out, from which on the kernel for it is faster than torch's."""
+
 
 def enlarge(network: "ESC", lr: Tensor, bands: Bands | None) -> Iterator[tuple[int, Tensor]]:
     """Enlarge pictures band by band (Eq. 1); `lr` is not written to.
@@ -49,9 +52,17 @@ def enlarge(network: "ESC", lr: Tensor, bands: Bands | None) -> Iterator[tuple[i
         f = rowwise(network.skip, (x,), bands, onto=f, halo=network.skip.reach)
     enlargement = config.scale * config.unshuffle
     share = 1 if config.upsampler == "pixelshuffledirect" else 4 / enlargement**2
-    for top, (sr,) in walk(lambda f, x: (network.finish(f, x),), (f, x), bands, halo=4, share=share):
+    finish = partial(_finish, network)
+    for top, (sr,) in walk(finish, (f, x), bands, halo=4, share=share):
         top *= enlargement
         yield top, sr[:, :, : height - top, :width]
+
+
+def _finish(network: "ESC", f: Tensor, x: Tensor) -> tuple[Tensor]:
+    """Features and folded picture to the enlarged one; reaches 4 pixels far."""
+    for layer in network.upsampler:
+        f = _convolve_3x3(layer, nn.Identity(), f) if isinstance(layer, nn.Conv2d) else layer(f)
+    return (network.add_picture(f, x),)
 
 
 def features(network: "ESCEncoder", lr: Tensor, bands: Bands | None) -> Tensor:
@@ -63,12 +74,12 @@ def features(network: "ESCEncoder", lr: Tensor, bands: Bands | None) -> Tensor:
     shared = network.shared()
     if native.takes(lr):  # all that follows then lies as the kernels like it
         lr = lr.contiguous(memory_format=torch.channels_last)
+    last = partial(_convolve_3x3, network.tail, network.norm_last)
     shallow = rowwise(network.head, (lr,), bands, halo=1)
     deep = shallow
     for block in network.blocks:
         assert isinstance(block, ESCBlock)
         deep = _block(block, deep, shared, bands)
-    last = nn.Sequential(network.norm_last, network.tail)
     if bands is None:
         return shallow + last(deep)
     return rowwise(lambda lr, deep: network.head(lr) + last(deep), (lr, deep), bands, halo=1)
@@ -85,7 +96,7 @@ def _block(block: ESCBlock, x: Tensor, shared: LargeKernels, bands: Bands | None
     for norm, ffn, convattn in zip(block.ffn_norms, block.ffns, block.convattns, strict=True):
         assert isinstance(convattn, ConvAttn) and isinstance(ffn, ConvFFN)
         f = _add_convattn(f, norm, ffn, convattn, shared, bands)
-    return rowwise(lambda f: block.conv_out(block.norm_out(f)), (f,), bands, onto=x, halo=1)
+    return rowwise(partial(_convolve_3x3, block.conv_out, block.norm_out), (f,), bands, onto=x, halo=1)
 
 
 def _feed_forward(ffn: ConvFFN, norm: nn.Module, x: Tensor) -> Tensor:
@@ -185,6 +196,21 @@ def _convolve(convattn: ConvAttn, att: Tensor, large: LargeKernels, dynamic: Ten
             dynamic = att.new_zeros(*att.shape[:2], 3, 3)
         return native.large_conv(att, large[0], dynamic)
     return convattn.convolve(att, large, dynamic)
+
+
+def _convolve_3x3(conv: nn.Conv2d, norm: nn.Module, x: Tensor) -> Tensor:
+    """conv(norm(x)); by the kernel where it serves: for float32 without gradients, and enough channels."""
+    exact = x.dtype == torch.float32 and not torch.is_autocast_enabled(x.device.type)
+    if (
+        not exact
+        or torch.is_grad_enabled()
+        or min(conv.weight.shape[:2]) < _LEAST_CHANNELS
+        or not native.takes(x)
+    ):
+        return conv(norm(x))
+    if isinstance(norm, LayerNorm2d):
+        return native.conv3x3(x, *_parameters(conv), norm=(norm.weight, norm.bias, norm.eps))
+    return native.conv3x3(norm(x), *_parameters(conv))
 
 
 def _absorb(norm: nn.Module, x: Tensor, after: nn.Conv2d) -> tuple[Tensor, list[Tensor], float]:

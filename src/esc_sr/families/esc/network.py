@@ -138,16 +138,15 @@ class ESC(ESCEncoder, Network):
         f = self.features(x)  # (B, C, H', W')
         if self.config.skip == "conv":
             f = f + self.skip(x)
-        return self.finish(f, x)[:, :, :height, :width]
+        return self.add_picture(self.upsampler(f), x)[:, :, :height, :width]
 
     def folded(self, lr: Tensor) -> Tensor:
         """(B, 3, H, W) to (B, 3 unshuffle^2, H', W'), the sides reflected up to whole pixels."""
         unshuffle = self.config.unshuffle
         return F.pixel_unshuffle(pad_to_multiple(lr, unshuffle), unshuffle)
 
-    def finish(self, f: Tensor, x: Tensor) -> Tensor:
-        """Features and folded picture to the enlarged one (Eq. 1, lines 3 and 4); reaches 4 pixels far."""
-        sr = self.upsampler(f)
+    def add_picture(self, sr: Tensor, x: Tensor) -> Tensor:
+        """Add the folded picture, enlarged, to the upsampler's result (Eq. 1, line 4), unless F holds it."""
         if self.config.skip == "conv":
             return sr
         # Supp. 6.1: ESC adds F_s, each colour scale^2 times, to the channels before their shuffle; ESC-FP its
