@@ -1,7 +1,7 @@
 // All kernels of a level. Included last by each, after its settings.
 #pragma once
 
-#include "attention.h"
+#include "attention_gradients.h"
 #include "decoder.h"
 #include "feed_forward.h"
 #include "large_conv.h"
