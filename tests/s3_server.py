@@ -15,7 +15,7 @@ from werkzeug.serving import make_server
 Start = Callable[..., Any]
 Body = Iterable[bytes]
 ERROR = "<Error><Code>{}</Code><Message>injected {}</Message></Error>"
-CODES = {403: "AccessDenied", 500: "InternalError", 503: "SlowDown"}
+CODES = {403: "AccessDenied", 500: "InternalError", 501: "NotImplemented", 503: "SlowDown"}
 
 
 @dataclass
@@ -23,7 +23,7 @@ class Fault:
     """Requests that go wrong.
 
     Attributes:
-        method: Of HTTP.
+        method: Of HTTP; "CREATE" is a PUT of what must not be there.
         part: Text in the path or query of the request, written as in a key.
         how: A status, "reset" for a connection that is cut, "short" for half a body, "hang" for no answer.
         times: How often it happens; -1 is always.
@@ -58,9 +58,10 @@ class Server:
     def __call__(self, environ: dict[str, Any], start: Start) -> Body:
         method = environ["REQUEST_METHOD"]
         path = f"{environ['PATH_INFO']}?{environ['QUERY_STRING']}".encode("latin-1").decode()
+        created = "CREATE" if "HTTP_IF_NONE_MATCH" in environ else method
         self.requests.append((method, path))
         for fault in self.faults:
-            if fault.times and fault.method == method and fault.part in path:
+            if fault.times and fault.method in (method, created) and fault.part in path:
                 fault.times -= 1
                 return self._fail(fault.how, environ, start)
         return APP(environ, start)

@@ -5,6 +5,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from contextlib import closing
 from itertools import count
 from pathlib import Path
 
@@ -17,7 +18,7 @@ import esc_sr
 from esc_sr.cli.main import app
 from esc_sr.families.esc import ESC, ESCConfig
 from esc_sr.image import Picture, write_image
-from esc_sr.remote import Address, claim, parse
+from esc_sr.remote import Address, RemoteClaim, claim, parse
 from esc_sr.weights import save
 from pictures import noise
 from s3_server import Fault, Server, s3_server
@@ -241,3 +242,23 @@ def test_a_store_that_is_not_there_or_closed(here: Path, tiny: Path, bucket: Add
     server.faults.append(Fault("GET", "list-type", 403))
     code, _, err = upscale(tiny, f"{bucket}/x/", "-o", "x/")
     assert code == 2 and "/x: cannot be reached (no permission (injected 403))" in err
+
+
+def test_a_store_without_exclusive_creation(here: Path, tiny: Path, bucket: Address, server: Server) -> None:
+    put(bucket / "a.png", png())
+    server.faults.append(Fault("CREATE", "", 501))
+    assert upscale(tiny, bucket / "a.png", "-o", f"{bucket}/o/")[0] == 0
+    assert names(bucket) == ["a.png", "o/a_2x.png"]
+    with closing(RemoteClaim(bucket / "b.png")), pytest.raises(BlockingIOError):
+        RemoteClaim(bucket / "b.png")
+
+
+def test_more_files_than_one_answer_tells(here: Path, bucket: Address, server: Server) -> None:
+    for number in range(4):
+        put(bucket / f"{number}.png", b"")
+    bucket.store.call(lambda files: files.s3_additional_kwargs.update(MaxKeys=2))
+    try:
+        assert [str(there) for there in bucket.files()] == [f"{bucket}/{number}.png" for number in range(4)]
+        assert server.asked("GET", "list-type") == 2
+    finally:
+        bucket.store.call(lambda files: files.s3_additional_kwargs.clear())

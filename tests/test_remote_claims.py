@@ -1,16 +1,18 @@
 """Claims in stores: kept up, given up, taken over; and what an interrupt leaves."""
 
+import pickle
 import threading
 import time
 from collections.abc import Callable
 from contextlib import closing
 
 import pytest
+from fsspec.implementations.memory import MemoryFileSystem
 from torch import Tensor, nn
 
 from esc_sr.errors import EscError
 from esc_sr.image import Animation, Encoding, Picture, encode_image
-from esc_sr.remote import Address, RemoteClaim, claim, parse
+from esc_sr.remote import Address, RemoteClaim, claim, faults, parse
 from esc_sr.upscaling.batch import BatchStatus, Choices, run
 from esc_sr.upscaling.engine import Upscaler
 from esc_sr.upscaling.files import Job, Outcome, find_jobs
@@ -53,7 +55,7 @@ def jobs_in(folder: Address, count: int) -> list[Job]:
 
 
 def test_a_claim_is_one_s_own_until_it_is_closed(folder: Address) -> None:
-    target = folder / "a.png"
+    target = pickle.loads(pickle.dumps(folder / "a.png"))  # as it goes to another process
     with closing(RemoteClaim(target)) as mine:
         with pytest.raises(BlockingIOError, match="another run is writing it"):
             RemoteClaim(target)
@@ -137,6 +139,32 @@ def test_ctrl_c_leaves_whole_outputs_and_no_claim(folder: Address) -> None:
     assert names(folder / "out") == ["0_2x.png", "1_2x.png"]
     run(jobs, Upscaler(Repeat(), 2), outcomes.append, Choices("skip"))
     assert [o.status for o in outcomes] == ["done"] * 2 + ["skipped"] * 2 + ["done"] * 4
+
+
+def test_ctrl_c_does_not_wait_for_a_store_to_come_back(
+    folder: Address, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    jobs = jobs_in(folder, 4)
+
+    def lost(files: object, path: str) -> bytes:
+        if ".claim" in path:
+            return read(files, path)
+        asked.set()
+        raise ConnectionResetError
+
+    def interrupt(call: int) -> None:
+        asked.wait(10)
+        raise KeyboardInterrupt
+
+    asked = threading.Event()
+    monkeypatch.setattr(faults, "PAUSE", 30.0)
+    jobs[0] = jobs[0]._replace(data=jobs[0].source.read_bytes())
+    read = MemoryFileSystem.cat_file
+    monkeypatch.setattr(MemoryFileSystem, "cat_file", lost)
+    begun = time.monotonic()
+    with pytest.raises(KeyboardInterrupt):
+        run(jobs, Upscaler(Repeat(interrupt), 2), print)
+    assert time.monotonic() - begun < 10
 
 
 def test_progress_ends_with_all_that_was_done(folder: Address) -> None:

@@ -6,5 +6,6 @@ a kind of store finds in the environment. `str` of an `Address` shows no passwor
 
 from esc_sr.remote.address import Address, is_address, parse, shown
 from esc_sr.remote.claim import RemoteClaim
+from esc_sr.remote.faults import until
 
-__all__ = ["Address", "RemoteClaim", "is_address", "parse", "shown"]
+__all__ = ["Address", "RemoteClaim", "is_address", "parse", "shown", "until"]

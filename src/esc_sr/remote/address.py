@@ -1,5 +1,6 @@
 """An address of a file or folder in a store, as a path is one on this machine."""
 
+import errno
 import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
@@ -26,7 +27,8 @@ def is_address(name: str) -> bool:
 class Address:
     """A file or folder in a store, which may be new; `str` of it has no secrets.
 
-    A run keeps one for each picture and one for its output: two lines of text and 150 bytes.
+    A run keeps one for each picture and one for its output: 400 bytes together, with paths of 30 letters, and
+    1,000 while it looks for pictures.
 
     Attributes:
         store: Where.
@@ -148,20 +150,21 @@ class Address:
         there = self.found()
         return there is not None and not there.is_folder
 
-    def read_bytes(self, goes_on: Callable[[bytes], bool] = lambda start: True) -> bytes:
+    def read_bytes(self, goes_on: Callable[[bytes], bool] = lambda start: True, tries: int = 0) -> bytes:
         """All of a file.
 
         Args:
             goes_on: Is asked, of a large file, with its beginning, whether the rest is wanted.
+            tries: How often, as of `faults.attempt`.
 
         Raises:
             OSError: As of `faults.attempt`.
         """
         if self.size is not None and self.size > _AT_ONCE:
-            start = self.store.call(lambda files: files.cat_file(self.path, start=0, end=_START))
+            start = self.store.call(lambda files: files.cat_file(self.path, start=0, end=_START), tries)
             if not goes_on(start):
                 return bytes(start)
-        return bytes(self.store.call(lambda files: files.cat_file(self.path)))
+        return bytes(self.store.call(lambda files: files.cat_file(self.path), tries))
 
     def remove(self, tries: int = 0) -> None:
         """Take a file away.
@@ -169,7 +172,12 @@ class Address:
         Raises:
             OSError: As of `faults.attempt`.
         """
-        self.store.call(lambda files: files.rm_file(self.path), tries)
+        try:
+            self.store.call(lambda files: files.rm_file(self.path), tries)
+        except OSError as error:
+            if error.errno != errno.ENOSYS:
+                raise
+            self.store.call(lambda files: files.rm(self.path), tries)
 
 
 def parse(name: str) -> Address:

@@ -6,6 +6,7 @@ import secrets
 import threading
 import time
 from contextlib import suppress
+from functools import partial
 from hashlib import sha256
 from typing import Any
 
@@ -85,7 +86,7 @@ class RemoteClaim:
                 return
             self._closed.set()
             with suppress(OSError):
-                if self._owner(self._place)[0] == self._token:
+                if self._owner(self._place, tries=2)[0] == self._token:
                     self._place.remove(tries=2)
 
     def _created(self, place: Address) -> bool:
@@ -123,10 +124,10 @@ class RemoteClaim:
         """Whose the claim is, and since when."""
         return json.dumps({"owner": self._token, "time": time.time()}).encode()
 
-    def _owner(self, place: Address) -> tuple[str, float]:
+    def _owner(self, place: Address, tries: int = 0) -> tuple[str, float]:
         """Whose a claim is, and since when; nobody's, if it is gone or not to be read."""
         try:
-            told = json.loads(place.read_bytes())
+            told = json.loads(place.read_bytes(tries=tries))
             return str(told["owner"]), float(told["time"])
         except (FileNotFoundError, ValueError, LookupError, TypeError):
             return "nobody", 0.0
@@ -143,25 +144,33 @@ class RemoteClaim:
 def _write(place: Address, data: bytes, new: bool = False) -> None:
     """Write a file at once, in a folder that is made if the store has such.
 
+    Where a store knows no files that have to be new, it is asked before.
+
     Raises:
         FileExistsError: There is one, and it has to be new.
         OSError: As of `faults.attempt`.
     """
-    store = place.store
-    if store.whole:
-        mode = {"mode": "create"} if new else {}
-        store.call(lambda files: files.pipe_file(place.path, data, **mode))
-        return
+    try:
+        place.store.call(partial(_put, place=place, data=data, new=new))
+    except OSError as error:
+        if not new or error.errno != errno.ENOSYS:
+            raise
+        if place.found() is not None:
+            raise FileExistsError(errno.EEXIST, "exists already") from None
+        place.store.call(partial(_put, place=place, data=data, new=False))
 
-    def write(files: Any) -> None:
+
+def _put(files: Any, place: Address, data: bytes, new: bool) -> None:
+    """Write a file by fsspec."""
+    if not place.store.whole:
         files.makedirs(place.parent.path, exist_ok=True)
-        if not new or store.scheme in ("sftp", "ssh"):
-            with files.open(place.path, "wxb" if new else "wb") as file:
-                file.write(data)
-        else:
-            files.pipe_file(place.path, data, mode="create")
-
-    store.call(write)
+    if place.store.scheme in ("sftp", "ssh"):  # of which fsspec asks before
+        with files.open(place.path, "wxb" if new else "wb") as file:
+            file.write(data)
+    elif new:
+        files.pipe_file(place.path, data, mode="create")
+    else:
+        files.pipe_file(place.path, data)
 
 
 def _is_old(since: float) -> bool:

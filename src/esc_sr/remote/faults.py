@@ -3,8 +3,11 @@
 import errno
 import random
 import re
+import threading
 import time
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 from typing import TypeVar
 
 LIMIT = 15.0
@@ -24,6 +27,8 @@ NO_BUCKET = "no such bucket"
 
 Result = TypeVar("Result")
 
+_over: ContextVar[threading.Event | None] = ContextVar("over", default=None)
+
 _PASSING = {408, 425, 429, 500, 502, 503, 504}  # of HTTP
 _CUT = {"ClientPayloadError", "IncompleteRead", "IncompleteReadError", "PayloadEncodingError"}
 """Classes of errors, by name since their packages may be missing, of answers that end early."""
@@ -42,7 +47,7 @@ _DENIED = {
 }
 """Likewise, of what says who one is not."""
 
-_FINAL = (LookupError, NotImplementedError, TypeError, ValueError)
+_FINAL = (LookupError, ValueError)
 _LONGEST_TEXT = 200
 
 
@@ -77,9 +82,29 @@ def attempt(
         over = time.monotonic() - begun > LONGEST
         if not isinstance(fault, PassingError) or last == (tries or TRIES) or over:
             raise fault
-        time.sleep(PAUSE * 2 ** (last - 1) * random.uniform(1, 2))  # not all of a fleet at once
+        if _waited(PAUSE * 2 ** (last - 1) * random.uniform(1, 2)):  # not all of a fleet at once
+            raise fault
         again()
     raise AssertionError("tried at least once")
+
+
+@contextmanager
+def until(over: threading.Event) -> Iterator[None]:
+    """Try nothing again in this block once something is over."""
+    before = _over.set(over)
+    try:
+        yield
+    finally:
+        _over.reset(before)
+
+
+def _waited(seconds: float) -> bool:
+    """Wait; true, and at once, if it is over."""
+    over = _over.get()
+    if over is not None:
+        return over.wait(seconds)
+    time.sleep(seconds)
+    return False
 
 
 def as_os_error(error: Exception, hidden: tuple[str, ...] = ()) -> OSError:
@@ -104,8 +129,8 @@ def as_os_error(error: Exception, hidden: tuple[str, ...] = ()) -> OSError:
         return FileNotFoundError(errno.ENOENT, NO_BUCKET if bucket else "no such file or folder")
     if isinstance(error, IsADirectoryError | NotADirectoryError):
         return OSError(error.errno or errno.EINVAL, text)
-    if isinstance(error, NotImplementedError):
-        return OSError(errno.ENOSYS, "addresses of this kind do not allow it")
+    if status == 501 or isinstance(error, NotImplementedError | TypeError):
+        return OSError(errno.ENOSYS, f"the store does not know how ({text})")
     if status or isinstance(error, _FINAL):
         return OSError(errno.EINVAL, text)
     return PassingError(errno.EIO, text)

@@ -1,5 +1,6 @@
 """Many pictures through the engine: while one is computed, the next are read and the last is written."""
 
+import threading
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -13,7 +14,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from esc_sr.errors import EscError
 from esc_sr.image import Animation, Encoding, interrupt_later
 from esc_sr.machine.claim import Claim
-from esc_sr.remote import Address, RemoteClaim
+from esc_sr.remote import Address, RemoteClaim, until
 from esc_sr.upscaling import FractionDone
 from esc_sr.upscaling.files import (
     CLAIMED,
@@ -200,6 +201,7 @@ class _Line:
         self._jobs, self._upscaler, self._choices, self._fetcher = jobs, upscaler, choices, fetcher
         self._pixels = [None if is_elsewhere(job) else _pixels(job, upscaler) for job in jobs]
         self._fetches: dict[int, Future[_Task]] = {}
+        self._over = threading.Event()
         known = [pixels[0] for pixels in self._pixels if pixels is not None]
         self._sum, self._known, self._unknown = sum(known), len(known), len(jobs) - len(known)
 
@@ -213,7 +215,17 @@ class _Line:
         for coming in range(place, min(place + FETCHED, len(self._jobs))):
             if self._pixels[coming] is None and coming not in self._fetches:
                 task = _Task(self._jobs[coming], self._choices)
-                self._fetches[coming] = self._fetcher.submit(task.fetch)
+                self._fetches[coming] = self._fetcher.submit(self._fetched, task)
+
+    def _fetched(self, task: _Task) -> _Task:
+        """The task, fetched, or given up at the end."""
+        with until(self._over):
+            return task.fetch()
+
+    def end(self) -> None:
+        """Fetch no more."""
+        self._over.set()
+        self._fetcher.shutdown(wait=False, cancel_futures=True)
 
     def is_here(self, place: int) -> bool:
         """Whether the pixels of a job are known without waiting."""
@@ -319,5 +331,5 @@ def run(
                     last.result()
             last.result()
         finally:
-            fetcher.shutdown(wait=False, cancel_futures=True)
+            line.end()
             reader.shutdown(wait=False, cancel_futures=True)
