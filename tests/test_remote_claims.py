@@ -109,6 +109,20 @@ def test_of_many_one_takes_over_the_claim_of_one_that_was_killed(
     assert names(folder) == []
 
 
+@pytest.mark.parametrize("content", [b"", b"[1]", b"{"])
+def test_a_claim_that_tells_nothing_is_as_old_as_its_file(
+    folder: Address, monkeypatch: pytest.MonkeyPatch, content: bytes
+) -> None:
+    with closing(RemoteClaim(folder / "a.png")) as killed:
+        put(killed._place, content)
+        with pytest.raises(BlockingIOError):
+            RemoteClaim(folder / "a.png")
+        monkeypatch.setattr(claim, "LEASE", -1.0)
+        with closing(RemoteClaim(folder / "a.png")):
+            assert len(names(folder)) == 1
+    assert names(folder) == []
+
+
 def test_two_runs_at_once_make_each_picture_once(folder: Address) -> None:
     jobs = jobs_in(folder, 12)
     networks = [Repeat(lambda call: time.sleep(0.005)) for _ in range(2)]

@@ -2,6 +2,7 @@
 
 import errno
 import re
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 from importlib import import_module
@@ -166,6 +167,13 @@ class Address:
                 return bytes(start)
         return bytes(self.store.call(lambda files: files.cat_file(self.path), tries))
 
+    def modified(self) -> float:
+        """When a file was written, in seconds since 1970 by its store; now, if that cannot be told."""
+        try:
+            return float(self.store.call(lambda files: files.modified(self.path)).timestamp())
+        except OSError:
+            return time.time()
+
     def remove(self, tries: int = 0) -> None:
         """Take a file away.
 
@@ -192,14 +200,16 @@ def parse(name: str) -> Address:
     try:
         parts = urlsplit(text)
         path, options = kind._strip_protocol(text), kind._get_kwargs_from_urls(text)
-        secrets, _ = tuple(filter(None, (parts.password, unquote(parts.password or "")))), parts.port
+        web = scheme in ("http", "https")
+        if web and not (parts.hostname and (parts.port or True)):
+            raise ValueError("no host")
     except Exception:
         raise UsageError(f"{shown(name)}: not a whole address") from None
-    if scheme in ("http", "https"):
-        return Address(
-            RemoteStore(scheme, (), tuple(filter(None, (*secrets, parts.username, parts.query)))), "", path
-        )
-    if not path.strip("/") or any(secret in path for secret in secrets):
+    secrets = tuple(filter(None, (parts.password, unquote(parts.password or ""))))
+    if web:
+        hidden = tuple(filter(None, (*secrets, parts.username, parts.query)))
+        return Address(RemoteStore(scheme, (), hidden), "", path)
+    if not path.strip("/") or (parts.password and f":{parts.password}@" in path):
         raise UsageError(
             f"{shown(name)}: not an address of a file or folder; it begins with a bucket or a host"
         )

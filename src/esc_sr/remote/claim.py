@@ -19,6 +19,9 @@ RENEWAL = 60.0
 """Seconds after which the one who has it renews it."""
 
 
+_NOBODY = "nobody", 0.0
+
+
 class RemoteClaim:
     """A hidden small file beside the one to write, which says whose it is and since when.
 
@@ -43,11 +46,10 @@ class RemoteClaim:
         self.target = target
         digest = sha256(target.name.encode(errors="surrogatepass")).hexdigest()[:16]
         self._place = target.with_name(f".esc-sr-{digest}.claim")
-        self._part = target.with_name(f".esc-sr-{digest}.part")
         self._token = secrets.token_hex(8)
         self._lock, self._closed = threading.Lock(), threading.Event()
-        if not self._created(self._place):
-            self._take_over()
+        if not self._created(self._place) and not self._taken_over():
+            raise BlockingIOError(errno.EWOULDBLOCK, "another run is writing it; wait for its end")
         threading.Thread(target=self._renew, daemon=True, name="esc-sr claim").start()
 
     def publish(self, data: bytes, overwrite: bool) -> None:
@@ -61,22 +63,26 @@ class RemoteClaim:
             FileExistsError: Something has that name, and is not to be replaced.
             OSError: As of `faults.attempt`.
         """
-        target = self.target
+        try:
+            self._publish(data, overwrite)
+        except (FileExistsError, FileNotFoundError):
+            if self.target.read_bytes() != data:  # unless it is our own, and the answer was lost
+                raise
+
+    def _publish(self, data: bytes, overwrite: bool) -> None:
+        """`publish`, unless answers are lost."""
+        target, part = self.target, self._part(self._token)
         if target.store.whole:
-            try:
-                _write(target, data, new=not overwrite)
-            except FileExistsError:
-                if target.read_bytes() != data:  # unless it is our own, of which no answer has come
-                    raise
+            _write(target, data, new=not overwrite)
             return
         if not overwrite and target.found() is not None:
-            raise FileExistsError(str(target))
-        _write(self._part, data)
+            raise FileExistsError(errno.EEXIST, "exists already")
         try:
-            target.store.call(lambda files: files.mv(self._part.path, target.path))
+            _write(part, data)
+            target.store.call(lambda files: files.mv(part.path, target.path))
         except BaseException:
             with suppress(OSError):
-                self._part.remove()
+                part.remove(tries=2)
             raise
 
     def close(self) -> None:
@@ -97,40 +103,47 @@ class RemoteClaim:
             return self._owner(place)[0] == self._token  # made, and no answer has come
         return True
 
-    def _take_over(self) -> None:
-        """Take the claim of one that was killed.
-
-        Raises:
-            BlockingIOError: It is none.
-            OSError: As of `faults.attempt`.
-        """
+    def _taken_over(self) -> bool:
+        """Take the claim if it is gone by now, or of one that was killed; false if it is neither."""
         before = self._owner(self._place)
+        if before == _NOBODY:
+            return self._created(self._place)
         if not _is_old(before[1]):
-            raise _claimed()
+            return False
         successor = self._place.with_name(f"{self._place.name}.{before[0]}")
         if not self._created(successor):
             if _is_old(self._owner(successor)[1]):
                 successor.remove()
-            raise _claimed()
+            return False
         try:
             if self._owner(self._place) != before:
-                raise _claimed()
+                return False
             _write(self._place, self._content())
         finally:
             with suppress(OSError):
                 successor.remove()
+        if not self.target.store.whole:
+            with suppress(OSError):
+                self._part(before[0]).remove()
+        return True
+
+    def _part(self, token: str) -> Address:
+        """Where an owner's file grows, in stores in which it does."""
+        return self._place.with_name(f"{self._place.name}.{token}.part")
 
     def _content(self) -> bytes:
         """Whose the claim is, and since when."""
         return json.dumps({"owner": self._token, "time": time.time()}).encode()
 
     def _owner(self, place: Address, tries: int = 0) -> tuple[str, float]:
-        """Whose a claim is, and since when; nobody's, if it is gone or not to be read."""
+        """Whose a claim is, and since when."""
         try:
             told = json.loads(place.read_bytes(tries=tries))
             return str(told["owner"]), float(told["time"])
-        except (FileNotFoundError, ValueError, LookupError, TypeError):
-            return "nobody", 0.0
+        except FileNotFoundError:
+            return _NOBODY
+        except (ValueError, LookupError, TypeError):  # it is being written, or its owner was killed meanwhile
+            return "unknown", place.modified()
 
     def _renew(self) -> None:
         """Say every now and then that the owner is alive."""
@@ -176,8 +189,3 @@ def _put(files: Any, place: Address, data: bytes, new: bool) -> None:
 def _is_old(since: float) -> bool:
     """Whether a claim counts no more."""
     return time.time() - since > LEASE
-
-
-def _claimed() -> BlockingIOError:
-    """What is raised where somebody else is at work."""
-    return BlockingIOError(errno.EWOULDBLOCK, "another run is writing it; wait for its end")

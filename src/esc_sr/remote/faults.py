@@ -29,7 +29,7 @@ Result = TypeVar("Result")
 
 _over: ContextVar[threading.Event | None] = ContextVar("over", default=None)
 
-_PASSING = {408, 425, 429, 500, 502, 503, 504}  # of HTTP
+_PASSING = {408, 409, 425, 429, 500, 502, 503, 504}  # of HTTP
 _CUT = {"ClientPayloadError", "IncompleteRead", "IncompleteReadError", "PayloadEncodingError"}
 """Classes of errors, by name since their packages may be missing, of answers that end early."""
 
@@ -167,7 +167,7 @@ def _plain(error: Exception, hidden: tuple[str, ...]) -> str:
     """What an error says, in one short line, or its kind; without secrets, and queries of any address."""
     said = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
     for secret in hidden:
-        said = said.replace(secret, "***")
+        said = said.replace(secret, "***") if len(secret) > 2 else said  # shorter ones are in any text
     said = re.sub(r"(://)[^/@\s'\"]*@", r"\1***@", said)
     said = re.sub(r"(://[^?\s'\"]*)\?[^\s'\"]*", r"\1?***", said)
     lines = [line.strip() for line in said.splitlines() if line.strip()]

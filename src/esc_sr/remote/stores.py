@@ -67,14 +67,9 @@ class RemoteStore:
         """Whether a file in it is there as a whole, or not at all."""
         return any(name in _OBJECTS for name in _protocols(file_system_class(self.scheme)))
 
-    def call(self, act: Callable[[Any], Result], tries: int = 0, secrets: tuple[str, ...] = ()) -> Result:
+    def call(self, act: Callable[[Any], Result], tries: int = 0) -> Result:
         """Do something with the file system, as `faults.attempt` does; a lost connection is made again."""
-        return attempt(
-            lambda: act(_connected(self.scheme, self.options)),
-            (*self.hidden, *secrets),
-            tries,
-            self._again,
-        )
+        return attempt(lambda: act(_connected(self.scheme, self.options)), self.hidden, tries, self._again)
 
     def _again(self) -> None:
         """Forget a connection that does not mend itself."""
