@@ -34,6 +34,7 @@ ORDER = (
     "upscaling",
     "data",
     "evaluate",
+    "cluster",
     "train",
     "benchmark",
     "analysis",

@@ -1,11 +1,11 @@
 """`esc-sr evaluate`: PSNR and SSIM on benchmark sets, beside the paper's."""
 
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import torch
 import typer
@@ -16,12 +16,14 @@ from rich.table import Table
 
 from esc_sr import record
 from esc_sr.cli.compare import NiqeParameters
+from esc_sr.cli.options import Cluster, check_device
 from esc_sr.cli.output import AsJson, for_people, note, print_json
+from esc_sr.cluster.nodes import Wish
 from esc_sr.data.sets import BenchmarkSet, find_set, paired_set
 from esc_sr.engines import pick_place
 from esc_sr.errors import DataError, UsageError
 from esc_sr.evaluate.gallery import Gallery
-from esc_sr.evaluate.run import ScoreRow, find_methods, run
+from esc_sr.evaluate.run import Method, ScoreRow, find_methods, run
 from esc_sr.niqe import load_niqe
 
 
@@ -81,12 +83,14 @@ def evaluate(
         Path | None, typer.Option(help="Folder for the pictures and, per set, a side-by-side sheet.")
     ] = None,
     threads: Annotated[int | None, typer.Option(min=1, help="CPU threads.")] = None,
+    cluster: Cluster = None,
 ) -> None:
     """Measure networks as the paper does: PSNR and SSIM on Y, or PSNR on RGB; NIQE without ground truth."""
     if threads is not None:
         torch.set_num_threads(threads)
     scales = scale or [2]
-    place = pick_place(device, engine)
+    _check_cluster(cluster, device, save)
+    place = pick_place(device if cluster is None else "cpu", engine)
     changes = {"channels": channels, "grey": grey, "self_ensemble": self_ensemble, "precision": precision}
     changes |= {"padding": padding} if padding else {}
     names = model or ["esc-light"]
@@ -106,7 +110,10 @@ def evaluate(
     with for_people(as_json):
         try:
             with _progress(sum(len(pictures.items) for pictures in sets)) as begin:
-                for pictures in sets:
+                if cluster is not None:
+                    there = names, engine, changes, niqe_parameters
+                    _on_cluster(cluster, there, Wish(threads, device), methods, sets, rows, table, begin)
+                for pictures in sets if cluster is None else ():
                     gallery = Gallery(save, pictures.name, pictures.scale) if save else None
                     show = gallery.add if gallery else lambda sample, results: None
                     run(
@@ -132,6 +139,33 @@ def evaluate(
     if failed:
         typer.echo(f"esc-sr: {failed} of {sum(row.total for row in rows)} pictures failed", err=True)
         raise typer.Exit(1)
+
+
+def _on_cluster(
+    cluster: str,
+    there: tuple[Sequence[str], str, Mapping[str, Any], Path | None],
+    wish: Wish,
+    methods: Mapping[int, Sequence[Method]],
+    sets: Sequence[BenchmarkSet],
+    rows: list[ScoreRow],
+    table: int | None,
+    begin: Callable[[str], None],
+) -> None:
+    """Have a cluster measure what `there` names: methods, engine, changes to the protocol, NIQE's model."""
+    from esc_sr.cluster.scores import Methods, evaluate
+    from esc_sr.cluster.work import known_everywhere
+
+    names, engine, changes, natural = there
+    loaded = Methods([*map(known_everywhere, names)], engine, changes, natural and natural.absolute())
+    evaluate(loaded, methods, sets, rows, cluster, wish, table=table, progress=begin, note=note)
+
+
+def _check_cluster(cluster: str | None, device: str, save: Path | None) -> None:
+    """Refuse what a cluster cannot do."""
+    if cluster is not None:
+        check_device(device)
+        if save is not None:
+            raise UsageError("--save and --cluster exclude each other; leave out one of the two")
 
 
 def _find_sets(

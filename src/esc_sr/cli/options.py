@@ -4,6 +4,8 @@ from typing import Annotated
 
 import typer
 
+from esc_sr.errors import UsageError
+
 OneModel = Annotated[str, typer.Option("-n", "--model", help="Bundled name, or checkpoint file.")]
 AnyScale = Annotated[
     float | None,
@@ -29,4 +31,22 @@ SelfEnsemble = Annotated[
     typer.Option("--self-ensemble", help="Mean over 8 flips and rotations: a bit better, 8 times as long."),
 ]
 Device = Annotated[str, typer.Option(metavar="auto|cpu|cuda[:N]|xpu|mps", help="Where to compute.")]
+Cluster = Annotated[
+    str | None,
+    typer.Option(
+        metavar="ray[://HOST:PORT]",
+        help="Have the nodes of a Ray cluster do it, with --threads for each worker.",
+    ),
+]
 Threads = Annotated[int | None, typer.Option(min=1, help="CPU threads; by default PyTorch decides.")]
+
+
+def check_device(device: str) -> None:
+    """Refuse a device that not every worker of a cluster can have.
+
+    Raises:
+        UsageError: It is such a one.
+    """
+    if device not in ("auto", "cpu", "cuda"):
+        known = "with --cluster say auto, cpu or cuda; each worker has its own GPU"
+        raise UsageError(f"--device {device}: {known}")

@@ -8,6 +8,7 @@ import typer
 
 from esc_sr.cli.options import (
     AnyScale,
+    Cluster,
     Device,
     Height,
     Longest,
@@ -18,11 +19,13 @@ from esc_sr.cli.options import (
     Shortest,
     Threads,
     Width,
+    check_device,
 )
 from esc_sr.errors import UsageError
 from esc_sr.upscaling import DEFAULT_MODEL, DEFAULT_NAME, DEFAULT_SCALE
 
 if TYPE_CHECKING:
+    from esc_sr.cluster.upscale import ClusterRun
     from esc_sr.upscaling.files import Existing, Todo
     from esc_sr.upscaling.names import Names
 
@@ -103,11 +106,13 @@ def upscale(
         bool, typer.Option("--json", help="One JSON object a picture on stdout; all else goes to stderr.")
     ] = False,
     threads: Threads = None,
+    cluster: Cluster = None,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Say nothing but errors.")] = False,
 ) -> None:
     """Upscale pictures: PNG, JPEG, WebP, TIFF, AVIF and GIF; BMP, ICO, TGA, PPM, JPEG 2000, HEIC to PNG."""
     from esc_sr.cli.report import Bar, Reporter
     from esc_sr.image import Encoding
+    from esc_sr.machine.memory import parse_memory
     from esc_sr.upscaling.batch import Choices, run
     from esc_sr.upscaling.files import Job, Outcome, Todo
     from esc_sr.upscaling.names import Names
@@ -119,6 +124,17 @@ def upscale(
     size = wish(scale=scale, width=width, height=height, longest=longest, shortest=shortest)
     encoding = Encoding(quality, subsampling, lossless, background, strip_metadata)
     choices = Choices(existing, encoding, allow_large)
+    if cluster is not None:
+        _check_cluster(inputs, output, watch, device)
+        from esc_sr.cluster.enlarging import NetworkChoice
+        from esc_sr.cluster.nodes import Wish
+        from esc_sr.cluster.upscale import ClusterRun
+
+        memory = None if max_memory is None else parse_memory(max_memory)
+        network = NetworkChoice(model, size, precision, self_ensemble, engine)
+        wishes = Wish(threads, device, memory)
+        plan = ClusterRun(inputs, Path(str(output)), name, format, network, choices, wishes)
+        return _on_cluster(plan, cluster, as_json, quiet)
 
     def find(size: Size) -> Todo:
         return _find(inputs, output, Names(name, size, Path(model).stem), format, existing)
@@ -163,6 +179,45 @@ def upscale(
             watch_folders(lambda: find(upscaler.size), do, reporter.say, bar.note)
         do(todo.jobs, reporter.say)
         reporter.finish(todo.others)
+
+
+def _on_cluster(plan: "ClusterRun", cluster: str, as_json: bool, quiet: bool) -> None:
+    """Have a cluster do it."""
+    from esc_sr.cli.report import Bar, Reporter
+    from esc_sr.cluster.upscale import Listener, upscale
+    from esc_sr.upscaling.files import Outcome
+    from esc_sr.upscaling.sizes import Size
+
+    with Bar(quiet) as bar:
+        reporter = Reporter(Path(plan.network.model).name, plan.network.precision, as_json, quiet, bar)
+
+        def begin(size: Size) -> None:
+            reporter.size = size
+
+        def say(outcome: Outcome, device: str | None) -> None:
+            reporter.device = device
+            reporter.say(outcome)
+
+        others = upscale(plan, cluster, Listener(begin, say, bar.show, bar.stage, bar.note))
+        reporter.finish(others)
+
+
+def _check_cluster(inputs: list[str], output: str | None, watch: bool, device: str) -> None:
+    """Refuse what a cluster cannot do.
+
+    Raises:
+        UsageError: Options exclude each other.
+    """
+    from esc_sr.remote import is_address, shown
+    from esc_sr.upscaling.streams import STREAM
+
+    if watch:
+        raise UsageError("--watch and --cluster exclude each other; leave out one of the two")
+    if output is None or STREAM in (*inputs, output):
+        raise UsageError("--cluster needs files or folders as inputs, and -o FOLDER")
+    if is_address(output):
+        raise UsageError(f"{shown(output)}: an address; --cluster writes into a folder that all nodes see")
+    check_device(device)
 
 
 def _find(

@@ -4,6 +4,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -11,7 +12,7 @@ import torch
 from numpy.typing import NDArray
 
 from esc_sr import paper
-from esc_sr.data.sets import BenchmarkSet, Sample
+from esc_sr.data.sets import BenchmarkSet, Item, Sample
 from esc_sr.engines import load
 from esc_sr.errors import EscError
 from esc_sr.evaluate.scores import PAPER, Pixels, Protocol, bicubic, predict, score
@@ -176,33 +177,63 @@ def run(
         progress: told the name of each picture before it is begun.
         show: given each picture with what every method, by name, made of it.
     """
-    facts = pictures.name, pictures.scale, pictures.source, len(pictures.items)
-    mine = [
-        ScoreRow(method.name, method.preset, *facts, method.protocol, table or method.table)
-        for method in methods
-    ]
+    mine = begin_rows(methods, pictures, table)
     rows += mine
     for item in pictures.items:
         progress(f"{pictures.name} x{pictures.scale} {item.name}")
+        measured = measure(methods, pictures, item, natural)
+        fill_rows(mine, item, measured.found)
+        if measured.sample is not None and measured.results:
+            show(measured.sample, measured.results)
+
+
+class Measured(NamedTuple):
+    """What became of a picture: for each method what stands in its row, or why it failed; and pictures."""
+
+    found: list[dict[str, Any] | str]
+    sample: Sample | None = None
+    results: Mapping[str, Result] = MappingProxyType({})
+
+
+def begin_rows(methods: Sequence[Method], pictures: BenchmarkSet, table: int | None = None) -> list[ScoreRow]:
+    """A row for each method on a set, without pictures yet; the table is as of `run`."""
+    facts = pictures.name, pictures.scale, pictures.source, len(pictures.items)
+    return [
+        ScoreRow(method.name, method.preset, *facts, method.protocol, table or method.table)
+        for method in methods
+    ]
+
+
+def fill_rows(rows: Sequence[ScoreRow], item: Item, found: Sequence[dict[str, Any] | str]) -> None:
+    """Add a picture to the rows of its set, one for each method."""
+    for row, one in zip(rows, found, strict=True):
+        if isinstance(one, str):
+            row.failed[item.name] = one
+        else:
+            row.images.append(one)
+
+
+def measure(
+    methods: Sequence[Method], pictures: BenchmarkSet, item: Item, natural: NiqeModel | None
+) -> Measured:
+    """Measure methods on one picture of a set; arguments as of `run`."""
+    try:
+        sample = pictures.load(item)
+    except EscError as error:
+        return Measured([str(error)] * len(methods))
+    found: list[dict[str, Any] | str] = []
+    results: dict[str, Result] = {}
+    for method in methods:
         try:
-            sample = pictures.load(item)
+            pixels = method(sample.lr, pictures.scale)
+            scores = _judge(pixels, sample, pictures.scale, method.protocol, natural)
         except EscError as error:
-            for row in mine:
-                row.failed[item.name] = str(error)
+            found.append(str(error))
             continue
-        results: dict[str, Result] = {}
-        for method, row in zip(methods, mine, strict=True):
-            try:
-                pixels = method(sample.lr, pictures.scale)
-                scores = _judge(pixels, sample, pictures.scale, method.protocol, natural)
-            except EscError as error:
-                row.failed[item.name] = str(error)
-                continue
-            marks = {"rounded_to_8_bits": True} if sample.rounded else {}
-            row.images.append({"name": item.name, **scores, **marks})
-            results[method.name] = Result(pixels, scores)
-        if results:
-            show(sample, results)
+        marks = {"rounded_to_8_bits": True} if sample.rounded else {}
+        found.append({"name": item.name, **scores, **marks})
+        results[method.name] = Result(pixels, scores)
+    return Measured(found, sample, results)
 
 
 def _judge(

@@ -81,7 +81,7 @@ class Choices(NamedTuple):
     allow_large: bool = False
 
 
-class _Task:
+class Task:
     """A job on its way through the stages, and what has become of it so far.
 
     Attributes:
@@ -98,14 +98,14 @@ class _Task:
         self.picture: Animation | None = None
         self.claim: Claim | RemoteClaim | None = None
 
-    def fetch(self) -> "_Task":
+    def fetch(self) -> "Task":
         """Get the bytes of the picture."""
         with self._stage() as going:
             if going:
                 self.fetched = fetched(self.job)
         return self
 
-    def read(self) -> "_Task":
+    def read(self) -> "Task":
         """Read the picture."""
         notes: list[str] = []
         with self._stage() as going:
@@ -183,7 +183,7 @@ class _Task:
         return self.choices.existing == "skip" and is_file(self.job.target)
 
 
-def _drop(tasks: Iterable[_Task]) -> None:
+def _drop(tasks: Iterable[Task]) -> None:
     """Let go of what tasks hold."""
     for task in tasks:
         task.drop()
@@ -200,7 +200,7 @@ class _Line:
     ) -> None:
         self._jobs, self._upscaler, self._choices, self._fetcher = jobs, upscaler, choices, fetcher
         self._pixels = [None if is_elsewhere(job) else _pixels(job, upscaler) for job in jobs]
-        self._fetches: dict[int, Future[_Task]] = {}
+        self._fetches: dict[int, Future[Task]] = {}
         self._over = threading.Event()
         known = [pixels[0] for pixels in self._pixels if pixels is not None]
         self._sum, self._known, self._unknown = sum(known), len(known), len(jobs) - len(known)
@@ -214,10 +214,10 @@ class _Line:
         """Begin to fetch what comes next, from some place on."""
         for coming in range(place, min(place + FETCHED, len(self._jobs))):
             if self._pixels[coming] is None and coming not in self._fetches:
-                task = _Task(self._jobs[coming], self._choices)
+                task = Task(self._jobs[coming], self._choices)
                 self._fetches[coming] = self._fetcher.submit(self._fetched, task)
 
-    def _fetched(self, task: _Task) -> _Task:
+    def _fetched(self, task: Task) -> Task:
         """The task, fetched, or given up at the end."""
         with until(self._over):
             return task.fetch()
@@ -241,10 +241,10 @@ class _Line:
             self._sum, self._known, self._unknown = self._sum + pixels[0], self._known + 1, self._unknown - 1
         return pixels
 
-    def task(self, place: int) -> _Task:
+    def task(self, place: int) -> Task:
         """A job that is due to be read."""
         fetch = self._fetches.pop(place, None)
-        return fetch.result() if fetch else _Task(self._jobs[place], self._choices)
+        return fetch.result() if fetch else Task(self._jobs[place], self._choices)
 
     def lose(self, place: int) -> None:
         """Leave out the pixels of an input that is not upscaled."""
@@ -285,8 +285,8 @@ def run(
         progress: Is told many times how far the run is.
     """
     done = 0
-    ahead: deque[Future[_Task]] = deque()
-    begun: deque[_Task] = deque(maxlen=2)  # what is computed and what is written have claims
+    ahead: deque[Future[Task]] = deque()
+    begun: deque[Task] = deque(maxlen=2)  # what is computed and what is written have claims
 
     def tell(place: int, part: float) -> None:
         at = done + part * line.pixels(place)[0]
@@ -295,7 +295,7 @@ def run(
     def alone(place: int) -> bool:
         return not overlap or line.pixels(place)[1] > LARGE
 
-    def finish(task: _Task) -> None:
+    def finish(task: Task) -> None:
         task.write()
         report(task.outcome)
 

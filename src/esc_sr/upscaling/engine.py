@@ -3,6 +3,7 @@
 import threading
 import warnings
 from collections.abc import Callable
+from math import prod
 from pathlib import Path
 from typing import Any, overload
 
@@ -17,6 +18,7 @@ from esc_sr.upscaling import DEFAULT_MODEL, DEFAULT_SCALE, FractionDone
 from esc_sr.upscaling.frame import FRAME
 from esc_sr.upscaling.kinds import Image, Levels, PictureFile, upscale_any
 from esc_sr.upscaling.models import Engine, Networks, Way
+from esc_sr.upscaling.plan import MemoryPlan
 from esc_sr.upscaling.runner import Runner, Sides
 from esc_sr.upscaling.sizes import Size, as_size
 
@@ -188,6 +190,33 @@ class Upscaler:
             UsageError: As `upscale`.
         """
         return self._networks.given(self.size, height, width)
+
+    def plan(self, height: int, width: int) -> MemoryPlan | None:
+        """How a picture of some pixels, three colours of 8 bits, would be worked through.
+
+        Returns:
+            None for a network that does not tell its cost.
+
+        Raises:
+            UsageError: As `upscale`.
+            WeightsError: The file of the network is damaged.
+            DeviceError: Neither memory nor disk suffices.
+        """
+        way = self._networks.way(self.size, height, width)
+        frame, scale = way.runner.frame, way.runner.model.config.scale
+        size = way.given if scale is None else (scale * (height + 2 * frame), scale * (width + 2 * frame))
+        outputs = (way.size, *[way.given] * (way.given != way.size))
+        held = 3 * (height * width + sum(map(prod, outputs)))
+        shape = torch.Size((1, 3, height + 2 * frame, width + 2 * frame))
+        return way.runner.plan(shape, size, held, self.precision)
+
+    def own(self, height: int, width: int) -> int | None:
+        """The scale of the network that a picture of some pixels goes through; None if it gives any.
+
+        Raises:
+            UsageError: As `upscale`.
+        """
+        return self._networks.own(self.size.scale(height, width))
 
     def _way(self, height: int, width: int) -> Way:
         """How a picture of some pixels comes to the size that is wished."""

@@ -4,7 +4,7 @@ Needs no torch, so that mistakes on the command line show before it is imported.
 """
 
 import sys
-from collections.abc import Callable, Hashable, Mapping, Sequence
+from collections.abc import Callable, Collection, Hashable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from types import MappingProxyType
@@ -162,7 +162,7 @@ def find_jobs(
     jobs: list[tuple[Found, Job]] = []
     for picture in found:
         try:
-            name = names.of(picture.path, f".{format}" if format else suffix_of_output(picture.path))
+            name = output_name(picture.path, names, format)
             target = folder / picture.below / name if folder else goal or picture.path.with_name(name)
         except EscError as error:
             settled.append(Outcome(picture.path, None, "failed", str(error)))
@@ -175,22 +175,41 @@ def find_jobs(
     there = known_files([job.target for job in wanted if existing != "overwrite"], folder)
     feasible = []
     for job in wanted:
-        try:
-            clear(job.target)
-            if existing == "skip" and is_done(job, there(job.target)):
-                settled.append(Outcome(job.source, job.target, "skipped", EXISTS))
-            else:
-                check_target(job.target, taken, existing == "overwrite", there(job.target))
-                feasible.append(job)
-        except EscError as error:
-            settled.append(Outcome(job.source, job.target, "failed", str(error)))
-        except OSError as error:
-            settled.append(
-                Outcome(
-                    job.source, job.target, "failed", f"{job.target}: cannot be written ({error.strerror})"
-                )
-            )
+        outcome = settle(job, taken, existing, there(job.target))
+        if outcome is None:
+            feasible.append(job)
+        else:
+            settled.append(outcome)
     return Todo(feasible, settled, left_out, others)
+
+
+def output_name(source: Place, names: Names, format: str | None) -> str:
+    """What the output of a picture is called, by default in the picture's format; errors of `Names.of`."""
+    return names.of(source, f".{format}" if format else suffix_of_output(source))
+
+
+def settle(job: Job, taken: Collection[Hashable], existing: Existing, there: bool) -> Outcome | None:
+    """What is known of a job before any work: that it fails or is skipped; None if it is to be done.
+
+    Remains of killed runs go.
+
+    Args:
+        job: What becomes what.
+        taken: The identity of all inputs, which are never overwritten.
+        existing: What happens where the output exists.
+        there: Whether something has the output's name.
+    """
+    try:
+        clear(job.target)
+        if existing == "skip" and is_done(job, there):
+            return Outcome(job.source, job.target, "skipped", EXISTS)
+        check_target(job.target, taken, existing == "overwrite", there)
+        return None
+    except EscError as error:
+        return Outcome(job.source, job.target, "failed", str(error))
+    except OSError as error:
+        reason = f"{job.target}: cannot be written ({error.strerror})"
+        return Outcome(job.source, job.target, "failed", reason)
 
 
 def read_source(job: Job, allow_large: bool, notify: Callable[[str], object]) -> Animation:

@@ -3,7 +3,7 @@
 import glob
 import os
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path, PurePath, PurePosixPath
 from typing import NamedTuple
 
@@ -35,6 +35,10 @@ class Problem(NamedTuple):
 
     path: Place | str
     reason: str
+
+
+Tell = Callable[[Problem], object]
+Other = Callable[[Path | str], object]
 
 
 class Inputs(NamedTuple):
@@ -107,23 +111,41 @@ def find_inputs(inputs: Sequence[Place], output: Place | None) -> Inputs:
     problems: list[Problem] = []
     others: set[Path] = set()
     kinds: Counter[str] = Counter()
+
+    def other(found: Path | str) -> None:
+        if isinstance(found, Path):
+            others.add(found)
+        else:
+            kinds[found] += 1
+
     for given in inputs:
-        try:
-            if isinstance(given, Address):
-                pictures = _pictures_in_store(given, output, kinds)
-            else:
-                pictures = iter(_pictures(given, output, problems, others))
-            for picture in pictures:
-                found.setdefault(picture.path, picture)
-        except EscError as error:
-            problems.append(Problem(given, str(error)))
-        except OSError as error:
-            problems.append(Problem(given, f"{given}: cannot be read ({error.strerror})"))
+        for picture in pictures_of(given, output, problems.append, other):
+            found.setdefault(picture.path, picture)
     return Inputs(list(found.values()), problems, Counter(map(other_kind, sorted(others))) + kinds)
 
 
-def _pictures_in_store(given: Address, output: Place | None, kinds: Counter[str]) -> Iterator[Found]:
-    """The picture files of a folder in a store, or the file itself; counts what else there is by its kind.
+def pictures_of(given: Place, output: Place | None, problem: Tell, other: Other) -> Iterator[Found]:
+    """Walk through the picture files that one input stands for.
+
+    Args:
+        given: A file or a folder, as of `expand`.
+        output: A folder that is not entered, unless it is the input.
+        problem: Is told what cannot be used.
+        other: Is told of each file in the folder that is no picture: the path, or in a store the kind.
+    """
+    try:
+        if isinstance(given, Address):
+            yield from _pictures_in_store(given, output, other)
+        else:
+            yield from _pictures(given, output, problem, other)
+    except EscError as error:
+        problem(Problem(given, str(error)))
+    except OSError as error:
+        problem(Problem(given, f"{given}: cannot be read ({error.strerror})"))
+
+
+def _pictures_in_store(given: Address, output: Place | None, other: Other) -> Iterator[Found]:
+    """The picture files of a folder in a store, or the file itself; tells what else there is, by its kind.
 
     Raises:
         OSError: The store cannot be asked, or for no more.
@@ -141,7 +163,7 @@ def _pictures_in_store(given: Address, output: Place | None, kinds: Counter[str]
             continue
         empty = False
         if not is_picture(inside):
-            kinds[suffix_kind(inside)] += 1
+            other(suffix_kind(inside))
         elif _UNSAFE.intersection(str(inside)):
             raise ImageError(f"{address}: a name that no file here can have; rename it")
         else:
@@ -150,22 +172,31 @@ def _pictures_in_store(given: Address, output: Place | None, kinds: Counter[str]
         raise UsageError(f"{given}: no picture in this folder; name one that holds some")
 
 
-def _pictures(given: Path, output: Place | None, problems: list[Problem], others: set[Path]) -> list[Found]:
+def _pictures(given: Path, output: Place | None, problem: Tell, other: Other) -> Iterator[Found]:
     """The picture files of a folder, or the file itself."""
+    empty = True
 
     def unreadable(error: OSError) -> None:
-        problems.append(Problem(Path(error.filename), f"{error.filename}: cannot be read ({error.strerror})"))
+        nonlocal empty
+        empty = False
+        problem(Problem(Path(error.filename), f"{error.filename}: cannot be read ({error.strerror})"))
+
+    def no_picture(path: Path) -> None:
+        nonlocal empty
+        empty = False
+        other(path)
 
     if given.is_dir():
-        known = len(problems), len(others)
         without = output if isinstance(output, Path) else None
-        files = list(picture_files(given, without=without, unreadable=unreadable, other=others.add))
-        if not files and (len(problems), len(others)) == known:
+        for path in picture_files(given, without=without, unreadable=unreadable, other=no_picture):
+            empty = False
+            yield Found(path, path.parent.relative_to(given), False)
+        if empty:
             raise UsageError(f"{given}: no picture in this folder; name one that holds some")
-        return [Found(path, path.parent.relative_to(given), False) for path in files]
+        return
     if is_special(given):
         raise ImageError(f"{given}: a pipe or device; send it into standard input, which is -")
     if not given.is_file():
         raise ImageError(f"{given}: {'a broken link' if given.is_symlink() else 'no such file or folder'}")
     require_readable(given)
-    return [Found(given, Path(), True)]
+    yield Found(given, Path(), True)

@@ -103,17 +103,36 @@ class Runner(NamedTuple):
                 precision = "fp32"
                 plan = self._plan(lr, size, held, precision)
 
-    def _plan(
-        self, lr: Tensor, size: Sides, held: int, precision: str, disk: int | None = None
+    def plan(
+        self, shape: torch.Size, size: Sides, held: int, precision: str, disk: int | None = None
     ) -> MemoryPlan | None:
-        """Plan and report; None for a network that does not tell its cost."""
+        """How pictures would be worked through; None for a network that does not tell its cost.
+
+        Args:
+            shape: Of the pictures in their frame, (B, 3, H, W).
+            size: Height and width of the result.
+            held: As of `run`.
+            precision: One of `PRECISIONS`.
+            disk: As of `plan_memory`.
+
+        Raises:
+            DeviceError: As there.
+        """
         if self.model.cost(1, 1, 1) is None:
             return None
         if self.self_ensemble:
-            held += 4 * lr.shape[0] * 3 * size[0] * size[1]  # the sum
+            held += 4 * shape[0] * 3 * size[0] * size[1]  # the sum
         width = min(self.dtype.itemsize, PRECISIONS[precision].itemsize)
-        work = Workload(lr.shape, held, width, self.self_ensemble, self.frame)
-        plan = plan_memory(self.model, work, self.device, self.budget, disk)
+        work = Workload(shape, held, width, self.self_ensemble, self.frame)
+        return plan_memory(self.model, work, self.device, self.budget, disk)
+
+    def _plan(
+        self, lr: Tensor, size: Sides, held: int, precision: str, disk: int | None = None
+    ) -> MemoryPlan | None:
+        """Plan and report."""
+        plan = self.plan(lr.shape, size, held, precision, disk)
+        if plan is None:
+            return None
         self.report(plan)
         if plan.tile or not self.model.has_bands:
             keep_no_freed_memory()
