@@ -14,6 +14,7 @@ from esc_sr.families.contract import Config, Network
 from esc_sr.families.esc import ESC, ESCConfig
 from esc_sr.families.lte import LTEConfig
 from esc_sr.families.swinir import SwinIRConfig
+from published_families import PRESETS
 
 TINY = ESCConfig(dim=8, pdim=4, kernel=5, n_blocks=1, n_convattn=1, window=8, heads=2)
 FP = ESCConfig(
@@ -66,6 +67,15 @@ def test_other_networks(config: Config, kind: str, tmp_path: Path) -> None:
     parts = ["net-encoder", "net-query"] if config.scale is None else ["net"]
     assert [path.name for path, _ in found] == [f"{part}{suffix}" for part in parts]
     assert all(0 <= difference <= 1e-4 for _, difference in found)
+
+
+@pytest.mark.parametrize("name", ["mambair-light", "mambairv2-light"])
+def test_scans_are_refused_at_once(name: str, tmp_path: Path) -> None:
+    with pytest.raises(
+        UsageError, match="MambaIR.* cannot become a graph: it takes more steps the larger"
+    ) as caught:
+        export.export(PRESETS[name].network(name), tmp_path / "net.onnx", "onnx")
+    assert "\n" not in str(caught.value) and not list(tmp_path.iterdir())
 
 
 def test_half_precision(tmp_path: Path) -> None:

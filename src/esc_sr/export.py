@@ -79,10 +79,13 @@ def export(
 
     Raises:
         UsageError: There is no such kind or precision, the file has another suffix, exists, or cannot be
-            written, or packages are missing.
+            written, packages are missing, or the network has no graphs.
         WeightsError: The graph differs from the network; nothing is written, or replaced.
     """
     _check(out, kind, precision)
+    if not network.has_graphs:
+        name = describe(network.config)
+        raise UsageError(f"{name} cannot become a graph: it takes more steps the larger a picture is")
     parts = _parts(network, torch.float16 if (kind, precision) == ("onnx", "fp16") else torch.float32)
     paths = {name: out.with_name(f"{out.stem}-{name}{out.suffix}") if name else out for name in parts}
     if not overwrite and (there := [path for path in paths.values() if path.exists()]):

@@ -195,11 +195,13 @@ class Network(Traits):
     Attributes:
         config: The sizes it was built from.
         has_tiles: Whether a picture may be cut into tiles, where memory does not suffice otherwise.
+        has_graphs: Whether what it computes can be written down for pictures of any sides, as `graphs`.
         blended: Channels of what `tile` gives.
     """
 
     config: Config
     has_tiles: bool = True
+    has_graphs: bool = True
     blended: int = 3
 
     def bands(

@@ -123,6 +123,7 @@ class MambaIR(Shell):
 
     config: MambaIRConfig
     reach = 32
+    has_graphs = False
 
     def __init__(self, config: MambaIRConfig) -> None:
         """Build it with random weights."""

@@ -192,6 +192,7 @@ class MambaIRv2(Shell):
 
     config: MambaIRv2Config
     reach = 24
+    has_graphs = False
     noise_seed: int | None = None
 
     def __init__(self, config: MambaIRv2Config) -> None:
