@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from s3fs import S3FileSystem
 from typer.testing import CliRunner
 
 import esc_sr
@@ -262,3 +263,24 @@ def test_more_files_than_one_answer_tells(here: Path, bucket: Address, server: S
         assert server.asked("GET", "list-type") == 2
     finally:
         bucket.store.call(lambda files: files.s3_additional_kwargs.clear())
+
+
+@pytest.mark.parametrize("times", [1, -1])
+def test_an_output_in_parts_is_whole_or_given_up(
+    here: Path, bucket: Address, server: Server, monkeypatch: pytest.MonkeyPatch, times: int
+) -> None:
+    part = 5 * 2**20  # the smallest that S3 takes
+    monkeypatch.setattr(S3FileSystem._pipe_file, "__defaults__", (part, None, "overwrite"))
+    monkeypatch.setattr("esc_sr.remote.faults.TRIES", 2)
+    server.faults.append(Fault("PUT", "partNumber=2", 500, times))
+    data = bytes(2 * part + 1)
+    with closing(RemoteClaim(bucket / "a.tif")) as mine:
+        if times > 0:
+            mine.publish(data, overwrite=False)
+            assert (bucket / "a.tif").read_bytes() == data
+        else:
+            with pytest.raises(OSError, match="the server answers 500"):
+                mine.publish(data, overwrite=False)
+    assert names(bucket) == ["a.tif"] * (times > 0)
+    left = bucket.store.call(lambda files: files.call_s3("list_multipart_uploads", Bucket=bucket.path))
+    assert server.asked("PUT", "partNumber=2") == 2 and "Uploads" not in left

@@ -57,6 +57,11 @@ class Address:
         return PurePosixPath(self.path if self.head else unquote(urlsplit(self.path).path))
 
     @property
+    def _inside(self) -> str:
+        """How the path of what is in this folder begins."""
+        return f"{self.path.rstrip('/')}/" if self.path else ""
+
+    @property
     def name(self) -> str:
         """The last part of the path."""
         return self._plain.name
@@ -74,7 +79,7 @@ class Address:
     @property
     def parent(self) -> "Address":
         """The folder around it."""
-        return self._at(self.path.rstrip("/").rpartition("/")[0])
+        return self._at(self.path.rstrip("/").rpartition("/")[0] or "/" * self.path.startswith("/"))
 
     def with_name(self, name: str) -> "Address":
         """Another name in the same folder."""
@@ -82,16 +87,16 @@ class Address:
 
     def __truediv__(self, below: str | PurePath) -> "Address":
         inside = below if isinstance(below, str) else below.as_posix()
-        return self if inside == "." else self._at(f"{self.path.rstrip('/')}/{inside}")
+        return self if inside == "." else self._at(f"{self._inside}{inside}")
 
     def below(self, folder: "Address") -> PurePosixPath:
         """The path as it is seen from a folder in which it was found; never an absolute one."""
-        inside = self.path[len(folder.path.rstrip("/")) + 1 :]
+        inside = self.path.removeprefix(folder._inside)
         return PurePosixPath((inside if self.head else unquote(urlsplit(inside).path)).lstrip("/"))
 
     def is_in(self, folder: "Address") -> bool:
         """Whether it is anywhere below a folder."""
-        return self.store == folder.store and self.path.startswith(f"{folder.path.rstrip('/')}/")
+        return self.store == folder.store and self.path.startswith(folder._inside)
 
     def found(self) -> "Address | None":
         """Itself, with what the store tells of it; None if there is nothing of that name.
@@ -209,7 +214,8 @@ def parse(name: str) -> Address:
     if web:
         hidden = tuple(filter(None, (*secrets, parts.username, parts.query)))
         return Address(RemoteStore(scheme, (), hidden), "", path)
-    if not path.strip("/") or (parts.password and f":{parts.password}@" in path):
+    is_root = not path.strip("/") and not (path and "host" in options)
+    if is_root or (parts.password and f":{parts.password}@" in path):
         raise UsageError(
             f"{shown(name)}: not an address of a file or folder; it begins with a bucket or a host"
         )
