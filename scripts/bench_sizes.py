@@ -15,7 +15,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -25,11 +25,15 @@ import torch
 from esc_sr import record
 from esc_sr.cli.output import for_people, print_json
 from esc_sr.image import Picture, write_image
-from esc_sr.upscaling.batch import Choices, run
+from esc_sr.upscaling.batch import BatchStatus, Choices, run
 from esc_sr.upscaling.engine import Upscaler
 from esc_sr.upscaling.files import Outcome, find_jobs
 from esc_sr.upscaling.names import Names
 from esc_sr.upscaling.runner import Runner
+
+
+class EnoughError(Exception):
+    """The part that is wished has gone through."""
 
 
 def make(width: int, height: int) -> Picture:
@@ -69,33 +73,41 @@ def network_seconds(spent: list[float]) -> Iterator[None]:
 
 
 def measure(source: Path, wanted: argparse.Namespace) -> dict[str, Any]:
-    """Enlarge a file; the figures."""
+    """Enlarge a file, or a part of it; the figures."""
     found: dict[str, Any] = {}
     spent: list[float] = []
 
     def report(outcome: Outcome) -> None:
         found.update(status=outcome.status, reason=outcome.reason)
 
+    def stop(status: BatchStatus) -> None:
+        if status.done > wanted.part * status.total:
+            raise EnoughError
+
     plans: list[str] = []
     how = wanted.device, wanted.precision
-    upscaler = Upscaler(wanted.model, 2, *how, max_memory=wanted.max_memory, report=plans.append)
+    upscaler = Upscaler(wanted.model, wanted.scale, *how, max_memory=wanted.max_memory, report=plans.append)
     upscaler.upscale(make(64, 64).pixels)
     with tempfile.TemporaryDirectory() as target:
         jobs = find_jobs([source], target + "/", Names(), existing="overwrite").jobs
         Path("/proc/self/clear_refs").write_text("5")  # VmHWM starts anew
         before, start, cpu = resident("VmRSS"), time.perf_counter(), time.process_time()
-        with network_seconds(spent):
-            run(jobs, upscaler, report, Choices("overwrite"))
+        with network_seconds(spent), suppress(EnoughError):
+            run(jobs, upscaler, report, Choices("overwrite"), progress=stop)
         found |= {"seconds": round(time.perf_counter() - start, 1)}
         found |= {"cpu_seconds": round(time.process_time() - cpu, 1)}
         found |= {"network_cpu_seconds": round(sum(spent), 1)}
-    return found | {"peak_gib": round(resident("VmHWM") - before, 3), "plan": plans[-1]}
+    most = resident("VmHWM")
+    found |= {"before_gib": round(before, 3), "most_gib": round(most, 3)}
+    return found | {"peak_gib": round(most - before, 3), "plan": plans[-1]}
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("sizes", nargs="*", metavar="WIDTHxHEIGHT")
     parser.add_argument("--model", default="esc-light")
+    parser.add_argument("--scale", type=int, default=2)
+    parser.add_argument("--part", type=float, default=1, help="of the picture, after which it is left off")
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--max-memory")
     parser.add_argument("--precision", default="fp32")
