@@ -2,6 +2,8 @@
 
 import errno
 import json
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -24,6 +26,7 @@ from esc_sr.families.lte import EncoderLTE, LTEConfig
 from esc_sr.train import teacher as module
 from esc_sr.train.recipes import Arbitrary, Classic, RealMSE, Recipe
 from esc_sr.train.teacher import Teacher
+from pretend_ray import Ray
 
 CPU = torch.device("cpu")
 TINY = ESCConfig(dim=16, pdim=8, kernel=5, n_blocks=1, n_convattn=1, window=8, heads=2)
@@ -70,6 +73,40 @@ def teach(file: Path, recipe: Recipe | None = None, scale: int = 2) -> Teacher:
 def train(*arguments: object) -> Result:
     small = ("--batch", 2, "--patch", 8, "--device", "cpu", "--log-every", 1)
     return CliRunner().invoke(app, [*map(str, (*arguments, *small))])
+
+
+def test_a_cluster_makes_the_same_files(
+    file: Path, pictures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    @contextmanager
+    def pretended(cluster: str) -> Iterator[Ray]:
+        assert cluster == "ray"
+        yield Ray(1, 1)
+
+    monkeypatch.setattr(module, "connected", pretended)
+    both, told = pairs(pictures), list[int]()
+    here = teach(file).targets(both, 2, tmp_path / "here", no_progress)
+    folder = tmp_path / "there"
+    there = teach(file).targets(both, 2, folder, lambda done, total: told.append(done), cluster="ray")
+    assert told == [1, 2, 3]
+    assert [low for low, _ in there] == [low for low, _ in both]
+    for (_, one), (_, other) in zip(here, there, strict=True):
+        assert one.name == other.name
+        np.testing.assert_array_equal(one.read(), other.read())
+
+    def full(picture: NDArray[np.uint8], path: Path) -> None:
+        raise DataError("the disk is full")
+
+    monkeypatch.setattr(module, "_write", full)
+    with pytest.raises(DataError, match="the disk is full"):
+        teach(file).targets(both, 2, tmp_path / "other", no_progress, cluster="ray")
+
+
+@pytest.mark.parametrize("recipe", ["classic", "real-mse"])
+def test_a_cluster_without_pictures_to_make_is_refused(recipe: str, pictures: Path, tmp_path: Path) -> None:
+    where = "--data", pictures, "--out", tmp_path / "run", "--minutes", 1
+    said = refused(UsageError, recipe, *where, "--teacher-cluster", "ray")
+    assert "--teacher-cluster ray: makes pictures of a --teacher for the recipe classic alone" in said
 
 
 def refused(kind: type[EscError], *arguments: object) -> str:

@@ -111,6 +111,10 @@ def _command(recipe: recipes.Recipe, scales: str) -> Callable[..., None]:
         teacher_cache: Annotated[
             Path | None, _of_frozen(help="Folder for the teacher's pictures; by default OUT/teacher.")
         ] = None,
+        teacher_cluster: Annotated[
+            str | None,
+            _of_frozen(metavar="ray[://HOST:PORT]", help="Have the nodes of a Ray cluster make them."),
+        ] = None,
         vgg: Annotated[
             Path | None, _of_frozen(help="VGG19's weights, torchvision's file; real-gan needs them.")
         ] = None,
@@ -185,7 +189,7 @@ def _command(recipe: recipes.Recipe, scales: str) -> Callable[..., None]:
             out,
             budget=budget,
             start=Start(resume, start, anneal, given),
-            frozen=Frozen(teacher, teacher_cache, vgg),
+            frozen=Frozen(teacher, teacher_cache, vgg, teacher_cluster),
             options=RunOptions(
                 precision,
                 tf32,

@@ -98,16 +98,16 @@ def upscale(plan: ClusterRun, cluster: str, listener: Listener, window: int = WI
         listener.size(facts.size)
         index = run.enter_context(Index())
         manifest = run.enter_context(Manifest(output, index, _facts(plan, facts), _sole(facts)))
-        books = _Books(index, manifest, facts, plan.choices, listener)
+        ledger = Ledger(index, manifest, facts, plan.choices, listener)
         for path, reason in expand(plan.inputs)[1]:
-            books.settled(Outcome(path, None, "failed", reason))
+            ledger.settled(Outcome(path, None, "failed", reason))
         names = Names(plan.names, facts.size, Path(plan.network.model).stem)
         rules = Rules(output, names, plan.format, plan.choices.existing)
         listener.stage("looking for pictures")
         found = run.enter_context(closing(windows(ray, *lister(inputs, rules), window)))
-        for done in pool.run(books.pieces(found)):
-            books.done(done)
-    return books.others
+        for done in pool.run(ledger.pieces(found)):
+            ledger.done(done)
+    return ledger.others
 
 
 def check(plan: ClusterRun) -> tuple[list[Place], Path]:
@@ -135,7 +135,7 @@ def _true(path: Path) -> Path:
     return Path(os.path.realpath(path))
 
 
-class _Books:
+class Ledger:
     """What there is to know of a run: what is taken, done, and still to come.
 
     Attributes:

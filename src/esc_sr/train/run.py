@@ -85,11 +85,13 @@ class Frozen:
         teacher_cache: where its pictures are kept; by default `teacher` in the run's folder, or in that of
             the run to be annealed.
         vgg: VGG19's weights, for the recipe real-gan, which needs them.
+        teacher_cluster: the Ray cluster that makes the teacher's pictures, if any.
     """
 
     teacher: str | None = None
     teacher_cache: Path | None = None
     vgg: Path | None = None
+    teacher_cluster: str | None = None
 
 
 def run(
@@ -165,6 +167,7 @@ def run(
                 cache=feed.cache_bytes(data.cache, team.local_size),
                 teacher=recipe.teacher(frozen.teacher, model.scale, device) if frozen.teacher else None,
                 teacher_cache=frozen.teacher_cache or (start.anneal or out) / "teacher",
+                teacher_cluster=frozen.teacher_cluster,
                 vgg=frozen.vgg,
                 started=start.weights is not None or content is not None,
                 report=report if team.leads else lambda record: None,

@@ -30,6 +30,7 @@ class Setup:
         cache: bytes that decoded pictures may take.
         teacher: gives the target, if there is one.
         teacher_cache: folder for its pictures, where LR is the same every time.
+        teacher_cluster: the Ray cluster that makes these, if any.
         vgg: VGG19's weights, if they were given.
         started: whether the network has weights to go on from.
         report: called with each record of the run.
@@ -43,6 +44,7 @@ class Setup:
     cache: int = 0
     teacher: Teacher | None = None
     teacher_cache: Path = Path("teacher")
+    teacher_cluster: str | None = None
     vgg: Path | None = None
     started: bool = False
     report: Report = lambda record: None
@@ -94,3 +96,9 @@ class Setup:
         """Raise UsageError if there are VGG19's weights, which a recipe does not compare with."""
         if self.vgg:
             raise UsageError(f"--vgg {self.vgg}: the recipe {recipe} has no perceptual loss; leave it out")
+
+    def refuse_cluster(self) -> None:
+        """Raise UsageError if a cluster is to make a teacher's pictures, and none are kept."""
+        if self.teacher_cluster:
+            what = "makes pictures of a --teacher for the recipe classic alone; leave it out"
+            raise UsageError(f"--teacher-cluster {self.teacher_cluster}: {what}")

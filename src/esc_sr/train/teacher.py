@@ -13,11 +13,15 @@ from torch import Tensor
 
 from esc_sr import weights
 from esc_sr.bicubic import resize
+from esc_sr.cluster.address import connected
+from esc_sr.cluster.pool import Failed, Piece, Pool
+from esc_sr.cluster.work import Given, WorkerMeans, known_everywhere
 from esc_sr.data.crops import Batch
-from esc_sr.data.pictures import Progress, Source
+from esc_sr.data.pictures import Decoded, Progress, Source
 from esc_sr.errors import DataError, UsageError
 from esc_sr.families import describe
 from esc_sr.machine.claim import whole_file
+from esc_sr.machine.device import pick_device
 from esc_sr.upscaling.engine import Upscaler
 
 
@@ -84,6 +88,7 @@ class Teacher:
         """
         self.name, self._share = Path(name).name, share
         wanted = scale if weights.bundled_scales(name) else None
+        self._given = name, wanted
         self._network = weights.load(name, device, scale=wanted).requires_grad_(False)
         self.network = describe(self._network.config)
         own = self._network.config.scale
@@ -107,6 +112,7 @@ class Teacher:
         cache: Path,
         progress: Progress,
         share: tuple[int, int] = (0, 1),
+        cluster: str | None = None,
     ) -> list[tuple[Source, Source]]:
         """Put its pictures in the place of HR, computing those that are not in the cache yet.
 
@@ -118,14 +124,16 @@ class Teacher:
             cache: folder, made if missing.
             progress: called with (pictures done, pictures in all).
             share: rank of this process, and how many there are, which begin at different pictures.
+            cluster: as of `cluster.address.connected`, whose nodes see the cache and the teacher's file under
+                the same names; it works for the first process. None for this machine alone.
 
         Returns:
             LR and target.
 
         Raises:
             DataError: a picture cannot be read, or the folder cannot be written to.
+            EscError: as of the cluster.
         """
-        upscaler = Upscaler(self._network, scale, notify=lambda text: None)
         folder = cache / self.digest[:16]
         try:
             folder.mkdir(parents=True, exist_ok=True)
@@ -134,20 +142,19 @@ class Teacher:
                 f"{folder}: cannot be made ({error.strerror}); give another --teacher-cache"
             ) from error
 
-        def teach(number: int) -> tuple[Source, Source]:
-            low, high = pairs[number]
-            lr = low.read()
-            file = folder / f"{hashlib.sha256(repr(lr.shape).encode() + lr.tobytes()).hexdigest()[:32]}.npy"
-            size = lr.shape[0] * scale, lr.shape[1] * scale
-            if not _is_whole(file, (*size, 3)):
-                _write(upscaler.upscale(np.ascontiguousarray(lr)), file)
-            return low, Taught(high, file, size, self._share)
-
         first = len(pairs) * share[0] // share[1]
         order = [*range(first, len(pairs)), *range(first)]
+        lows = ((number, pairs[number][0]) for number in order)
+        if cluster is None or share[0]:
+            maker = _Maker(Upscaler(self._network, scale, notify=lambda text: None), scale, folder)
+            made: Iterator[tuple[int, Made]] = ((number, maker(low)) for number, low in lows)
+        else:
+            pixels = ((number, Decoded(low.name, low.read())) for number, low in lows)
+            made = over_cluster(Teaching(*self._given, scale, folder), pixels, cluster)
         found = {}
-        for done, number in enumerate(order, 1):
-            found[number] = teach(number)
+        for done, (number, (file, size)) in enumerate(made, 1):
+            low, high = pairs[number]
+            found[number] = low, Taught(high, file, size, self._share)
             progress(done, len(order))
         return [found[number] for number in range(len(pairs))]
 
@@ -174,6 +181,59 @@ class Teacher:
                 given = (part.to(next(self._network.parameters()).device) for part in (lr, coord, cell))
                 taught = self._network.query(*given).clamp(-1, 1)
             yield lr, coord, cell, torch.lerp(colours.to(taught.device), taught, self._share)
+
+
+Made = tuple[Path, tuple[int, int]]
+"""A file of the cache, and height and width of the picture in it."""
+
+
+class _Maker:
+    """Makes files of the cache from LR pictures, unless they are there."""
+
+    def __init__(self, upscaler: Upscaler, scale: int, folder: Path) -> None:
+        self._upscaler, self._scale, self._folder = upscaler, scale, folder
+
+    def __call__(self, low: Source) -> Made:
+        """The file of a picture; errors as of `Teacher.targets`."""
+        lr = low.read()
+        name = hashlib.sha256(repr(lr.shape).encode() + lr.tobytes()).hexdigest()[:32]
+        file, size = self._folder / f"{name}.npy", (lr.shape[0] * self._scale, lr.shape[1] * self._scale)
+        if not _is_whole(file, (*size, 3)):
+            _write(self._upscaler.upscale(np.ascontiguousarray(lr)), file)
+        return file, size
+
+
+class Teaching:
+    """`ClusterWork` on numbered LR pictures, which gives `Made`."""
+
+    def __init__(self, name: str, own: int | None, scale: int, folder: Path) -> None:
+        self._name, self._own = known_everywhere(name), own
+        self._scale, self._folder = scale, folder.absolute()
+
+    def prepare(self, means: WorkerMeans) -> str:
+        """Load the teacher; its digest."""
+        network = weights.load(self._name, pick_device(means.device), scale=self._own)
+        tells = means.device == "cpu" and network.cost(1, 1, 1) is not None
+        memory = means.memory if tells else None
+        upscaler = Upscaler(network, self._scale, max_memory=memory, notify=lambda text: None)
+        self._maker = _Maker(upscaler, self._scale, self._folder)
+        return weights.digest(network)
+
+    def do(self, item: tuple[int, Decoded], given: Given) -> Made:
+        """Make the file of a picture."""
+        return self._maker(item[1])
+
+
+def over_cluster(
+    teaching: Teaching, lows: Iterator[tuple[int, Decoded]], cluster: str
+) -> Iterator[tuple[int, Made]]:
+    """Have a cluster make the files of numbered LR pictures, as they come; errors as of `Teacher.targets`."""
+    with connected(cluster) as ray, Pool(ray, teaching) as pool:
+        pool.wait()
+        for done in pool.run(Piece(low, alone=True) for low in lows):
+            if isinstance(done.result, Failed):
+                raise DataError(done.result.reason)
+            yield done.item[0], done.result
 
 
 def _is_whole(file: Path, shape: tuple[int, ...]) -> bool:

@@ -82,6 +82,7 @@ class Arbitrary(Recipe):
     def pictures(self, setup: Setup) -> Sequence[Source]:
         """HR pictures in which a crop of the largest scale fits."""
         setup.refuse_lr(self.name)
+        setup.refuse_cluster()
         return setup.hold(setup.measure(round(self.patch * self.scales[1])))
 
     def cut(self, picture: Source, generator: np.random.Generator, scale: int) -> Batch:

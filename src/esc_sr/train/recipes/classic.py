@@ -52,13 +52,16 @@ class Classic(Recipe):
 
     def pictures(self, setup: Setup) -> list[SourcePair]:
         """Pairs of LR, made or given, and HR, or what a teacher makes of LR."""
+        if not setup.teacher:
+            setup.refuse_cluster()
         if self.bicubic == "pillow" and not setup.lr:
             return self._cropped_pairs(setup)
         pairs = self._stored_pairs(setup) if setup.lr else self._made_pairs(setup)
         if not setup.teacher:
             return pairs
         progress = setup.progress("the teacher's")
-        return setup.teacher.targets(pairs, setup.scale, setup.teacher_cache, progress, setup.share)
+        how = progress, setup.share, setup.teacher_cluster
+        return setup.teacher.targets(pairs, setup.scale, setup.teacher_cache, *how)
 
     def cut(self, picture: SourcePair, generator: np.random.Generator, scale: int) -> Batch:
         """LR and HR, as `cut_pair` has them."""

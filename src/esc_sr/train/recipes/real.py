@@ -106,6 +106,7 @@ class RealMSE(Recipe):
     def pictures(self, setup: Setup) -> Sequence[Source]:
         """HR pictures in which a crop to degrade fits."""
         setup.refuse_lr(self.name)
+        setup.refuse_cluster()
         sources = setup.measure(setup.scale * self.patch)
         _require_context(sources, self.context, setup.scale)
         return setup.hold(sources)
