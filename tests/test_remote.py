@@ -106,6 +106,7 @@ def test_a_tree_from_store_to_store_is_that_of_a_disk(
     assert code == 0 and "left out: 1 .txt" in err
     records = {record["source"]: record for record in map(json.loads, out.splitlines())}
     assert set(records) == {f"{bucket}/in/{key}" for key in KEYS}
+    assert server.asked("GET", "in/a.png?") == 1 and not server.asked("HEAD", "in/a.png?")
     made = {str(path.relative_to("out")) for path in Path("out").rglob("*.png")}
     assert {name for name in names(bucket) if name.startswith("out/")} == {f"out/{name}" for name in made}
     for name in made:

@@ -168,6 +168,9 @@ def _connected(scheme: str, options: tuple[tuple[str, Any], ...]) -> Any:
     files.dircache.use_listings_cache = False
     if "s3" in protocols:
         files.retries = 1
+        files.max_concurrency = (
+            1  # otherwise it asks for a size before it reads, and reads large files in parts
+        )
         waits = {"connect_timeout": LIMIT, "read_timeout": LIMIT, "retries": {"max_attempts": 0}}
         files.config_kwargs = waits | files.config_kwargs
     elif "http" in protocols:
