@@ -89,7 +89,7 @@ def _connect(ray: Any, place: str | None) -> None:
             ray.init("auto", **quiet)
         except ConnectionError:
             ray.init("local", include_dashboard=False, **quiet)
-    except (ConnectionError, RuntimeError, ValueError) as error:
+    except Exception as error:  # a start that takes too long is a plain one
         raise DeviceError(f"the Ray cluster {place or 'here'} cannot be used: {_first(error)}") from error
 
 
