@@ -181,11 +181,6 @@ void load_grad(const Work& w, int64_t picture, int64_t row, const Span& s) {
     load_part(w.y + p.cut, w.out, p.grad_rest, picture, row, p.out - p.cut, s);
 }
 
-int64_t feed_forward_items(const void* problem) {
-    const auto& p = *static_cast<const FeedForward*>(problem);
-    return Items(p.pictures, p.height, p.width).number;
-}
-
 template <class Products, bool kBackward>
 int64_t feed_forward_scratch(const void* problem) {
     return FeedForwardWork<Products>(*static_cast<const FeedForward*>(problem), kBackward, nullptr).memory.used;

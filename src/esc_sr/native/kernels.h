@@ -10,17 +10,17 @@
 
 namespace {
 
-constexpr Kernel kWinogradKernel = {winograd_items, winograd_scratch, nullptr, winograd};
+constexpr Kernel kWinogradKernel = {row_items<Winograd>, winograd_scratch, nullptr, winograd};
 constexpr Kernel kDecoderKernel = {decoder_items, decoder_scratch, nullptr, decoder};
 constexpr Kernel kernels[kKernels] = {
     {attention_items, attention_scratch, nullptr, attention},
     {attention_items, attention_gradients_scratch, attention_sums, attention_gradients},
-    {large_conv_items, large_conv_scratch, nullptr, large_conv},
-    {large_conv_items, large_conv_scratch, large_conv_sums, large_conv_weights},
-    {feed_forward_items, feed_forward_scratch<Exact, false>, nullptr, feed_forward<Exact>},
-    {feed_forward_items, feed_forward_scratch<Exact, true>, feed_forward_sums, feed_forward_gradients<Exact>},
-    {pointwise_items, pointwise_scratch<Exact, false>, nullptr, pointwise<Exact>},
-    {pointwise_items, pointwise_scratch<Exact, true>, pointwise_sums, pointwise_gradients<Exact>},
+    {row_items<LargeConv>, large_conv_scratch, nullptr, large_conv},
+    {row_items<LargeConv>, large_conv_scratch, large_conv_sums, large_conv_weights},
+    {row_items<FeedForward>, feed_forward_scratch<Exact, false>, nullptr, feed_forward<Exact>},
+    {row_items<FeedForward>, feed_forward_scratch<Exact, true>, feed_forward_sums, feed_forward_gradients<Exact>},
+    {row_items<Pointwise>, pointwise_scratch<Exact, false>, nullptr, pointwise<Exact>},
+    {row_items<Pointwise>, pointwise_scratch<Exact, true>, pointwise_sums, pointwise_gradients<Exact>},
     kWinogradKernel,
     kDecoderKernel,
 };

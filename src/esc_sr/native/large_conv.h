@@ -165,11 +165,6 @@ void each_row(LargeConvWork& w, int64_t first, int64_t last, const Work& work) {
     }
 }
 
-int64_t large_conv_items(const void* problem) {
-    const auto& p = *static_cast<const LargeConv*>(problem);
-    return Items(p.pictures, p.height, p.width).number;
-}
-
 int64_t large_conv_scratch(const void* problem) {
     return LargeConvWork(*static_cast<const LargeConv*>(problem), nullptr).used;
 }

@@ -29,11 +29,6 @@ void each_row(const Pointwise& p, int64_t first, int64_t last, const Work& work)
             work(items.picture(item), r, span(items.left(item), p.width, 0));
 }
 
-int64_t pointwise_items(const void* problem) {
-    const auto& p = *static_cast<const Pointwise*>(problem);
-    return Items(p.pictures, p.height, p.width).number;
-}
-
 template <class Products, bool kBackward>
 int64_t pointwise_scratch(const void* problem) {
     return PointwiseWork<Products>(*static_cast<const Pointwise*>(problem), kBackward, nullptr).memory.used;

@@ -267,4 +267,11 @@ struct Items {
     int64_t left(int64_t item) const { return item % tiles * kColumns; }
 };
 
+// How many there are of a problem on pictures.
+template <class Problem>
+int64_t row_items(const void* problem) {
+    const auto& p = *static_cast<const Problem*>(problem);
+    return Items(p.pictures, p.height, p.width).number;
+}
+
 }  // namespace

@@ -95,11 +95,6 @@ struct WinogradWork {
     }
 };
 
-int64_t winograd_items(const void* problem) {
-    const auto& p = *static_cast<const Winograd*>(problem);
-    return Items(p.pictures, p.height, p.width).number;
-}
-
 int64_t winograd_scratch(const void* problem) {
     return WinogradWork(*static_cast<const Winograd*>(problem), nullptr).used;
 }
