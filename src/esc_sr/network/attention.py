@@ -226,7 +226,8 @@ class _ChunkedAttention(torch.autograd.Function):
 
     torch's fused CPU kernel has no gradient for the bias and would fall back to writing out all scores. Here
     it computes the forward. The backward takes one head of all windows at a time, and of that a chunk of
-    queries whose scores stay in the cache. Queries are in reverse order, as `_reversed_bias` has them.
+    queries whose scores stay in the cache; scores of bfloat16 stay so where the CPU multiplies it, and are
+    float32 elsewhere. Queries are in reverse order, as `_reversed_bias` has them.
     """
 
     @staticmethod
@@ -242,23 +243,20 @@ class _ChunkedAttention(torch.autograd.Function):
     @torch.autograd.function.once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
         dtype, table = ctx.saved_tensors[0].dtype, ctx.saved_tensors[3]
-        working = torch.promote_types(dtype, torch.float32)
-        q, k, v, _, out, lse = (t.to(working).contiguous() for t in ctx.saved_tensors)
-        grad = grad.flip(2).to(working)
+        exact = torch.promote_types(dtype, torch.float32)
+        working = dtype if dtype == torch.bfloat16 and _multiplies_bfloat16() else exact
+        q, k, v, _, out, lse = (t.contiguous() for t in ctx.saved_tensors)
+        grad = grad.flip(2)
+        d = (grad.to(exact) * out).sum(-1, keepdim=True)
         scale = q.shape[-1] ** -0.5
-        q = q * scale
+        q, k, v, grad = ((q.to(exact) * scale).to(working), k.to(working), v.to(working), grad.to(working))
         bias = _reversed_bias(table.to(working), ctx.window)
-        one = torch.ones_like(lse)[..., None]
-        # with lse and grad . out as one more dimension, one product each gives log weights and grad v^T - D
-        q_lse, k_one = (
-            torch.cat((q, -lse[..., None]), -1),
-            torch.cat((k, one), -1).transpose(2, 3).contiguous(),
-        )
-        grad_d = torch.cat((grad, -(grad * out).sum(-1, keepdim=True)), -1)
-        v_one = torch.cat((v, one), -1).transpose(2, 3).contiguous()
+        # with lse and grad . out as more dimensions, one product each gives log weights and grad v^T - D
+        q_lse, k_one = _extended(q, k, -lse[..., None].to(exact))
+        grad_d, v_one = _extended(grad, v, -d)
         q_t, grad_t = q.transpose(2, 3).contiguous(), grad.transpose(2, 3).contiguous()
-        grad_q, grad_k, grad_v = torch.empty_like(q), torch.zeros_like(q_t), torch.zeros_like(q_t)
-        grad_bias = torch.empty_like(bias)
+        grad_q, grad_k, grad_v = (torch.empty_like(t, dtype=exact) for t in (q, q_t, q_t))
+        grad_bias = torch.empty_like(bias, dtype=exact)
         windows, heads, n, _ = q.shape
         size = _chunk(windows, n)
         weights, scores = q.new_empty(2, windows, size, n)
@@ -269,14 +267,29 @@ class _ChunkedAttention(torch.autograd.Function):
                 part = slice(first, first + size)
                 torch.bmm(q_lse[:, h, part], k_one[:, h], out=weights).add_(bias[h, part]).exp_()
                 torch.bmm(grad_d[:, h, part], v_one[:, h], out=scores).mul_(weights)  # now their gradient
-                torch.sum(scores, 0, out=grad_bias[h, part])
+                torch.sum(scores, 0, dtype=exact, out=grad_bias[h, part])
                 grad_q[:, h, part] = torch.bmm(scores, keys)
-                grad_keys.baddbmm_(q_t[:, h, :, part], scores)
-                grad_values.baddbmm_(grad_t[:, h, :, part], weights)
+                grad_keys += torch.bmm(q_t[:, h, :, part], scores)
+                grad_values += torch.bmm(grad_t[:, h, :, part], weights)
             grad_k[:, h], grad_v[:, h] = grad_keys, grad_values
         grads = (grad_q.mul_(scale).flip(2), grad_k.transpose(2, 3), grad_v.transpose(2, 3))
         grad_table = _table_gradient(grad_bias, ctx.window).to(table.dtype)
         return *(g.to(dtype) for g in grads), grad_table, None
+
+
+def _extended(left: Tensor, right: Tensor, added: Tensor) -> tuple[Tensor, Tensor]:
+    """What a product left right^T has to be taken of for `added` (..., n, 1) to be added to its rows."""
+    high = added.to(left.dtype)
+    low = (added - high).to(left.dtype)  # what is rounded away of it
+    one = torch.ones_like(high)
+    return torch.cat((left, high, low), -1), torch.cat((right, one, one), -1).transpose(2, 3).contiguous()
+
+
+@functools.cache
+def _multiplies_bfloat16() -> bool:
+    """Whether this CPU has instructions for products of bfloat16."""
+    can: dict[str, object] = getattr(torch.cpu, "get_capabilities", dict)()
+    return bool(can.get("avx512_bf16") or can.get("amx_bf16"))
 
 
 def _chunk(windows: int, n: int) -> int:
