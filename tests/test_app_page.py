@@ -17,8 +17,11 @@ from selenium.webdriver.remote.webelement import WebElement
 from typer.testing import CliRunner
 
 from app_servers import served, until
+from esc_sr.app import work
 from esc_sr.cli.main import app as command
+from esc_sr.weights import bundle
 from pictures import noise, pillow
+from weights_files import shelf_of_pairs
 
 BROWSER = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 DRIVER = shutil.which("chromedriver")
@@ -268,6 +271,29 @@ def test_pictures_are_dropped_and_pasted(page: Page, tmp_path: Path, way: str) -
     page.driver.execute_script(script, f"{way}.png", list(picture(tmp_path / "a.png").read_bytes()), way)
     done(page)
     page.press(f"Remove {way}.png")
+
+
+def test_denoise_is_offered_where_it_is(page: Page, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(bundle, "FOLDER", shelf_of_pairs(tmp_path))
+    work.models.cache_clear()
+    try:
+        page.open()
+        assert not page.find("#denoise").is_displayed()
+        page.set("#model", "tiny")
+        slider = page.find("#denoise")
+        assert slider.is_displayed() and page.find("#share").text == "1"
+        slider.send_keys(Keys.ARROW_LEFT * 10)
+        assert page.find("#share").text == "0.5" and page.violations() == []
+        page.give(picture(tmp_path / "a.png"))
+        done(page)
+        assert "tiny x2, denoise 0.5" in page.find("#facts").text
+        slider.send_keys(Keys.ARROW_RIGHT * 10)
+        page.give(picture(tmp_path / "b.png"))
+        done(page, 2)
+        assert "denoise" not in page.find("#facts").text
+        page.press("Remove all")
+    finally:
+        work.models.cache_clear()
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])

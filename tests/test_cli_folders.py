@@ -98,6 +98,7 @@ def test_json_is_one_line_for_each_file(here: Path, tiny: Path) -> None:
         "scale": 2,
         "device": "cpu",
         "precision": "fp32",
+        "denoise": None,
     }
     assert read_image(record["target"]).pixels.shape == (40, 48, 3)
     assert lines["missing.png"]["target"] is None and "no such file" in lines["missing.png"]["reason"]

@@ -7,8 +7,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 from safetensors import safe_open
 from torch import Tensor
+
+from esc_sr import weights
+from esc_sr.families.esc import ESC, ESCConfig
 
 DATA = Path(__file__).parent / "data"
 GOLDEN = (
@@ -64,3 +68,15 @@ def published_shapes(variant: str) -> tuple[dict[str, tuple[int, ...]], int]:
     shapes |= {name: tuple(shape) for name, shape in listed["rest"].items()}
     assert len(shapes) == listed["tensors"]
     return shapes, listed["parameters"]
+
+
+def shelf_of_pairs(folder: Path) -> Path:
+    """Fill a folder as that of bundled weights: tiny-x2, tiny-x4 and weak ones for x4 alone; plain-x2."""
+    for seed, name in enumerate(("tiny-x2", "tiny-x4", "tiny-weak-x4", "plain-x2")):
+        torch.manual_seed(seed)
+        config = ESCConfig(int(name[-1]), dim=16, pdim=8, n_blocks=1, n_convattn=1, window=8, heads=2)
+        network = ESC(config)
+        for parameter in network.parameters():
+            parameter.data += 0.02 * torch.randn_like(parameter)
+        weights.save(network, folder / f"{name}.safetensors", dtype=torch.float16)
+    return folder

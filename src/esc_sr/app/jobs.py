@@ -25,6 +25,7 @@ class Asked(NamedTuple):
         size: What the picture becomes.
         sides: Height and width of the picture in pixels.
         reserved: Bytes of the file, and of the result before compression.
+        denoise: As of `esc_sr.upscale`.
     """
 
     name: str
@@ -33,6 +34,7 @@ class Asked(NamedTuple):
     size: Size
     sides: tuple[int, int]
     reserved: int
+    denoise: float | None = None
 
 
 class CancelledError(Exception):
@@ -49,6 +51,7 @@ class JobStatus:
         name: What the picture is called.
         model: Bundled name.
         size: As people read it: "x2", "1920 px wide".
+        denoise: How much noise goes, 0 to 1; null if it was not said.
         width: Of the picture in pixels.
         height: Likewise.
         result: What its result is called.
@@ -68,6 +71,7 @@ class JobStatus:
     name: str
     model: str
     size: str
+    denoise: float | None
     width: int
     height: int
     result: str
@@ -178,6 +182,7 @@ class AppJob:
             name=asked.name,
             model=asked.model,
             size=str(asked.size),
+            denoise=asked.denoise,
             width=asked.sides[1],
             height=asked.sides[0],
             result=asked.target,

@@ -17,7 +17,7 @@ from esc_sr.app.limits import Limits, RefusalError
 from esc_sr.app.office import Office
 from esc_sr.errors import DeviceError, EscError
 from esc_sr.upscaling import DEFAULT_MODEL
-from esc_sr.weights import ADVICE
+from esc_sr.weights import ADVICE, bundled_scales
 
 if TYPE_CHECKING:
     from fastapi import FastAPI, Response
@@ -28,12 +28,21 @@ _TYPES = {".html": "text/html", ".css": "text/css", ".js": "text/javascript", ".
 
 @dataclass(frozen=True)
 class AppModel:
-    """A network that can be chosen: its name, what it is for, its scales (none: any), whether by default."""
+    """A network that can be chosen.
+
+    Attributes:
+        name: Bundled name.
+        advice: What it is for.
+        scales: Those that it has; none: any.
+        default: Whether it is taken by default.
+        denoise: Whether that can be chosen.
+    """
 
     name: str
     advice: str
     scales: list[int]
     default: bool
+    denoise: bool
 
 
 @dataclass(frozen=True)
@@ -166,7 +175,7 @@ def _add_models(app: "FastAPI") -> None:
     async def models() -> list[AppModel]:
         found = await asyncio.to_thread(work.models)
         return [
-            AppModel(name, ADVICE.get(name, ""), scales, name == DEFAULT_MODEL)
+            AppModel(name, ADVICE.get(name, ""), scales, name == DEFAULT_MODEL, bool(bundled_scales(name, 1)))
             for name, scales in found.items()
         ]
 
@@ -205,6 +214,9 @@ def _add_upscale(app: "FastAPI", office: Callable[[], Office]) -> None:
         height: Annotated[int | None, Query(description="Likewise.")] = None,
         longest: Annotated[int | None, Query(description="Longest side, likewise.")] = None,
         shortest: Annotated[int | None, Query(description="Shortest side, likewise.")] = None,
+        denoise: Annotated[
+            float | None, Query(description="How much noise goes, 0 to 1, of models that say denoise.")
+        ] = None,
         format: Annotated[
             str | None, Query(description="png, jpg, webp, tiff, avif or gif; by default as it came, or png.")
         ] = None,
@@ -217,7 +229,7 @@ def _add_upscale(app: "FastAPI", office: Callable[[], Office]) -> None:
         """
         jobs = office().jobs
         job = await office().admit(
-            request, name=name, model=model, format=format,
+            request, name=name, model=model, format=format, denoise=denoise,
             scale=scale, width=width, height=height, longest=longest, shortest=shortest,
         )  # fmt: skip
         if not wait:

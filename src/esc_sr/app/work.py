@@ -32,7 +32,7 @@ from esc_sr.upscaling.files import Job, claim_target, enlarge, read_source, writ
 from esc_sr.upscaling.names import Names
 from esc_sr.upscaling.outputs import check_format, suffix_of_output
 from esc_sr.upscaling.sizes import Size
-from esc_sr.weights import ADVICE, bundled, bundled_scales, family_of
+from esc_sr.weights import ADVICE, bundled, bundled_scales, family_of, files_of, is_weak
 
 PREVIEW_SIDE = 200
 """The longest side of a preview, in pixels of the picture."""
@@ -44,8 +44,11 @@ _LONGEST_NAME = 120
 
 @cache
 def models() -> dict[str, list[int]]:
-    """The bundled networks by name, best first, with the scales that each has; none if it has any."""
-    families = {family_of(stem) for stem, _, _ in bundled()}
+    """The bundled networks by name, best first, with the scales that each has; none if it has any.
+
+    Weak weights are no network of their own here: `denoise` mixes them with the strong ones.
+    """
+    families = {family_of(stem) for stem, _, _ in bundled() if not is_weak(stem)}
     known = [name for name in ADVICE if name in families]
     return {name: bundled_scales(name) for name in (*known, *sorted(families - {*known}))}
 
@@ -59,7 +62,13 @@ def shown_name(name: str) -> str:
 
 
 def look(
-    source: Path, name: str, model: str | None, size: Size | None, format: str | None, limits: Limits
+    source: Path,
+    name: str,
+    model: str | None,
+    size: Size | None,
+    format: str | None,
+    limits: Limits,
+    denoise: float | None = None,
 ) -> Asked:
     """Decide by a picture's header what becomes of it.
 
@@ -70,9 +79,10 @@ def look(
         size: What it becomes; by default the model's only scale, or 2.
         format: Suffix of the result without its dot; by default that of the picture, or png.
         limits: How much is taken.
+        denoise: As of `esc_sr.upscale`.
 
     Raises:
-        UsageError: No such format, or the picture cannot have the size.
+        UsageError: No such format or mixture, or the picture cannot have the size.
         RefusalError: No such model, no picture, or one that is too large.
     """
     name, model = shown_name(name), model or DEFAULT_MODEL
@@ -81,6 +91,8 @@ def look(
     scales = known[model]
     size = size or Size("scale", scales[0] if len(scales) == 1 else DEFAULT_SCALE)
     check_format(format)
+    if denoise is not None:
+        files_of(model, None, denoise)  # or refuses
     data = source.read_bytes()
     kind = kind_of(data)
     try:
@@ -100,14 +112,17 @@ def look(
             raise RefusalError(
                 413, f"{name}: {sides} to {wide} x {tall} pixels; at most {most} are taken here"
             )
-    return Asked(name, target, model, size, (height, width), len(data) + 3 * shown * tall * wide)
+    reserved = len(data) + 3 * shown * tall * wide
+    return Asked(name, target, model, size, (height, width), reserved, denoise)
 
 
 def upscale(job: AppJob, device: str) -> None:
     """Do a job: the result has the bytes that `esc-sr upscale` writes."""
     asked = job.asked
     task = Job(Path(asked.name), job.target, job.source.read_bytes())
-    upscaler = Upscaler(asked.model, asked.size, device, notify=job.note, report=job.note)
+    upscaler = Upscaler(
+        asked.model, asked.size, device, notify=job.note, report=job.note, denoise=asked.denoise
+    )
     picture = read_source(task, True, job.note)
     job.progress(0)
     result = enlarge(task, picture, upscaler, job.progress)
@@ -171,7 +186,8 @@ def preview(job: AppJob, box: Box, device: str, cancelled: Callable[[], bool]) -
         if cancelled():
             raise CancelledError
 
-    upscaler = Upscaler(job.asked.model, Size("scale", scale), device, notify=_ignore)
+    asked = job.asked
+    upscaler = Upscaler(asked.model, Size("scale", scale), device, notify=_ignore, denoise=asked.denoise)
     large = upscaler.upscale(part, progress)
     first, column = round((box.top - top) * scale), round((box.left - left) * scale)
     high, wide = round(box.height * scale), round(box.width * scale)

@@ -30,6 +30,13 @@ SelfEnsemble = Annotated[
     bool,
     typer.Option("--self-ensemble", help="Mean over 8 flips and rotations: a bit better, 8 times as long."),
 ]
+Denoise = Annotated[
+    float | None,
+    typer.Option(
+        metavar="0..1",
+        help="How much noise goes, of a model that has weak weights beside: 0 least, 1 most, as by default.",
+    ),
+]
 Device = Annotated[str, typer.Option(metavar="auto|cpu|cuda[:N]|xpu|mps", help="Where to compute.")]
 Cluster = Annotated[
     str | None,
@@ -50,3 +57,8 @@ def check_device(device: str) -> None:
     if device not in ("auto", "cpu", "cuda"):
         known = "with --cluster say auto, cpu or cuda; each worker has its own GPU"
         raise UsageError(f"--device {device}: {known}")
+
+
+def show_denoise(denoise: float | None) -> str:
+    """What is said of it after model and size: ", denoise 0.5"; nothing where it is not given."""
+    return "" if denoise is None else f", denoise {denoise:g}"

@@ -11,6 +11,7 @@ from typing import Any
 
 import typer
 
+from esc_sr.cli.options import show_denoise
 from esc_sr.cli.output import to_json
 from esc_sr.errors import one_line
 from esc_sr.image import what_first
@@ -40,6 +41,7 @@ class Reporter:
     Attributes:
         model: What the network is called.
         precision: That of the arithmetic.
+        denoise: As of `upscale`.
         size: What the pictures become, once that is known.
         device: Where the network runs, likewise.
         as_json: One JSON object a line on stdout, and everything else on stderr.
@@ -47,9 +49,16 @@ class Reporter:
     """
 
     def __init__(
-        self, model: str, precision: str, as_json: bool, quiet: bool, bar: "Bar", to_stdout: bool = False
+        self,
+        model: str,
+        precision: str,
+        as_json: bool,
+        quiet: bool,
+        bar: "Bar",
+        to_stdout: bool = False,
+        denoise: float | None = None,
     ) -> None:
-        self.model, self.precision, self._bar = model, precision, bar
+        self.model, self.precision, self.denoise, self._bar = model, precision, denoise, bar
         self.size: Size | None = None
         self.device: str | None = None
         self.as_json, self.quiet, self._to_stdout = as_json, quiet, to_stdout
@@ -89,7 +98,7 @@ class Reporter:
             self._note_once(line)
         if outcome.status == "done":
             before, after = (show_size(size) for size in (outcome.size, outcome.target_size) if size)
-            how = f"{self.model} {self.size}, {self.device}, {self.precision}"
+            how = f"{self.model} {self.size}{show_denoise(self.denoise)}, {self.device}, {self.precision}"
             line = f"{outcome.source} {before} -> {outcome.target} {after}, {how}, {outcome.seconds:.1f} s"
             self._bar.line(one_line(line), err=self.as_json or self._to_stdout)
 
@@ -128,6 +137,7 @@ class Reporter:
             "scale": plain(size.value) if size is not None and size.of == "scale" else None,
             "device": self.device,
             "precision": self.precision,
+            "denoise": self.denoise,
         }
 
 

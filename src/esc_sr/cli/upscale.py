@@ -9,6 +9,7 @@ import typer
 from esc_sr.cli.options import (
     AnyScale,
     Cluster,
+    Denoise,
     Device,
     Height,
     Longest,
@@ -57,6 +58,7 @@ def upscale(
     precision: OnePrecision = "fp32",
     engine: OneEngine = "auto",
     self_ensemble: SelfEnsemble = False,
+    denoise: Denoise = None,
     max_memory: Annotated[
         str | None,
         typer.Option(metavar="4GiB", help="What a picture may take; by default a safe part of what is free."),
@@ -131,7 +133,7 @@ def upscale(
         from esc_sr.cluster.upscale import ClusterRun
 
         memory = None if max_memory is None else parse_memory(max_memory)
-        network = NetworkChoice(model, size, precision, self_ensemble, engine)
+        network = NetworkChoice(model, size, precision, self_ensemble, engine, denoise)
         wishes = Wish(threads, device, memory)
         plan = ClusterRun(inputs, Path(str(output)), name, format, network, choices, wishes)
         return _on_cluster(plan, cluster, as_json, quiet)
@@ -148,7 +150,7 @@ def upscale(
         return todo
 
     with Bar(quiet) as bar:
-        reporter = Reporter(Path(model).name, precision, as_json, quiet, bar, output == STREAM)
+        reporter = Reporter(Path(model).name, precision, as_json, quiet, bar, output == STREAM, denoise)
         if size is None and model == DEFAULT_MODEL:
             size = Size("scale", DEFAULT_SCALE)
         # mistakes show before the model is loaded, if they can
@@ -164,7 +166,16 @@ def upscale(
         bar.stage(f"loading {Path(model).name}")
         tell = None if quiet else bar.note
         upscaler = Upscaler(
-            model, size, device, precision, self_ensemble, max_memory, bar.note, tell, engine=engine
+            model,
+            size,
+            device,
+            precision,
+            self_ensemble,
+            max_memory,
+            bar.note,
+            tell,
+            engine=engine,
+            denoise=denoise,
         )
         todo = todo or prepare(upscaler.size)
         reporter.device = str(upscaler.device)
@@ -189,7 +200,9 @@ def _on_cluster(plan: "ClusterRun", cluster: str, as_json: bool, quiet: bool) ->
     from esc_sr.upscaling.sizes import Size
 
     with Bar(quiet) as bar:
-        reporter = Reporter(Path(plan.network.model).name, plan.network.precision, as_json, quiet, bar)
+        network = plan.network
+        name, denoise = Path(network.model).name, network.denoise
+        reporter = Reporter(name, network.precision, as_json, quiet, bar, denoise=denoise)
 
         def begin(size: Size) -> None:
             reporter.size = size

@@ -8,6 +8,7 @@ import typer
 
 from esc_sr.cli.options import (
     AnyScale,
+    Denoise,
     Device,
     Height,
     Longest,
@@ -18,6 +19,7 @@ from esc_sr.cli.options import (
     Shortest,
     Threads,
     Width,
+    show_denoise,
 )
 from esc_sr.cli.output import print_json
 from esc_sr.errors import EscError, UsageError, one_line
@@ -77,6 +79,7 @@ def video(
     precision: OnePrecision = "fp32",
     engine: OneEngine = "auto",
     self_ensemble: SelfEnsemble = False,
+    denoise: Denoise = None,
     max_memory: Annotated[
         str | None,
         typer.Option(metavar="4GiB", help="What a frame may take; by default a safe part of what is free."),
@@ -127,9 +130,18 @@ def video(
         bar.stage(f"loading {Path(model).name}")
         tell = (lambda text: None) if quiet else bar.note
         upscaler = Upscaler(
-            model, size, device, precision, self_ensemble, max_memory, bar.note, tell, engine=engine
+            model,
+            size,
+            device,
+            precision,
+            self_ensemble,
+            max_memory,
+            bar.note,
+            tell,
+            engine=engine,
+            denoise=denoise,
         )
-        how = _How(Path(model).name, upscaler.size, str(upscaler.device), precision)
+        how = _How(Path(model).name, upscaler.size, str(upscaler.device), precision, denoise)
         if numbers is not None:
             targets = find_pictures(source, output, upscaler.size, numbers, sheet, overwrite)
             part = lambda done: bar.move(done, 1.0, f"{len(numbers)} frames", source.name)  # noqa: E731
@@ -160,16 +172,23 @@ class _How(NamedTuple):
     size: Size
     device: str
     precision: str
+    denoise: float | None
 
     def __str__(self) -> str:
         """Network and size."""
-        return f"{self.model} {self.size}"
+        return f"{self.model} {self.size}{show_denoise(self.denoise)}"
 
     @property
     def facts(self) -> dict[str, Any]:
         """As JSON has them; no scale for a wished side."""
         scale = plain(self.size.value) if self.size.of == "scale" else None
-        return {"model": self.model, "scale": scale, "device": self.device, "precision": self.precision}
+        return {
+            "model": self.model,
+            "scale": scale,
+            "device": self.device,
+            "precision": self.precision,
+            "denoise": self.denoise,
+        }
 
 
 class _Shown:
@@ -268,6 +287,6 @@ def _line(plan: "VideoPlan", status: "VideoStatus", how: "_How", seconds: float)
     extra = ", ".join(f"{count} {what}" for what, count in counts.items() if count)
     return (
         f"{plan.clip.path} {before.width}x{before.height} -> {plan.target} {after.width}x{after.height}, "
-        f"{status.frames} frames{f' ({extra})' if extra else ''}, {how.model} {how.size}, "
+        f"{status.frames} frames{f' ({extra})' if extra else ''}, {how}, "
         f"{how.device}, {how.precision}, {plan.settings.encoder} {after.format}, {seconds:.1f} s"
     )

@@ -3,6 +3,7 @@
 import time
 from contextlib import closing
 from functools import cache
+from hashlib import sha256
 from threading import Lock
 from typing import NamedTuple
 
@@ -13,7 +14,7 @@ from esc_sr.upscaling.engine import Upscaler
 from esc_sr.upscaling.files import Job, Outcome, shape_of
 from esc_sr.upscaling.places import Place, claim, is_file, shape_in
 from esc_sr.upscaling.sizes import Size
-from esc_sr.weights import bundled_scales, find
+from esc_sr.weights import bundled_scales, files_of
 
 _PATIENCE, _PAUSE = 30.0, 0.5  # seconds to wait for a claim that a dead worker may still hold, and between
 
@@ -26,6 +27,7 @@ class NetworkChoice(NamedTuple):
     precision: str = "fp32"
     self_ensemble: bool = False
     engine: str = "auto"
+    denoise: float | None = None
 
 
 class Facts(NamedTuple):
@@ -33,7 +35,7 @@ class Facts(NamedTuple):
 
     Attributes:
         size: What pictures become.
-        sha256: Of the weights' file, by the scale of the network; None where that has no scale of its own.
+        sha256: Of the weights, by the scale of the network; None where that has no scale of its own.
     """
 
     size: Size
@@ -41,7 +43,7 @@ class Facts(NamedTuple):
 
 
 class Enlarged(NamedTuple):
-    """What became of a picture; the device, and where it is done the SHA-256 of the weights' file."""
+    """What became of a picture; the device, and where it is done the SHA-256 of the weights."""
 
     outcome: Outcome
     device: str
@@ -59,9 +61,8 @@ class Enlarging:
         self._means, self._computing = means, Lock()
         self._upscaler = cache(self._load)
         size = self._upscaler(1).size
-        name = self._network.model
-        scales: list[int | None] = [*bundled_scales(name)] or [None]
-        return Facts(size, {scale: sha256_of(find(name, scale)) for scale in scales})
+        scales: list[int | None] = [*self._scales] or [None]
+        return Facts(size, {scale: self._sha256_at(scale) for scale in scales})
 
     def do(self, job: Job, given: Given) -> Enlarged | Wants:
         """Do a picture, or say that its plan wants more memory than it is given."""
@@ -102,6 +103,7 @@ class Enlarging:
             budget,
             notify=lambda text: None,
             engine=network.engine,
+            denoise=network.denoise,
         )
 
     def _wanted(self, sides: tuple[int, int], given: Given) -> int:
@@ -122,15 +124,25 @@ class Enlarging:
         return exact or given.most
 
     def _sha256(self, sides: tuple[int, int] | None) -> str | None:
-        """Of the file of the network that a picture of some height and width went through."""
+        """Of the weights of the network that a picture of some height and width went through."""
         if sides is None:
             return None
-        name = self._network.model
         try:
-            own = self._upscaler(1).own(*sides) if bundled_scales(name) else None
+            own = self._upscaler(1).own(*sides) if self._scales else None
         except UsageError:
             return None
-        return sha256_of(find(name, own))
+        return self._sha256_at(own)
+
+    @property
+    def _scales(self) -> list[int]:
+        """The scales of a name that leaves it open."""
+        return bundled_scales(self._network.model, self._network.denoise)
+
+    def _sha256_at(self, scale: int | None) -> str:
+        """Of the weights' file, or of a text that says of which files, and by which share, a mixture is."""
+        model, denoise = self._network.model, self._network.denoise
+        found = [sha256_of(file) for file in files_of(model, scale, denoise)]
+        return found[0] if len(found) == 1 else sha256(" ".join([*found, f"{denoise}"]).encode()).hexdigest()
 
 
 def _wait_until_free(target: Place) -> None:

@@ -248,6 +248,7 @@ def _facts(plan: ClusterRun, facts: Facts) -> dict[str, Any]:
         "wish": str(facts.size),
         "precision": network.precision,
         "self_ensemble": network.self_ensemble,
+        "denoise": network.denoise,
         "engine": network.engine,
     }
 

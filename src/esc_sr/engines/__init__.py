@@ -66,6 +66,7 @@ def load(
     engine: str = "auto",
     precision: str = "fp32",
     tell: Callable[[str], object] = lambda text: None,
+    denoise: float | None = None,
 ) -> Network:
     """Load a network, ready to use.
 
@@ -75,21 +76,26 @@ def load(
             a graph that `esc-sr export` wrote, .onnx or .xml.
         device: Where to put it.
         dtype: Precision of the parameters, whatever they are stored in.
-        scale: Enlargement to have; of a bundled name without a scale, 2 by default.
+        scale: Enlargement to have; of a bundled name without a scale, 2 by default, or with `denoise` the
+            least that there is.
         engine: What computes it, one of `ENGINES`; of a graph file the runtime is known. Gradients, layers to
             look at and parameters to change are in "auto" and "native" alone.
         precision: Of a graph's arithmetic, fp32 or bf16; that of others is autocast's.
         tell: Is told when a graph has to be made, which takes a minute or two, once.
+        denoise: As of `weights.load`.
 
     Returns:
         The network in evaluation mode, with its sizes in `.config`: (B, 3, H, W) in 0..1 to (B, 3, sH, sW).
 
     Raises:
         WeightsError: No such weights; or the file is damaged, of another network, or of another scale.
-        UsageError: As `check_engine`, or the engine does not compute on the device, or so large numbers.
+        UsageError: As `check_engine`, or the engine does not compute on the device, or so large numbers; or
+            `denoise` is out of range, or there is no such mixture.
         DeviceError: As `check_engine`.
     """
     place = torch.device(device)
+    if denoise is not None:
+        weights.files_of(name_or_path, scale, denoise)  # refuses a graph
     if kind := kind_of_graph(name_or_path):
         if engine not in ("auto", kind):
             raise UsageError(
@@ -103,7 +109,7 @@ def load(
             raise WeightsError(f"{name_or_path}: is {own}, not x{scale}; give a graph of that scale")
         return network
     check_engine(engine, precision)
-    return equip(weights.load(name_or_path, place, dtype, scale), engine, precision, tell)
+    return equip(weights.load(name_or_path, place, dtype, scale, denoise), engine, precision, tell)
 
 
 def equip(

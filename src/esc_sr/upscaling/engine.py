@@ -14,7 +14,7 @@ from esc_sr.errors import UsageError
 from esc_sr.families.contract import Network
 from esc_sr.machine.memory import parse_memory
 from esc_sr.machine.precision import check_precision
-from esc_sr.upscaling import DEFAULT_MODEL, DEFAULT_SCALE, FractionDone
+from esc_sr.upscaling import DEFAULT_MODEL, FractionDone
 from esc_sr.upscaling.frame import FRAME
 from esc_sr.upscaling.kinds import Image, Levels, PictureFile, upscale_any
 from esc_sr.upscaling.models import Engine, Networks, Way
@@ -34,6 +34,7 @@ def upscale(
     max_memory: str | int | None = ...,
     engine: str = ...,
     allow_large: bool = ...,
+    denoise: float | None = ...,
 ) -> Levels: ...
 @overload
 def upscale(
@@ -46,6 +47,7 @@ def upscale(
     max_memory: str | int | None = ...,
     engine: str = ...,
     allow_large: bool = ...,
+    denoise: float | None = ...,
 ) -> Image: ...
 def upscale(
     image: Any,
@@ -57,6 +59,7 @@ def upscale(
     max_memory: str | int | None = None,
     engine: str = "auto",
     allow_large: bool = False,
+    denoise: float | None = None,
 ) -> Any:
     """Upscale one picture.
 
@@ -78,6 +81,8 @@ def upscale(
         engine: "auto", "torch", "native", "openvino" or "onnx", as `esc_sr.engines` says; the last two take a
             picture in one piece, or where memory is too small for that in blended tiles.
         allow_large: Take a file of more than 128 megapixels, too; other kinds of picture may have any number.
+        denoise: How much noise goes, 0..1, of a bundled name with weak weights beside its own: the share of
+            its own in the mean of both (`weights.mix`), at scales that have both. None leaves it as it is.
 
     Returns:
         The same kind, type and layout, scale times as high and wide; for a file, an array (H, W, C).
@@ -90,7 +95,15 @@ def upscale(
         DeviceError: The device is missing or too small, or has not what the engine needs.
     """
     upscaler = Upscaler(
-        model, scale, device, precision, self_ensemble, max_memory, engine=engine, allow_large=allow_large
+        model,
+        scale,
+        device,
+        precision,
+        self_ensemble,
+        max_memory,
+        engine=engine,
+        allow_large=allow_large,
+        denoise=denoise,
     )
     return upscaler.upscale(image)
 
@@ -105,6 +118,7 @@ class Upscaler:
         device: Where the network runs.
         precision: As of `upscale`.
         self_ensemble: Whether the result is the mean over the eight flips and rotations.
+        denoise: As of `upscale`.
     """
 
     def __init__(
@@ -120,6 +134,7 @@ class Upscaler:
         frame: int = FRAME,
         engine: str = "auto",
         allow_large: bool = False,
+        denoise: float | None = None,
     ) -> None:
         """Load the network; the arguments are those of `upscale`, and three more.
 
@@ -138,15 +153,17 @@ class Upscaler:
                 out of it; multiples of 4. With 0 its edges are as papers measure them.
             engine: As there.
             allow_large: As there.
+            denoise: As there.
 
         Raises:
-            UsageError: No such precision, device, engine, size or amount, or not of this model.
+            UsageError: No such precision, device, engine, size, amount or share, or not of this model.
             WeightsError: There is no such model, or its file is damaged.
             DeviceError: The device is missing, or what the engine needs.
         """
         check_precision(precision)
         self.precision = precision
         self.self_ensemble = self_ensemble
+        self.denoise = denoise
         self._frame = frame
         self._allow_large = allow_large
         self._budget = None if max_memory is None else parse_memory(max_memory)
@@ -156,10 +173,9 @@ class Upscaler:
         self._lock = threading.Lock()
         wish = None if scale is None else as_size(scale)
         how = Engine(engine, precision, lambda text: self._tell_change("engine", text))
-        self._networks = Networks(model, wish, device, self._ready, how)
+        self._networks = Networks(model, wish, device, self._ready, how, denoise)
         self.device = self._networks.device
-        scales = self._networks.scales
-        self.size = wish or Size("scale", DEFAULT_SCALE if len(scales) != 1 else scales[0])
+        self.size = wish or Size("scale", self._networks.usual)
         if self.size.of == "scale":
             self._networks.runner(self._networks.own(self.size.value))  # what cannot be had is said now
 

@@ -11,9 +11,10 @@ from esc_sr.engines import equip, load, pick_place
 from esc_sr.errors import UsageError
 from esc_sr.families.contract import Network, adopt
 from esc_sr.machine.memory import enough_memory
+from esc_sr.upscaling import DEFAULT_SCALE
 from esc_sr.upscaling.runner import Runner, Sides
 from esc_sr.upscaling.sizes import Size
-from esc_sr.weights import bundled_scales
+from esc_sr.weights import bundled_scales, files_of
 
 
 class Way(NamedTuple):
@@ -41,6 +42,7 @@ class Networks:
         name: What people call it.
         device: Where the networks are.
         scales: What the networks enlarge by, in order; none if any size is given.
+        usual: The factor where none is wished.
     """
 
     def __init__(
@@ -50,6 +52,7 @@ class Networks:
         device: str,
         ready: Callable[[Network, str], Runner],
         engine: Engine = Engine(),
+        denoise: float | None = None,
     ) -> None:
         """Load the network if there is but one, whatever the size.
 
@@ -59,25 +62,32 @@ class Networks:
             device: As of `upscale`.
             ready: Says how a network is run; takes its name for people, too.
             engine: What computes the networks.
+            denoise: As of `upscale`.
 
         Raises:
-            UsageError: There is no such device or engine, or the network's scale is not known.
+            UsageError: There is no such device or engine, the network's scale is not known, or `denoise` is
+                out of range or not of this model.
             WeightsError: There is no such model, or its file is damaged.
             DeviceError: The device is missing.
         """
         self._model, self._stays = model, device == "auto"
-        self._ready, self._engine = ready, engine
+        self._ready, self._engine, self._denoise = ready, engine, denoise
         self._runners: dict[int | None, Runner] = {}
         self._lock = threading.Lock()
-        self.name = type(model).__name__ if isinstance(model, nn.Module) else Path(model).name
+        known = type(model).__name__ if isinstance(model, nn.Module) else model
+        self.name = Path(known).name
         self.device = pick_place(device, engine.name)
-        self.scales = [] if isinstance(model, nn.Module) else bundled_scales(model)
+        if denoise is not None:
+            files_of(known, None, denoise)  # or refuses
+        every = [] if isinstance(model, nn.Module) else bundled_scales(known)
+        self.scales = every and bundled_scales(known, denoise)
         if not self.scales:
             network = self._network(None, wish)
             own = network.config.scale
-            self.scales = [] if own is None else [own]
+            self.scales = every = [] if own is None else [own]
             self._runners[own] = ready(network, self.name)
             self.device = self._runners[own].device
+        self.usual = every[0] if len(every) == 1 else DEFAULT_SCALE
 
     def own(self, scale: float) -> int | None:
         """The scale of the network that is used for some factor; None if it gives any.
@@ -134,7 +144,15 @@ class Networks:
             return equip(network, *self._engine)
         with enough_memory(self.name):
             name, precision, tell = self._engine
-            return load(self._model, self.device, scale=scale, engine=name, precision=precision, tell=tell)
+            return load(
+                self._model,
+                self.device,
+                scale=scale,
+                engine=name,
+                precision=precision,
+                tell=tell,
+                denoise=self._denoise,
+            )
 
 
 def _whole(wish: Size | None) -> int | None:

@@ -27,8 +27,9 @@ def network_facts(model: str, upscaler: "Upscaler", engine: str) -> dict[str, An
     Raises:
         WeightsError: There is no such model.
     """
-    scales: list[int | None] = [*weights.bundled_scales(model)]
-    files = [weights.find(model, scale) for scale in scales or [None]]
+    denoise = upscaler.denoise
+    scales: list[int | None] = [*weights.bundled_scales(model, denoise)]
+    files = [file for scale in scales or [None] for file in weights.files_of(model, scale, denoise)]
     return {
         "model": sha256(b"".join(file.read_bytes() for file in files)).hexdigest(),
         "size": str(upscaler.size),
@@ -36,6 +37,7 @@ def network_facts(model: str, upscaler: "Upscaler", engine: str) -> dict[str, An
         "precision": upscaler.precision,
         "engine": engine,
         "self_ensemble": upscaler.self_ensemble,
+        "denoise": denoise,
     }
 
 

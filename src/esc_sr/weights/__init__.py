@@ -7,9 +7,19 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from esc_sr.weights.bundle import ADVICE, bundled, bundled_scales, card, family_of, find
+    from esc_sr.weights.bundle import (
+        ADVICE,
+        bundled,
+        bundled_scales,
+        card,
+        family_of,
+        files_of,
+        find,
+        is_weak,
+    )
     from esc_sr.weights.checkpoint import save
     from esc_sr.weights.conversion import convert, starting_weights
+    from esc_sr.weights.mixture import mix
     from esc_sr.weights.opening import digest, load
 
 __all__ = [
@@ -20,16 +30,29 @@ __all__ = [
     "convert",
     "digest",
     "family_of",
+    "files_of",
     "find",
+    "is_weak",
     "load",
+    "mix",
     "save",
     "starting_weights",
 ]
 
 _HOMES = {
-    "bundle": ("ADVICE", "bundled", "bundled_scales", "card", "family_of", "find"),
+    "bundle": (
+        "ADVICE",
+        "bundled",
+        "bundled_scales",
+        "card",
+        "family_of",
+        "files_of",
+        "find",
+        "is_weak",
+    ),
     "checkpoint": ("save",),
     "conversion": ("convert", "starting_weights"),
+    "mixture": ("mix",),
     "opening": ("digest", "load"),
 }
 

@@ -8,8 +8,9 @@ import torch
 from esc_sr import families
 from esc_sr.errors import WeightsError
 from esc_sr.families.contract import Network
-from esc_sr.weights.bundle import find
+from esc_sr.weights.bundle import files_of
 from esc_sr.weights.checkpoint import UnknownNetworkError, build, read
+from esc_sr.weights.mixture import mix
 from esc_sr.weights.others import by_spandrel
 
 
@@ -18,6 +19,7 @@ def load(
     device: str | torch.device = "cpu",
     dtype: torch.dtype = torch.float32,
     scale: int | None = None,
+    denoise: float | None = None,
 ) -> Network:
     """Load a network, ready to use.
 
@@ -27,15 +29,22 @@ def load(
             spandrel knows, if that is installed; .safetensors or .pth.
         device: Where to put it.
         dtype: Precision of the parameters, whatever they are stored in.
-        scale: Enlargement to have; of a bundled name without a scale, 2 by default.
+        scale: Enlargement to have; of a bundled name without a scale, 2 by default, or with `denoise` the
+            least that there is.
+        denoise: Of bundled weights that have weak ones beside them, the share of the strong ones, 0..1, in a
+            mixture of both (`mix`): 1 takes away noise as the name does by itself, 0 least. None: no mixture.
 
     Returns:
         The network in evaluation mode, with its sizes in `.config`: (B, 3, H, W) in 0..1 to (B, 3, sH, sW).
 
     Raises:
         WeightsError: No such weights; or the file is damaged, of another network, or of another scale.
+        UsageError: `denoise` is out of range, or there are no weak weights for that name and scale.
     """
-    network = open_file(find(name_or_path, scale))
+    files = files_of(name_or_path, scale, denoise)
+    network = open_file(files[0])
+    if denoise is not None and len(files) == 2:
+        network = mix(network, open_file(files[1]), denoise)
     config = network.config
     if scale is not None and config.scale not in (None, scale):
         raise WeightsError(

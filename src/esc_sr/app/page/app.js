@@ -31,6 +31,7 @@ function remember() {
 function wishes(name) {
   const wished = { model: find("model").value, [find("of").value]: find("value").value, name };
   if (find("format").value) wished.format = find("format").value;
+  if (!find("denoising").hidden && find("denoise").value < 1) wished.denoise = find("denoise").value;
   return new URLSearchParams(wished).toString();
 }
 
@@ -255,7 +256,8 @@ async function choices() {
     ...models.map((model) => element("option", { value: model.name, textContent: label(model) })),
   );
   const adapt = () => {
-    const { scales } = models.find(({ name }) => name === find("model").value);
+    const { scales, denoise } = models.find(({ name }) => name === find("model").value);
+    find("denoising").hidden = !denoise;
     const value = find("value");
     const factor = find("of").value === "scale";
     value.max = factor ? (scales.at(-1) ?? 64) : 1048576;
@@ -269,6 +271,11 @@ async function choices() {
     adapt();
   };
   find("of").onchange = adapt;
+  const tell = () => {
+    find("share").textContent = find("denoise").value;
+  };
+  find("denoise").oninput = tell;
+  tell();
 }
 
 async function start() {

@@ -61,7 +61,8 @@ export class Viewer {
     const done = job.state === "done";
     find("right-tag").textContent = done ? "After" : job.state === "failed" ? "No result" : "After: not yet there";
     const sides = `${job.width} × ${job.height} to ${job.result_width} × ${job.result_height}`;
-    find("facts").textContent = `${sides} pixels, ${job.model} ${job.size}${done ? `, ${job.seconds} s` : ""}`;
+    const denoise = job.denoise === null ? "" : `, denoise ${job.denoise}`;
+    find("facts").textContent = `${sides} pixels, ${job.model} ${job.size}${denoise}${done ? `, ${job.seconds} s` : ""}`;
     find("notes").replaceChildren(
       ...[job.error, ...job.notes].filter(Boolean).map((text) => {
         const line = document.createElement("li");
