@@ -14,7 +14,8 @@ from esc_sr.families.esc import ESC
 from esc_sr.families.lte import EncoderLTE
 from esc_sr.upscaling.frame import FRAME
 
-NAMES = [name for name, _, _ in weights.bundled()]
+CASES = [*((name, None) for name, _, _ in weights.bundled()), ("esc-light-real-x4", 0.5)]
+"""All bundled weights, and what lies between those that are mixed."""
 
 GREYS = [(level,) * 3 for level in (0, 64, 128, 235, 255)]
 SATURATED = [(255, 0, 0), (0, 255, 0), (0, 0, 255), (255, 255, 0), (0, 255, 255), (255, 0, 255)]
@@ -47,8 +48,8 @@ def sky(side: int) -> NDArray[np.float64]:
 
 
 @cache
-def enlarged_sky(name: str) -> Sky:
-    network = weights.load(name)
+def enlarged_sky(name: str, denoise: float | None) -> Sky:
+    network = weights.load(name, denoise=denoise)
     assert isinstance(network, ESC | EncoderLTE)
     window = network.window
     picture = sky(SIDE).astype(np.float32)
@@ -63,23 +64,23 @@ def enlarged_sky(name: str) -> Sky:
     return Sky(error, at_edges, others, scale)
 
 
-@pytest.mark.parametrize("name", NAMES)
-def test_flat_pictures_stay_flat(name: str) -> None:
+@pytest.mark.parametrize(("name", "denoise"), CASES)
+def test_flat_pictures_stay_flat(name: str, denoise: float | None) -> None:
     lr = torch.from_numpy(COLOURS)[:, :, None, None].expand(-1, 3, 20, 40).clone()
-    sr = Upscaler(name, 2 if name == "esc-lte" else None).upscale(lr)
+    sr = Upscaler(name, 2 if name == "esc-lte" else None, denoise=denoise).upscale(lr)
     wrong = (sr - lr[:, :, :1, :1]).abs().amax((1, 2, 3)) * 255
     assert wrong.max() <= 1.5, COLOURS[wrong.argmax()] * 255
 
 
-@pytest.mark.parametrize("name", NAMES)
-def test_a_sky_shows_no_windows(name: str) -> None:
-    found = enlarged_sky(name)
+@pytest.mark.parametrize(("name", "denoise"), CASES)
+def test_a_sky_shows_no_windows(name: str, denoise: float | None) -> None:
+    found = enlarged_sky(name, denoise)
     assert found.edges <= 0.1, f"{found.edges:.3f}, elsewhere {found.elsewhere:.3f}"
 
 
-@pytest.mark.parametrize("name", NAMES)
-def test_a_sky_is_the_sky(name: str) -> None:
-    found = enlarged_sky(name)
+@pytest.mark.parametrize(("name", "denoise"), CASES)
+def test_a_sky_is_the_sky(name: str, denoise: float | None) -> None:
+    found = enlarged_sky(name, denoise)
     border = 8 * found.scale
     assert found.error[border:-border, border:-border].max() <= 1.5
     assert found.error.max() <= 2.5
