@@ -6,6 +6,7 @@ import json
 import socket
 import threading
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -18,7 +19,7 @@ from esc_sr.cli.main import app
 from esc_sr.errors import ImageError
 from esc_sr.families.esc import ESC, ESCConfig
 from esc_sr.image import Picture, write_image
-from esc_sr.remote import faults, stores
+from esc_sr.remote import faults, parse, stores
 from esc_sr.weights import save
 from pictures import noise
 from sftp_server import PASSWORD, USER, sftp_server
@@ -99,6 +100,10 @@ def test_pictures_by_sftp(tiny: Path) -> None:
         assert "2 of 2 skipped" in upscale(f"{head}/in", "-o", f"{head}/out/new", "--skip-existing")[2]
         assert upscale(f"{head}/in", "-o", f"{head}/out/new")[0] == 2
         assert upscale(f"{head}/in/a b.png", "-o", f"{head}/out/new/", "--overwrite")[0] == 0
+        place = parse(f"{head}/in/a b.png")
+        with ThreadPoolExecutor(4) as threads:  # each has its own answer, and waits for no lost one
+            ask = threads.map(lambda _: place.store.call(lambda files: files.size(place.path), 1), range(80))
+            assert set(ask) == {Path("in/a b.png").stat().st_size}
         code, _, err = upscale(f"sftp://{USER}:hush@127.0.0.1:{port}/in", "-o", "x/")
         assert code == 2 and "the server takes neither key nor password" in err and "hush" not in err
     stores.disconnect()

@@ -1,9 +1,11 @@
 """Stores of files by fsspec: which there are, what they need, how long they are waited for."""
 
 from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from functools import lru_cache, partial
 from importlib import import_module
+from threading import RLock
 from typing import Any, NamedTuple, TypeVar
 
 from esc_sr.errors import UsageError
@@ -69,7 +71,7 @@ class RemoteStore:
 
     def call(self, act: Callable[[Any], Result], tries: int = 0) -> Result:
         """Do something with the file system, as `faults.attempt` does; a lost connection is made again."""
-        return attempt(lambda: act(_connected(self.scheme, self.options)), self.hidden, tries, self._again)
+        return attempt(lambda: _connected(self.scheme, self.options).do(act), self.hidden, tries, self._again)
 
     def _again(self) -> None:
         """Forget a connection that does not mend itself."""
@@ -156,9 +158,21 @@ def _protocols(kind: Any) -> tuple[str, ...]:
     return (kind.protocol,) if isinstance(kind.protocol, str) else tuple(kind.protocol)
 
 
+class _Connection(NamedTuple):
+    """A file system of fsspec, and what is held while it does something."""
+
+    files: Any
+    turn: AbstractContextManager[Any]
+
+    def do(self, act: Callable[[Any], Result]) -> Result:
+        """Do something, in turn: by SFTP, threads that wait at once take each other's answers."""
+        with self.turn:
+            return act(self.files)
+
+
 @lru_cache(maxsize=64)
-def _connected(scheme: str, options: tuple[tuple[str, Any], ...]) -> Any:
-    """A file system of fsspec that waits no longer than `LIMIT`, keeps no listings and tries once."""
+def _connected(scheme: str, options: tuple[tuple[str, Any], ...]) -> _Connection:
+    """A file system that waits no longer than `LIMIT`, keeps no listings and tries once."""
     kind = file_system_class(scheme)
     protocols = _protocols(kind)
     chosen = dict(options)
@@ -178,7 +192,7 @@ def _connected(scheme: str, options: tuple[tuple[str, Any], ...]) -> Any:
         files.client_kwargs = {"timeout": timeout} | files.client_kwargs
     elif "sftp" in protocols:
         files.ftp.get_channel().settimeout(LIMIT)
-    return files
+    return _Connection(files, RLock() if "sftp" in protocols else nullcontext())
 
 
 def disconnect() -> None:
