@@ -1,8 +1,13 @@
 """A Ray in this process: actors whose calls are done when they are waited for, and who die on demand."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from types import SimpleNamespace
 from typing import Any
+
+import pytest
+
+from esc_sr.cluster import listing, upscale
 
 GIB = 2**30
 
@@ -110,3 +115,18 @@ class _Call:
                 return
         if self.actor.dead and self.result is None and self.error is None:
             self.ended, self.error = True, RayError("the actor died")
+
+
+def pretend(patch: pytest.MonkeyPatch, *cores: int) -> None:
+    """Have runs over a cluster use a Ray in this process, and no Ray Data."""
+
+    @contextmanager
+    def connected(cluster: str) -> Iterator[Ray]:
+        yield Ray(*cores)
+
+    def windows(ray: Ray, entries: Any, look: Any, window: int) -> Iterator[list[Any]]:
+        table = listing._table([listing._packed(look(entry)) for entry in entries()])
+        yield [listing._unpacked(*row) for row in listing._rows(table)]
+
+    patch.setattr(upscale, "connected", connected)
+    patch.setattr(upscale, "windows", windows)

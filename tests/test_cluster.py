@@ -45,12 +45,12 @@ class Deadly(Enlarging):
 @pytest.fixture(scope="module")
 def nodes() -> Iterator[Any]:
     """A cluster of two nodes with a core each, to which this process is connected; and the second node."""
-    os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
+    os.environ |= {"RAY_USAGE_STATS_ENABLED": "0", "RAY_worker_niceness": "0"}
     import ray
     from ray.cluster_utils import Cluster
 
     ray.cloudpickle.register_pickle_by_value(sys.modules[__name__])
-    facts = {"num_cpus": 1, "object_store_memory": 80 * 2**20}
+    facts = {"num_cpus": 1, "object_store_memory": 80 * 2**20, "include_log_monitor": False}
     cluster = Cluster(initialize_head=True, head_node_args=facts | {"include_dashboard": False})
     second = cluster.add_node(**facts)
     ray.init(cluster.address, log_to_driver=False, logging_level="ERROR")
@@ -88,12 +88,12 @@ def fill(source: Path, alone: Path, tiny: Path) -> dict[str, bytes]:
 
 
 class Fate:
-    """Kills workers at four random moments, and then takes a node away."""
+    """Kills workers at two random moments, and then takes a node away."""
 
     def __init__(self, cluster: Any, second: Any) -> None:
         self.cluster, self.second = cluster, second
         self.draw = random.Random(0)
-        self.kills = sorted(self.draw.sample(range(100, 1100), 4))
+        self.kills = sorted(self.draw.sample(range(100, 1100), 2))
         self.pools: list[Pool] = []
 
     def pool(self, *given: Any) -> Pool:
@@ -132,7 +132,7 @@ def test_two_nodes_make_what_one_machine_makes(
 
     plan = ClusterRun([source], out, "{stem}_{size}", None, NetworkChoice(str(tiny), None))
     upscale(plan, "ray", Listener(lambda size: None, say, note=notes.append), window=500)
-    assert not fate.kills and fate.second is None and len(notes) >= 5, notes
+    assert not fate.kills and fate.second is None and len(notes) >= 3, notes
     failed = {Path(str(outcome.source)).stem: outcome.reason for outcome in said if outcome.status != "done"}
     assert set(failed) == {"cut", "deadly"}
     assert "deadly.png: its worker died, and so did that of the second try" in failed["deadly"]

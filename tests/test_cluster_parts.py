@@ -2,6 +2,7 @@
 
 import json
 import os
+import socket
 import sys
 from pathlib import Path
 
@@ -11,13 +12,14 @@ from typer.testing import CliRunner
 
 from esc_sr import weights
 from esc_sr.cli.main import app
+from esc_sr.cluster import address
 from esc_sr.cluster.enlarging import Enlarged, Enlarging, NetworkChoice
 from esc_sr.cluster.index import Index, Known
 from esc_sr.cluster.listing import OTHER, PICTURE, PROBLEM, Rules, examine, walk
 from esc_sr.cluster.manifest import Manifest
 from esc_sr.cluster.nodes import BESIDE, Wish, share
 from esc_sr.cluster.work import Given, Wants, WorkerMeans
-from esc_sr.errors import ImageError
+from esc_sr.errors import DeviceError, ImageError
 from esc_sr.families.esc import ESC, ESCConfig
 from esc_sr.image import Picture, write_image
 from esc_sr.upscaling.batch import Choices
@@ -179,6 +181,28 @@ def test_mistakes_are_one_line(
     result = CliRunner().invoke(app, ["upscale", *arguments])
     assert result.exit_code == 2
     assert message in result.stderr and result.stderr.count("\n") == 1
+
+
+def test_a_cluster_that_is_silent_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("ray")
+    monkeypatch.setattr(address, "PATIENCE", 0.3)
+    with (
+        socket.create_server(("127.0.0.1", 0)) as silent,
+        pytest.raises(DeviceError, match="no Ray cluster answers; .*(waited 0 s)"),
+        address.connected(f"ray://127.0.0.1:{silent.getsockname()[1]}"),
+    ):
+        pass
+
+
+def test_a_cluster_that_has_gone_is_not_waited_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("RAY_TMPDIR", str(tmp_path))
+    assert address._noted() is None
+    note = tmp_path / "ray/ray_current_cluster"
+    note.parent.mkdir()
+    with socket.create_server(("127.0.0.1", 0)) as alive:
+        note.write_text(place := f"127.0.0.1:{alive.getsockname()[1]}")
+        assert address._noted() == place
+    assert address._noted() == "local"
 
 
 def test_a_missing_extra_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -22,6 +22,7 @@ from esc_sr.image import Picture, write_image
 from esc_sr.remote import Address, RemoteClaim, claim, parse
 from esc_sr.weights import save
 from pictures import noise
+from pretend_ray import pretend
 from s3_server import Fault, Server, s3_server
 
 BUCKETS = count()
@@ -120,6 +121,30 @@ def test_a_tree_from_store_to_store_is_that_of_a_disk(
     put(bucket / "out/a_2x.png", b"old")
     assert upscale(tiny, bucket / "in", "-o", f"{bucket}/out", "--overwrite")[0] == 0
     assert (bucket / "out/a_2x.png").read_bytes() == Path("out/a_2x.png").read_bytes()
+
+
+def test_a_cluster_fetches_what_lies_in_a_store(
+    here: Path, tiny: Path, bucket: Address, server: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pretend(monkeypatch, 1, 1)
+    for number, key in enumerate(KEYS):
+        put(bucket / "in" / key, png(5 + number, 8))
+    put(bucket / "in/sub/cut.png", png()[:60])
+    Path("out").mkdir()
+    assert upscale(tiny, bucket / "in", "-o", "alone")[0] == 1
+    server.requests.clear()
+    code, out, _ = upscale(tiny, bucket / "in", "-o", "out", "--cluster", "ray", "--json")
+    assert code == 1 and len(out.splitlines()) == len(KEYS) + 1
+    assert server.asked("GET", "in/a.png?") == 1
+    for path in Path("alone").rglob("*.png"):
+        assert Path("out", path.relative_to("alone")).read_bytes() == path.read_bytes()
+    (manifest,) = Path("out").glob("manifest-*.jsonl")
+    rows = {row["source"]: row["status"] for row in map(json.loads, manifest.read_text().splitlines())}
+    assert rows == {f"{bucket}/in/{key}": "done" for key in KEYS} | {f"{bucket}/in/sub/cut.png": "failed"}
+    code, out, _ = upscale(tiny, bucket / "in", "-o", "out", "--cluster", "ray", "--skip-existing", "--json")
+    assert [json.loads(line)["status"] for line in out.splitlines()].count("skipped") == len(KEYS)
+    code, _, err = upscale(tiny, bucket / "in", "-o", f"{bucket}/out/", "--cluster", "ray")
+    assert code == 2 and f"{bucket}/out/: an address; --cluster writes into a folder" in err
 
 
 def test_what_names_stand_for(here: Path, tiny: Path, bucket: Address) -> None:

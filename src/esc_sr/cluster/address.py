@@ -9,6 +9,7 @@ import sys
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 from esc_sr.errors import DeviceError, UsageError, one_line
@@ -26,6 +27,7 @@ def import_ray() -> Any:
         UsageError: It is not installed.
     """
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    os.environ.setdefault("RAY_ENABLE_AUTO_CONNECT", "0")  # what ends late would begin a cluster
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")  # CUDA_VISIBLE_DEVICES stays as it is
     warnings.filterwarnings("ignore", module="ray")
     try:
@@ -77,20 +79,38 @@ def _place(cluster: str) -> str | None:
 
 def _connect(ray: Any, place: str | None) -> None:
     """Connect to the cluster at an address, or to that of this machine."""
-    place = place or os.environ.get("RAY_ADDRESS")
+    place = place or os.environ.get("RAY_ADDRESS") or _noted()
     quiet = {"logging_level": logging.ERROR, "log_to_driver": False}
     if place not in (None, "auto", "local"):
         _ask(place)
     try:
-        if place is not None:
+        if place not in (None, "local"):
             ray.init(place, **quiet)
             return
-        try:
-            ray.init("auto", **quiet)
-        except ConnectionError:
-            ray.init("local", include_dashboard=False, **quiet)
+        if place is None:
+            try:
+                ray.init("auto", **quiet)
+                return
+            except ConnectionError:
+                pass
+        ray.init("local", include_dashboard=False, **quiet)
     except Exception as error:  # a start that takes too long is a plain one
         raise DeviceError(f"the Ray cluster {place or 'here'} cannot be used: {_first(error)}") from error
+
+
+def _noted() -> str | None:
+    """The cluster that Ray has noted on this machine; "local" if it is gone, since Ray would wait for it."""
+    note = Path(os.environ.get("RAY_TMPDIR") or "/tmp", "ray", "ray_current_cluster")
+    try:
+        place = note.read_text().strip()
+    except OSError:
+        return None
+    host, _, port = place.rpartition(":")
+    try:
+        socket.create_connection((host, int(port)), PATIENCE).close()
+    except (OSError, ValueError):
+        return "local"
+    return place
 
 
 def _ask(place: str) -> None:

@@ -1,7 +1,7 @@
 """What a worker does with pictures: read, claim, enlarge, write, as a run on one machine does."""
 
 import time
-from contextlib import closing
+from collections.abc import Iterable
 from functools import cache
 from hashlib import sha256
 from threading import Lock
@@ -16,7 +16,7 @@ from esc_sr.upscaling.places import Place, claim, is_file, shape_in
 from esc_sr.upscaling.sizes import Size
 from esc_sr.weights import bundled_scales, files_of
 
-_PATIENCE, _PAUSE = 30.0, 0.5  # seconds to wait for a claim that a dead worker may still hold, and between
+_PATIENCE, _PAUSE = 30.0, 0.2  # seconds to wait for claims that dead workers may still hold, and between
 
 
 class NetworkChoice(NamedTuple):
@@ -77,7 +77,7 @@ class Enlarging:
         if wanted > given.shares:
             return Wants(wanted)
         if given.again:
-            _wait_until_free(job.target)
+            clear_after_death([job.target])
             if choices.existing != "overwrite" and is_file(job.target):
                 return Enlarged(_found_done(task.fetched), device, self._sha256(sides))
         try:
@@ -145,17 +145,20 @@ class Enlarging:
         return found[0] if len(found) == 1 else sha256(" ".join([*found, f"{denoise}"]).encode()).hexdigest()
 
 
-def _wait_until_free(target: Place) -> None:
-    """Wait for the system to end the claim of a worker that died, and clear away what that left."""
+def clear_after_death(targets: Iterable[Place]) -> None:
+    """Wait for the system to end the claims of workers that died, and clear away what those left."""
     end = time.monotonic() + _PATIENCE
-    while time.monotonic() < end:
-        try:
-            with closing(claim(target)):
-                return
-        except BlockingIOError:
-            time.sleep(_PAUSE)
-        except OSError:
-            return
+    for target in targets:
+        while True:
+            try:
+                claim(target).close()
+            except BlockingIOError:
+                if time.monotonic() < end:
+                    time.sleep(_PAUSE)
+                    continue
+            except OSError:
+                pass
+            break
 
 
 def _found_done(job: Job) -> Outcome:

@@ -51,13 +51,14 @@ class Index:
         Returns:
             The input that has each output already; None where it is free.
         """
+        insert = "INSERT INTO taken VALUES (?, ?) ON CONFLICT DO NOTHING RETURNING NULL"
         found: list[bytes | None] = []
         self._base.execute("BEGIN")
         for place, source in wanted:
-            before = self._base.execute("SELECT source FROM taken WHERE place = ?", (place,)).fetchone()
-            found.append(before and before[0])
-            if before is None:
-                self._base.execute("INSERT INTO taken VALUES (?, ?)", (place, source))
+            row = self._base.execute(insert, (place, source)).fetchone()
+            if row is None:
+                row = self._base.execute("SELECT source FROM taken WHERE place = ?", (place,)).fetchone()
+            found.append(row[0])
         self._base.execute("COMMIT")
         return found
 

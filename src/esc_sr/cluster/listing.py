@@ -3,9 +3,9 @@
 import os
 import pickle
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
-from contextlib import suppress
+from contextlib import closing, suppress
 from functools import partial
-from itertools import islice
+from itertools import chain, islice
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -21,13 +21,15 @@ from esc_sr.upscaling.places import Place
 WINDOW = 4096
 """Pictures among which the largest come first."""
 
-_BLOCK = 512  # pictures that are measured by one task
+_FIRST, _BLOCK = 64, 2048  # pictures that are measured by one task: of the first, and of those that are full
+
+_AHEAD = 2**25  # bytes in the cluster's memory of what is listed in advance: 200,000 names or so
 
 PROBLEM, OTHER, PICTURE = range(3)
 """What a row is of: an input that cannot be used, a file that is no picture, a picture."""
 
-Walked = tuple[int, bytes, str]
-"""Of the walk: kind, the pickled `Found` or what else has a place, and the problem or the kind of file."""
+Walked = tuple[int, Any, str]
+"""Of the walk: kind, the `Found` or what else has a place, and the problem or the kind of file."""
 
 
 class Rules(NamedTuple):
@@ -70,25 +72,24 @@ def walk(inputs: Iterable[Place], output: Path) -> Iterator[Walked]:
     beside: list[Walked] = []
 
     def problem(found: Problem) -> None:
-        beside.append((PROBLEM, pickle.dumps(found.path), found.reason))
+        beside.append((PROBLEM, found.path, found.reason))
 
     def other(found: Path | str) -> None:
         kind = other_kind(found) if isinstance(found, Path) else found
-        beside.append((OTHER, pickle.dumps(found), kind))
+        beside.append((OTHER, found, kind))
 
     for given in inputs:
         for found in pictures_of(given, output, problem, other):
             yield from beside
             beside.clear()
-            yield PICTURE, pickle.dumps(found), ""
+            yield PICTURE, found, ""
         yield from beside
         beside.clear()
 
 
 def examine(entry: Walked, rules: Rules) -> Examined:
     """Find out what a picture becomes, whether that is to be done, and how large it is."""
-    kind, packed, reason = entry
-    found = pickle.loads(packed)
+    kind, found, reason = entry
     if kind != PICTURE:
         return Examined(kind, Job(found, rules.output), "failed", reason, 0, b"")
     source = found.path
@@ -131,15 +132,13 @@ def windows(
     Yields:
         So many, the largest first.
     """
-    import pyarrow
     from ray.data.block import BlockMetadata
 
     def blocks() -> Iterator[Any]:
-        found = entries()
-        while block := list(islice(found, _BLOCK)):
-            yield pyarrow.table(
-                dict(zip(("kind", "packed", "reason"), zip(*block, strict=True), strict=True))
-            )
+        found, size = entries(), _FIRST
+        while block := list(islice(found, size)):
+            yield _table(block)
+            size = min(2 * size, _BLOCK)
 
     class Walk(ray.data.Datasource):  # type: ignore[misc]
         def estimate_inmemory_data_size(self) -> None:
@@ -150,46 +149,58 @@ def windows(
             return [ray.data.ReadTask(blocks, unknown)]
 
     def measured(table: Any) -> Any:
-        rows = [_packed(look(entry)) for entry in zip(*table.to_pydict().values(), strict=True)]
-        return pyarrow.table(dict(zip(_FIELDS, zip(*rows, strict=True), strict=True)))
+        return _table([_packed(look(entry)) for entry in _rows(table)])
 
-    _hush(ray)
+    _set_up(ray)
     here = {"ray.io/node-id": ray.get_runtime_context().get_node_id()}
     nodes = sum(node["Alive"] for node in ray.nodes())
     listed = ray.data.read_datasource(Walk(), num_cpus=0, label_selector=here, override_num_blocks=1)
-    found = listed.map_batches(
-        measured,
-        batch_format="pyarrow",
-        batch_size=_BLOCK,
-        num_cpus=0,
-        concurrency=nodes,
-    )
-    for batch in found.iter_batches(batch_size=window, batch_format="pyarrow"):
-        rows = [_unpacked(*row) for row in zip(*batch.to_pydict().values(), strict=True)]
-        yield sorted(rows, key=lambda row: -row.pixels)
+    found = listed.map_batches(measured, batch_format="pyarrow", batch_size=1, num_cpus=0, concurrency=nodes)
+    with closing(iter(found.iter_batches(batch_size=None, batch_format="pyarrow"))) as tables:
+        rows = chain.from_iterable(map(_rows, tables))
+        while block := [_unpacked(*row) for row in islice(rows, window)]:
+            yield sorted(block, key=lambda row: -row.pixels)
 
 
-_FIELDS = ("kind", "job", "status", "reason", "pixels", "place")
+def _table(rows: list[Any]) -> Any:
+    """A table of one row, which Ray Data does not join with others or part: it stands for many."""
+    import pyarrow
+
+    return pyarrow.table({"packed": [pickle.dumps(rows)]})
+
+
+def _rows(table: Any) -> Iterator[Any]:
+    """What was packed into tables."""
+    return chain.from_iterable(pickle.loads(packed.as_py()) for packed in table["packed"])
 
 
 def _packed(found: Examined) -> tuple[Any, ...]:
-    """A row of a table; names of files need not be text."""
-    return found.kind, pickle.dumps(found.job), *found[2:]
+    """A picture without objects for its paths: a million of them take minutes to pickle."""
+    job = found.job
+    return found.kind, *map(_plain, (job.source, job.target)), *found[2:]
 
 
-def _unpacked(kind: int, job: bytes, *rest: Any) -> Examined:
-    """What a row of a table says."""
-    return Examined(kind, pickle.loads(job), *rest)
+def _unpacked(kind: int, source: Any, target: Any, *rest: Any) -> Examined:
+    """What was packed."""
+    source, target = (Path(place) if isinstance(place, str) else place for place in (source, target))
+    return Examined(kind, Job(source, target), *rest)
 
 
-def _hush(ray: Any) -> None:
-    """Have Ray Data say nothing on its own: it writes to the terminal, and draws bars."""
+def _plain(place: Place) -> str | Address:
+    """A path as text."""
+    return place if isinstance(place, Address) else os.fspath(place)
+
+
+def _set_up(ray: Any) -> None:
+    """Have Ray Data give each table at once, not run far ahead, and write nothing to the terminal."""
     import logging
 
     logging.getLogger("ray.data").setLevel(logging.CRITICAL)
     context = ray.data.DataContext.get_current()
     context.enable_progress_bars = False
     context.print_on_execution_start = False
+    context.target_max_block_size = 1  # bytes; otherwise it gathers 128 MiB, which are a million names
+    context.execution_options.resource_limits = ray.data.ExecutionResources(object_store_memory=_AHEAD)
 
 
 def lister(

@@ -49,6 +49,7 @@ class Manifest:
         name = f"{datetime.now(UTC):%Y%m%dT%H%M%SZ}-{secrets.token_hex(4)}"
         self.path, self._begun = folder / f"manifest-{name}.jsonl", folder / f".esc-sr-{name}.begun"
         self._folder, self._index, self._facts = folder, index, facts | {"run": name}
+        self._prefix = os.path.join(folder, "")
         try:
             folder.mkdir(exist_ok=True)
             for path in sorted(folder.glob("manifest-*.jsonl")):
@@ -85,7 +86,7 @@ class Manifest:
     def name(self, target: Place) -> str:
         """What an output is called in the rows: its path from the folder on, the same on all machines."""
         assert isinstance(target, Path)
-        return target.relative_to(self._folder).as_posix()
+        return os.fspath(target).removeprefix(self._prefix).replace(os.sep, "/")
 
     def add(self, rows: Sequence[ManifestRow]) -> None:
         """Write rows, which outlive this process; the hidden file makes up for a crash of the machine.

@@ -115,6 +115,10 @@ class Pool:
             for worker in node.workers:
                 self._ray.kill(worker.actor)
 
+    def unfinished(self) -> list[Any]:
+        """The items that workers have now, or had when they were ended."""
+        return [piece.item for _, piece in self._flights.values() if piece is not None]
+
     def wait(self, patience: float = 60.0) -> Any:
         """Wait until a worker is ready.
 

@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from esc_sr.cluster.address import connected
-from esc_sr.cluster.enlarging import Enlarged, Enlarging, Facts, NetworkChoice
-from esc_sr.cluster.index import Index, Known
+from esc_sr.cluster.enlarging import Enlarged, Enlarging, Facts, NetworkChoice, clear_after_death
+from esc_sr.cluster.index import Index
 from esc_sr.cluster.listing import OTHER, WINDOW, Examined, Rules, lister, windows
 from esc_sr.cluster.manifest import Manifest, ManifestRow, is_done
 from esc_sr.cluster.nodes import Wish
@@ -93,7 +93,9 @@ def upscale(plan: ClusterRun, cluster: str, listener: Listener, window: int = WI
         ray = run.enter_context(connected(cluster))
         listener.stage("starting workers")
         work = Enlarging(plan.network._replace(model=known_everywhere(plan.network.model)), plan.choices)
-        pool = run.enter_context(Pool(ray, work, plan.wish, listener.note))
+        pool = Pool(ray, work, plan.wish, listener.note)
+        run.callback(lambda: clear_after_death(job.target for job in pool.unfinished()))
+        run.enter_context(pool)
         facts: Facts = pool.wait()
         listener.size(facts.size)
         index = run.enter_context(Index())
@@ -236,8 +238,6 @@ class Ledger:
             "notes": list(outcome.notes),
         }
         self._manifest.add([row | facts])
-        if target:
-            self._index.add([(target, Known(outcome.status, facts.get("sha256")))])
 
 
 def _facts(plan: ClusterRun, facts: Facts) -> dict[str, Any]:
