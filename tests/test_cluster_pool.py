@@ -21,7 +21,7 @@ from esc_sr.evaluate.run import ScoreRow, find_methods, run
 from esc_sr.families.esc import ESC, ESCConfig
 from esc_sr.image import Picture, write_image
 from pictures import noise
-from pretend_ray import Dies, Ray
+from pretend_ray import Dies, Ray, RayError
 
 pytest.importorskip("ray")
 
@@ -123,6 +123,20 @@ def test_workers_that_do_not_begin_end_the_run() -> None:
     assert done[0].result == "A" and len(notes) == 1
     with pytest.raises(DeviceError, match="no node of the cluster has the cores and the memory"):
         do(Ray(0), Doing(), "a")
+
+
+def test_a_node_without_esc_sr_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    def get(ray: Ray, call: Any) -> Any:
+        said = "The actor died because of an error raised in its creation task, ray::Member\n"
+        raise RayError(said + "ModuleNotFoundError: No module named 'esc_sr'")
+
+    monkeypatch.setattr(Ray, "get", get)
+    with pytest.raises(UsageError) as caught:
+        do(Ray(1), Doing(), "a")
+    assert str(caught.value) == (
+        "node 10.0.0.0 cannot load esc-sr (ModuleNotFoundError: No module named 'esc_sr'); "
+        "install the same there as here"
+    )
 
 
 def test_other_versions_are_named(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -19,6 +19,9 @@ SLOTS = 2
 STARTS = 2
 """Workers that may die on a node before they are ready, until nothing more is begun there."""
 
+_NOT_LOADED = "node {} cannot load esc-sr ({}); install the same there as here"
+_CREATION = "error raised in its creation task"  # in what Ray says, before the lines of a traceback
+
 
 class Piece(NamedTuple):
     """A piece of work.
@@ -228,10 +231,10 @@ class Pool:
         except self._ray.exceptions.RayTaskError as error:
             if isinstance(error.cause, EscError):
                 raise error.cause from error
-            raise UsageError(
-                f"node {node.address} cannot load esc-sr ({_reason(error)}); install the same there as here"
-            ) from error
+            raise UsageError(_NOT_LOADED.format(node.address, _reason(error))) from error
         except self._ray.exceptions.RayError as error:
+            if _CREATION in str(error):
+                raise UsageError(_NOT_LOADED.format(node.address, _reason(error))) from error
             if worker in node.workers:
                 node.workers.remove(worker)
                 node.failures += 1
@@ -327,4 +330,6 @@ def _reason(error: Exception) -> str:
     if cause is not None:
         return one_line(f"{type(cause).__name__}: {cause}")
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    if _CREATION in str(error):
+        return one_line(lines[-1])[:300]
     return one_line(f"{type(error).__name__}: {lines[0] if lines else ''}")[:300]
