@@ -202,7 +202,27 @@ def test_a_cluster_that_has_gone_is_not_waited_for(tmp_path: Path, monkeypatch: 
     with socket.create_server(("127.0.0.1", 0)) as alive:
         note.write_text(place := f"127.0.0.1:{alive.getsockname()[1]}")
         assert address._noted() == place
-    assert address._noted() == "local"
+    assert address._noted() is None
+
+
+def test_the_cluster_of_another_run_is_left_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("ray")
+    begun: list[str] = []
+
+    def init(place: str, **named: object) -> None:
+        begun.append(place)
+
+    monkeypatch.setenv("RAY_TMPDIR", str(tmp_path))
+    monkeypatch.delenv("RAY_ADDRESS", raising=False)
+    monkeypatch.setattr("ray.is_initialized", lambda: False)
+    monkeypatch.setattr("ray.init", init)
+    monkeypatch.setattr(address, "_ask", lambda place: None)
+    with address.connected("ray"):
+        pass
+    monkeypatch.setenv("RAY_ADDRESS", "10.0.0.1:6379")
+    with address.connected("ray"):
+        pass
+    assert begun == ["local", "10.0.0.1:6379"]
 
 
 def test_a_missing_extra_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -78,47 +78,42 @@ def _place(cluster: str) -> str | None:
 
 
 def _connect(ray: Any, place: str | None) -> None:
-    """Connect to the cluster at an address, or to that of this machine."""
-    place = place or os.environ.get("RAY_ADDRESS") or _noted()
-    quiet = {"logging_level": logging.ERROR, "log_to_driver": False}
-    if place not in (None, "auto", "local"):
+    """Connect to the cluster at an address, or to that of this machine, or begin one."""
+    place = place or os.environ.get("RAY_ADDRESS") or _noted() or "local"
+    if place not in ("auto", "local"):
         _ask(place)
+    alone = {"include_dashboard": False} if place == "local" else {}
     try:
-        if place not in (None, "local"):
-            ray.init(place, **quiet)
-            return
-        if place is None:
-            try:
-                ray.init("auto", **quiet)
-                return
-            except ConnectionError:
-                pass
-        ray.init("local", include_dashboard=False, **quiet)
+        ray.init(place, logging_level=logging.ERROR, log_to_driver=False, **alone)
     except Exception as error:  # a start that takes too long is a plain one
-        raise DeviceError(f"the Ray cluster {place or 'here'} cannot be used: {_first(error)}") from error
+        raise DeviceError(f"the Ray cluster {place} cannot be used: {_first(error)}") from error
 
 
 def _noted() -> str | None:
-    """The cluster that Ray has noted on this machine; "local" if it is gone, since Ray would wait for it."""
+    """The cluster that `ray start` has noted on this machine, unless it is gone: Ray would wait for it.
+
+    One that another run has begun for itself is in no note, and ends with that run.
+    """
     note = Path(os.environ.get("RAY_TMPDIR") or "/tmp", "ray", "ray_current_cluster")
     try:
         place = note.read_text().strip()
-    except OSError:
-        return None
-    host, _, port = place.rpartition(":")
-    try:
-        socket.create_connection((host, int(port)), PATIENCE).close()
+        _dial(place)
     except (OSError, ValueError):
-        return "local"
+        return None
     return place
+
+
+def _dial(place: str) -> None:
+    """Find out whether anything is at an address; OSError or ValueError if not."""
+    host, _, port = place.rpartition(":")
+    socket.create_connection((host.strip("[]"), int(port)), PATIENCE).close()
 
 
 def _ask(place: str) -> None:
     """Refuse an address at which no cluster answers; Ray itself waits for ever, and cannot be stopped."""
-    host, _, port = place.rpartition(":")
     advice = "no Ray cluster answers; give the address that `ray start --head` prints, mostly of port 6379"
     try:
-        socket.create_connection((host.strip("[]"), int(port)), PATIENCE).close()
+        _dial(place)
         command = [sys.executable, "-m", "ray.scripts.scripts", "health-check", "--address", place]
         subprocess.run(command, check=True, capture_output=True, timeout=PATIENCE, stdin=subprocess.DEVNULL)
     except subprocess.CalledProcessError as error:
