@@ -229,13 +229,13 @@ def test_running_jobs_are_cancelled_within_a_band(client: httpx.Client, scratch:
     told = client.get(f"/v1/jobs/{queued['id']}").json()
     assert (told["state"], told["waiting_for"]) == ("queued", 1)
     assert client.get(f"/v1/jobs/{running['id']}/result").status_code == 409
-    assert client.get(f"/v1/jobs/{running['id']}").json()["seconds_left"] > 0
+    assert (left := client.get(f"/v1/jobs/{running['id']}").json()["seconds_left"]) > 0
     for job in (queued, running):
         assert client.delete(f"/v1/jobs/{job['id']}").status_code == 204
         assert client.get(f"/v1/jobs/{job['id']}").status_code == 404
     begun = time.monotonic()
     assert finished(client, send(client))["state"] == "done"
-    assert time.monotonic() - begun < 20  # the large one takes longer
+    assert time.monotonic() - begun < left
     until(lambda: len(files(scratch)) == len(before) + 1)
 
 
