@@ -9,7 +9,7 @@ from torch import Tensor
 
 from esc_sr import native
 from esc_sr.errors import DeviceError
-from esc_sr.families.esc.blocks import depthwise
+from esc_sr.families.esc.depthwise import depthwise
 from esc_sr.families.esc.kernels import symmetrize
 from native_levels import needs_library
 

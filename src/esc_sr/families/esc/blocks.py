@@ -7,6 +7,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from esc_sr.families.esc.config import ESCConfig
+from esc_sr.families.esc.depthwise import depthwise
 from esc_sr.families.esc.kernels import LargeKernel, LargeKernels
 from esc_sr.families.parts.norms import LayerNorm2d
 from esc_sr.network.attention import (
@@ -131,23 +132,6 @@ class DecomposedConvAttn(ConvAttn):
             return depthwise(mixed, dynamic) + F.conv2d(mixed, spatial, padding=reach, groups=len(spatial))
         border = (spatial.shape[-1] - dynamic.shape[-1]) // 2
         return depthwise(F.conv2d(att, channel), F.pad(dynamic, (border,) * 4) + spatial[:, 0])
-
-
-def depthwise(x: Tensor, kernels: Tensor) -> Tensor:
-    """Convolve each channel of each picture (B, C, H, W) with its own kernel of (B, C, k, k)."""
-    b, c, h, w = x.shape
-    size = kernels.shape[-1]
-    if torch.compiler.is_exporting():  # graphs have convolutions of a fixed number of groups only
-        padded = F.pad(x, (size // 2,) * 4)
-        y = torch.zeros_like(x)
-        for i in range(size):
-            for j in range(size):
-                y = y + padded[:, :, i : i + h, j : j + w] * kernels[:, :, i : i + 1, j : j + 1]
-        return y
-    y = F.conv2d(
-        x.reshape(1, b * c, h, w), kernels.reshape(b * c, 1, size, size), padding=size // 2, groups=b * c
-    )
-    return y.view(b, c, h, w)
 
 
 class FedAttention(nn.Module):

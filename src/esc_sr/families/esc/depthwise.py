@@ -1,0 +1,61 @@
+"""Convolution of each channel with a kernel of its own (Eq. 4, line 3; Eq. 5)."""
+
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+_LARGE = 9
+"""Side from which on torch's gradient of such kernels, on a CPU, takes longer than Fourier transforms."""
+
+_WHOLE = 16
+"""What sides of Fourier transforms are multiples of, so that they have small factors."""
+
+
+def depthwise(x: Tensor, kernels: Tensor) -> Tensor:
+    """Convolve each channel of each picture (B, C, H, W) with its own kernel of (B, C, k, k), k odd."""
+    size = kernels.shape[-1]
+    if torch.compiler.is_exporting():  # graphs have convolutions of a fixed number of groups only
+        height, width = x.shape[2:]
+        padded = F.pad(x, (size // 2,) * 4)
+        y = torch.zeros_like(x)
+        for i in range(size):
+            for j in range(size):
+                y = y + padded[:, :, i : i + height, j : j + width] * kernels[:, :, i : i + 1, j : j + 1]
+        return y
+    learns = torch.is_grad_enabled() and kernels.requires_grad
+    if size >= _LARGE and learns and x.device.type == "cpu" and not torch.compiler.is_compiling():
+        large: Tensor = _LargeDepthwise.apply(x, kernels)
+        return large
+    return _convolve(x, kernels)
+
+
+def _convolve(x: Tensor, kernels: Tensor) -> Tensor:
+    b, c, height, width = x.shape
+    size = kernels.shape[-1]
+    pictures, filters = x.reshape(1, b * c, height, width), kernels.reshape(b * c, 1, size, size)
+    return F.conv2d(pictures, filters, padding=size // 2, groups=b * c).view(b, c, height, width)
+
+
+class _LargeDepthwise(torch.autograd.Function):
+    """`_convolve`; its gradients are one more, and the correlation of its input with what comes back."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, kernels: Tensor) -> Tensor:
+        ctx.save_for_backward(x, kernels)
+        return _convolve(x, kernels)
+
+    @staticmethod
+    @torch.autograd.function.once_differentiable
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, Tensor]:
+        x, kernels = ctx.saved_tensors
+        size = kernels.shape[-1]
+        reach = size // 2
+        sides = [-(-(side + 2 * reach) // _WHOLE) * _WHOLE for side in x.shape[2:]]
+        # sum over r of x[r + d] g[r], for all d at once, is the inverse transform of X times conj(G)
+        spectrum = torch.fft.rfft2(F.pad(x.float(), (reach,) * 4), sides)
+        spectrum = spectrum * torch.fft.rfft2(grad.float(), sides).conj()
+        grad_kernels = torch.fft.irfft2(spectrum, sides)[:, :, :size, :size]
+        grad_x = _convolve(grad, kernels.flip(2, 3).to(grad.dtype))
+        return grad_x.to(x.dtype), grad_kernels.to(kernels.dtype)

@@ -1,0 +1,42 @@
+"""Gradients of large kernels of a channel each, against torch's own."""
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from esc_sr.families.esc.depthwise import depthwise
+
+
+def plain(x: Tensor, kernels: Tensor) -> Tensor:
+    reach = kernels.shape[-1] // 2
+    rows = [
+        F.conv2d(p[None], k[:, None], padding=reach, groups=len(k)) for p, k in zip(x, kernels, strict=True)
+    ]
+    return torch.cat(rows)
+
+
+@pytest.mark.parametrize("sides", [(64, 64), (40, 23), (5, 3), (1, 1)])
+@pytest.mark.parametrize("size", [3, 9, 13])
+def test_gradients_are_those_of_the_convolution(sides: tuple[int, int], size: int) -> None:
+    torch.manual_seed(0)
+    x, kernels = torch.randn(2, 3, *sides), torch.randn(2, 3, size, size)
+    weight = torch.randn(2, 3, *sides)
+    found = [t.requires_grad_() for t in (x, kernels)]
+    true = [t.detach().double().requires_grad_() for t in (x, kernels)]
+    got = torch.autograd.grad((depthwise(*found) * weight).sum(), found)
+    wanted = torch.autograd.grad((plain(*true) * weight.double()).sum(), true)
+    for g, w in zip(got, wanted, strict=True):
+        torch.testing.assert_close(g.double(), w, rtol=1e-5, atol=2e-5 * w.abs().max().item())
+
+
+def test_half_precision_has_gradients_of_its_own_type() -> None:
+    torch.manual_seed(0)
+    x, kernels = torch.randn(1, 2, 20, 20), torch.randn(1, 2, 13, 13)
+    low = [t.bfloat16().requires_grad_() for t in (x, kernels)]
+    high = [t.detach().float().requires_grad_() for t in low]
+    got = torch.autograd.grad(depthwise(*low).float().square().sum(), low)
+    wanted = torch.autograd.grad(depthwise(*high).square().sum(), high)
+    for g, w in zip(got, wanted, strict=True):
+        assert g.dtype == torch.bfloat16
+        assert ((g.float() - w).norm() / w.norm()).item() < 0.02
