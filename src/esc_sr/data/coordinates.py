@@ -8,6 +8,7 @@ from torch import Tensor
 from esc_sr.bicubic import Reduce, resize
 from esc_sr.data.pairs import turn
 from esc_sr.data.pictures import Source
+from esc_sr.data.places import draw_crop
 from esc_sr.data.smooth import draw_smooth
 from esc_sr.families.lte.network import pixel_centres
 
@@ -21,6 +22,7 @@ def cut_queries(
     queries: int,
     reduce: Reduce = resize,
     flat: float = 0.0,
+    places: int = 1,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """Take a crop of a picture, in one of 8 flips and rotations, reduced by a scale of its own (Supp. 6.2).
 
@@ -32,6 +34,7 @@ def cut_queries(
         queries: points, at most patch * patch.
         reduce: makes LR of the crop.
         flat: probability that it is drawn by `draw_smooth` instead.
+        places: as of `draw_crop`.
 
     Returns:
         What `EncoderLTE.query` takes and what it should give: lr (3, patch, patch) in -1..1, points
@@ -42,8 +45,10 @@ def cut_queries(
     if flat and generator.random() < flat:
         lr, hr = (torch.from_numpy(drawn) * 2 - 1 for drawn in draw_smooth(generator, patch, side))
     else:
-        top, left = (int(generator.integers(length - side + 1)) for length in picture.size)
-        pixels = np.ascontiguousarray(turn(picture.crop(top, left, side, side), int(generator.integers(8))))
+        *_, pixels = draw_crop(
+            picture.size, side, generator, places, lambda top, left: picture.crop(top, left, side, side)
+        )
+        pixels = np.ascontiguousarray(turn(pixels, int(generator.integers(8))))
         lr, hr = _signed(reduce(pixels, (patch, patch))), _signed(pixels)
     chosen = torch.from_numpy(generator.choice(side * side, queries, replace=False))
     return (

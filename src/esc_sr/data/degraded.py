@@ -11,14 +11,17 @@ from torch import Tensor
 from esc_sr.data.degrade import Degradation, degrade, leave_clean, sharpen
 from esc_sr.data.pairs import Pair, turn
 from esc_sr.data.pictures import Decoded, Source
+from esc_sr.data.places import draw_crop
 from esc_sr.data.pool import PairPool, crop_pairs
 from esc_sr.data.smooth import draw_smooth
 
 
-def cut_hr(picture: Source, generator: np.random.Generator, *, side: int) -> tuple[Tensor]:
-    """Take a crop of a picture at a random place, every other one mirrored: (side, side, 3) uint8."""
-    top, left = (int(generator.integers(length - side + 1)) for length in picture.size)
-    hr = turn(picture.crop(top, left, side, side), 4 * int(generator.integers(2)))
+def cut_hr(picture: Source, generator: np.random.Generator, *, side: int, places: int = 1) -> tuple[Tensor]:
+    """Take a crop of a picture, (side, side, 3) uint8, as of `draw_crop`, every other one mirrored."""
+    *_, pixels = draw_crop(
+        picture.size, side, generator, places, lambda top, left: picture.crop(top, left, side, side)
+    )
+    hr = turn(pixels, 4 * int(generator.integers(2)))
     return (torch.from_numpy(np.ascontiguousarray(hr)),)
 
 

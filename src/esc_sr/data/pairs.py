@@ -10,6 +10,7 @@ from torch import Tensor
 
 from esc_sr.bicubic import downscale
 from esc_sr.data.pictures import Decoded, Source
+from esc_sr.data.places import draw_crop
 from esc_sr.data.smooth import draw_smooth
 
 
@@ -30,7 +31,13 @@ def make_pairs(pictures: Iterable[Decoded], scale: int) -> Iterator[Pair]:
 
 
 def cut_pair(
-    pair: tuple[Source, Source], generator: np.random.Generator, *, scale: int, patch: int, flat: float = 0.0
+    pair: tuple[Source, Source],
+    generator: np.random.Generator,
+    *,
+    scale: int,
+    patch: int,
+    flat: float = 0.0,
+    places: int = 1,
 ) -> tuple[Tensor, Tensor]:
     """Take a crop of a pair at a random place, in one of the 8 flips and rotations (Supp. 6.1).
 
@@ -40,6 +47,7 @@ def cut_pair(
         scale: HR pixels per LR pixel along a side.
         patch: side of the LR crop, px.
         flat: probability that it is drawn by `draw_smooth` instead.
+        places: as of `draw_crop`, by HR.
 
     Returns:
         lr (3, patch, patch) and hr (3, scale*patch, scale*patch), float32, 0..1.
@@ -48,10 +56,12 @@ def cut_pair(
         lr, hr = map(torch.from_numpy, draw_smooth(generator, patch, patch * scale))
         return lr, hr
     low, high = pair
-    top, left = (int(generator.integers(side - patch + 1)) for side in low.size)
+    side = scale * patch
+    top, left, large = draw_crop(
+        low.size, patch, generator, places, lambda top, left: high.crop(scale * top, scale * left, side, side)
+    )
     symmetry = int(generator.integers(8))
     small = low.crop(top, left, patch, patch)
-    large = high.crop(scale * top, scale * left, scale * patch, scale * patch)
     return to_network(turn(small, symmetry)), to_network(turn(large, symmetry))
 
 

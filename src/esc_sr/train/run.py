@@ -291,6 +291,7 @@ def _card(
         "iterations": state.iteration,
         "batch": recipe.batch,
         "patch": recipe.patch,
+        "places": recipe.places,
         "hours": round(state.elapsed / 3600, 3),
         "hardware": state.hardware,
         "held_out": state.scores or None,

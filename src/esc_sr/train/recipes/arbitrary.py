@@ -96,6 +96,7 @@ class Arbitrary(Recipe):
             queries=self.queries,
             reduce=BICUBICS[self.bicubic],
             flat=self.flat,
+            places=self.places,
         )
 
     def batches(self, crops: Iterator[Batch], setup: Setup, pool: PairPool, start: int) -> Iterator[Batch]:

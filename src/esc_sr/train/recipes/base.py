@@ -56,6 +56,7 @@ class Recipe(ABC):
         clip: largest norm of the network's gradient, longer ones are shortened; 0 for any.
         per_epoch: crops of each picture in an epoch, whose order is random, and after which all have come
             equally often; 0 draws the picture of each crop anew.
+        places: random places of a picture, of which a crop is the one with the most detail.
 
     Raises:
         UsageError: a value that no run can work with.
@@ -84,6 +85,7 @@ class Recipe(ABC):
     muon_lr: float = 2e-3
     clip: float = 0.0
     per_epoch: int = 0
+    places: int = 1
 
     def __post_init__(self) -> None:
         """Hold the settings to the rules."""
@@ -114,6 +116,7 @@ class Recipe(ABC):
             "teacher_share": (0 <= self.teacher_share <= 1, "from 0 to 1"),
             "clip": (0 <= self.clip < float("inf"), "0 or more"),
             "per_epoch": (self.per_epoch >= 0, "0 or more"),
+            "places": (self.places >= 1, "at least 1"),
         }
 
     def small(self, window: int) -> Self:

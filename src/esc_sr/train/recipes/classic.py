@@ -47,8 +47,8 @@ class Classic(Recipe):
         return super().released_settings() | {"bicubic": "pillow"}
 
     def small_settings(self, window: int) -> dict[str, Any]:
-        """As of all, with mse and smooth crops."""
-        return super().small_settings(window) | {"loss": "mse", "flat": 0.1}
+        """As of all, with mse, smooth crops, and of pictures the more detailed ones."""
+        return super().small_settings(window) | {"loss": "mse", "flat": 0.1, "places": 4}
 
     def pictures(self, setup: Setup) -> list[SourcePair]:
         """Pairs of LR, made or given, and HR, or what a teacher makes of LR."""
@@ -65,7 +65,7 @@ class Classic(Recipe):
 
     def cut(self, picture: SourcePair, generator: np.random.Generator, scale: int) -> Batch:
         """LR and HR, as `cut_pair` has them."""
-        return cut_pair(picture, generator, scale=scale, patch=self.patch, flat=self.flat)
+        return cut_pair(picture, generator, scale=scale, patch=self.patch, flat=self.flat, places=self.places)
 
     def card(self) -> dict[str, Any]:
         """The share of smooth crops."""

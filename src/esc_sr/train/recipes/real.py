@@ -113,7 +113,7 @@ class RealMSE(Recipe):
 
     def cut(self, picture: Source, generator: np.random.Generator, scale: int) -> Batch:
         """HR, as `cut_hr` has it."""
-        return cut_hr(picture, generator, side=scale * self.context)
+        return cut_hr(picture, generator, side=scale * self.context, places=self.places)
 
     def batches(self, crops: Iterator[Batch], setup: Setup, pool: PairPool, start: int) -> Iterator[Batch]:
         """LR, degraded, and HR or what the teacher makes of LR."""
