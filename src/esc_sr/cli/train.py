@@ -1,5 +1,6 @@
 """`esc-sr train`: one command per recipe."""
 
+import os
 import sys
 from collections.abc import Callable, Mapping
 from functools import partial
@@ -10,7 +11,7 @@ import typer
 from typer.core import TyperGroup
 from typer.main import get_command
 
-from esc_sr import families
+from esc_sr import families, weights
 from esc_sr.errors import UsageError
 from esc_sr.machine.precision import check_precision
 from esc_sr.train import recipes
@@ -256,6 +257,44 @@ def publish(
 
     publish(source, out, benchmarks, note, lambda line: print(line, flush=True))
     print(f"written: {out}")
+
+
+@app.command()
+def fit(
+    source: Annotated[str, typer.Argument(metavar="IN", help="Weights of any scale, or a bundled name.")],
+    out: Annotated[Path, typer.Argument(metavar="OUT", help="File to write, .safetensors.")],
+    data: Annotated[list[Path], typer.Option(help="Folder or .tar shard of HR pictures; may be repeated.")],
+    scale: Annotated[int | None, typer.Option(help="The new scale, 1 to 8.")] = None,
+    decoder: Annotated[
+        str | None, typer.Option(help="Weights with LTE, under which IN becomes the encoder, instead.")
+    ] = None,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an existing OUT.")] = False,
+) -> None:
+    """Take trained weights to another scale, or under LTE, in a minute or two and without a step.
+
+    All stays as it is but the last convolution, solved by least squares for what comes nearest to HR; or the
+    two that LTE begins with, for what they made of the encoder they had. Train on --from OUT.
+    """
+    from esc_sr.train.fit import fit_encoder, fit_scale
+
+    if (scale is None) == (decoder is None):
+        raise UsageError("pass either --scale or --decoder")
+    if out.suffix != ".safetensors":
+        raise UsageError(f"{out}: weights are written as .safetensors; give such a name")
+    if out.exists() and (not overwrite or out.samefile(weights.find(source))):
+        raise UsageError(f"{out}: exists; give another name or --overwrite (never the input itself)")
+    if not os.access(out.parent, os.W_OK):
+        raise UsageError(f"{out}: cannot be written, {out.parent} is no folder or closed to you")
+
+    def progress(done: int, total: int) -> None:
+        if done == total or sys.stdout.isatty():
+            print(f"looking at crops: {done}/{total}", end="\r" if done < total else "\n", flush=True)
+
+    if scale is not None:
+        network = fit_scale(source, out, scale, data, progress)
+    elif decoder is not None:
+        network = fit_encoder(source, out, decoder, data, progress)
+    print(f"written: {out}, {families.describe(network.config)}")
 
 
 def show(record: Mapping[str, Any]) -> None:
