@@ -1,10 +1,13 @@
-"""Gradients of large kernels of a channel each, against torch's own."""
+"""Kernels of a channel each, small and large, and their gradients, against torch's own."""
+
+from contextlib import nullcontext
 
 import pytest
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from esc_sr import native
 from esc_sr.families.esc.depthwise import depthwise
 
 
@@ -17,13 +20,23 @@ def plain(x: Tensor, kernels: Tensor) -> Tensor:
 
 
 @pytest.mark.parametrize("sides", [(64, 64), (40, 23), (5, 3), (1, 1)])
-@pytest.mark.parametrize("size", [3, 9, 13])
-def test_gradients_are_those_of_the_convolution(sides: tuple[int, int], size: int) -> None:
+@pytest.mark.parametrize("size", [3, 9, 13, 35])
+@pytest.mark.parametrize("kernels_are", ["there", "not there"])
+def test_result_and_gradients_are_those_of_the_convolution(
+    sides: tuple[int, int], size: int, kernels_are: str
+) -> None:
+    with native.without() if kernels_are == "not there" else nullcontext():
+        compare(sides, size)
+
+
+def compare(sides: tuple[int, int], size: int) -> None:
     torch.manual_seed(0)
     x, kernels = torch.randn(2, 3, *sides), torch.randn(2, 3, size, size)
     weight = torch.randn(2, 3, *sides)
     found = [t.requires_grad_() for t in (x, kernels)]
     true = [t.detach().double().requires_grad_() for t in (x, kernels)]
+    result = plain(*true)
+    assert (depthwise(*found).double() - result).abs().max().item() < 2e-6 * result.abs().max().item()
     got = torch.autograd.grad((depthwise(*found) * weight).sum(), found)
     wanted = torch.autograd.grad((plain(*true) * weight.double()).sum(), true)
     for g, w in zip(got, wanted, strict=True):
@@ -40,3 +53,9 @@ def test_half_precision_has_gradients_of_its_own_type() -> None:
     for g, w in zip(got, wanted, strict=True):
         assert g.dtype == torch.bfloat16
         assert ((g.float() - w).norm() / w.norm()).item() < 0.02
+
+
+def test_double_precision_stays_double() -> None:
+    torch.manual_seed(0)
+    x, kernels = torch.randn(1, 2, 20, 21).double(), torch.randn(1, 2, 13, 13).double()
+    torch.testing.assert_close(depthwise(x, kernels), plain(x, kernels), rtol=1e-12, atol=1e-12)

@@ -83,6 +83,35 @@ def test_large_conv_agrees(level: str, c: int, k: int) -> None:
         assert_agrees(large_by_kernels, large_by_torch, large_inputs(2, c, h, w, k))
 
 
+def depthwise_inputs(b: int, c: int, h: int, w: int, k: int) -> tuple[Tensor, Tensor]:
+    """x and kernels."""
+    random = torch.Generator().manual_seed(100 * h + w)
+    return torch.randn(b, c, h, w, generator=random), torch.randn(b, c, k, k, generator=random)
+
+
+def depthwise_by_torch(x: Tensor, kernels: Tensor) -> Tensor:
+    planes, padding = zip(x, kernels, strict=True), kernels.shape[-1] // 2
+    return torch.stack([F.conv2d(p, k[:, None], padding=padding, groups=len(k)) for p, k in planes])
+
+
+@pytest.mark.parametrize(("c", "k"), [(16, 13), (5, 3), (1, 1), (48, 17), (3, 33)])
+def test_depthwise_conv_agrees(level: str, c: int, k: int) -> None:
+    for h, w in ((1, 1), (2, 7), (13, 5), (17, 33), (40, 98), (35, 195)):
+        x, kernels = depthwise_inputs(2, c, h, w, k)
+        wanted = depthwise_by_torch(x.double(), kernels.double())
+        for given in (x, x.contiguous(memory_format=torch.channels_last), x.transpose(2, 3).contiguous().mT):
+            found = native.depthwise_conv(given, kernels)
+            assert (found - wanted).abs().max() < 1e-6 * k * wanted.abs().max().clamp(min=1)
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_depthwise_conv_of_half_precision(level: str, dtype: torch.dtype) -> None:
+    x, kernels = (t.to(dtype) for t in depthwise_inputs(1, 20, 9, 70, 13))
+    found, wanted = native.depthwise_conv(x, kernels), depthwise_by_torch(x.double(), kernels.double())
+    assert found.dtype == dtype
+    assert (found.double() - wanted).abs().max() < 2**-8 * wanted.abs().max()
+
+
 @pytest.mark.parametrize(
     ("c", "hidden", "out"), [(64, 80, 80), (16, 20, 64), (5, 7, 3), (1, 1, 1), (48, 96, 50)]
 )
@@ -270,6 +299,7 @@ def test_the_gradient_of_a_large_kernel_is_symmetric() -> None:
 def test_no_pictures_at_all() -> None:
     x, kernel, dynamic = large_inputs(0, 4, 5, 5, 3)
     assert native.large_conv(x, kernel, dynamic).shape == (0, 4, 5, 5)
+    assert native.depthwise_conv(x, dynamic).shape == (0, 4, 5, 5)
 
 
 @needs_library
@@ -297,6 +327,17 @@ def test_wrong_arguments_are_refused() -> None:
     ):
         with pytest.raises(ValueError, match="pass "):
             native.large_conv(*arguments)
+    for own in (
+        dynamic[0],
+        dynamic[:, 1:],
+        dynamic[..., 1:, 1:],
+        torch.zeros(1, 4, 35, 35),
+        dynamic.double(),
+    ):
+        with pytest.raises(ValueError, match="pass "):
+            native.depthwise_conv(x, own)
+    with pytest.raises(ValueError, match="no gradients"):
+        native.depthwise_conv(x, dynamic.clone().requires_grad_())
     x, weight, bias = pointwise_inputs(1, 4, 6, 5, 5)
     for wrong in (
         (x[0], weight, bias),

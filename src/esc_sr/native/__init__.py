@@ -5,8 +5,9 @@ has, the default), `amx`, `avx512`, `avx2`, `generic`, or `off`.
 """
 
 from esc_sr.native.attention import attend, attend_windows
-from esc_sr.native.convolution import LARGEST, conv3x3, feed_forward, large_conv, pointwise, takes_onto
+from esc_sr.native.convolution import LARGEST, conv3x3, depthwise_conv, large_conv, pointwise, takes_onto
 from esc_sr.native.decoder import Places, decode
+from esc_sr.native.ffn import feed_forward
 from esc_sr.native.library import DTYPES, LEVELS, VARIABLE, available, describe, level, takes, without
 
 __all__ = [
@@ -20,6 +21,7 @@ __all__ = [
     "available",
     "conv3x3",
     "decode",
+    "depthwise_conv",
     "describe",
     "feed_forward",
     "large_conv",

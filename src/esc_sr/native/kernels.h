@@ -12,6 +12,7 @@ namespace {
 
 constexpr Kernel kWinogradKernel = {row_items<Winograd>, winograd_scratch, nullptr, winograd};
 constexpr Kernel kDecoderKernel = {decoder_items, decoder_scratch, nullptr, decoder};
+constexpr Kernel kDepthwiseKernel = {row_items<LargeConv>, large_conv_scratch, nullptr, depthwise_conv};
 constexpr Kernel kernels[kKernels] = {
     {attention_items, attention_scratch, nullptr, attention},
     {attention_items, attention_gradients_scratch, attention_sums, attention_gradients},
@@ -23,6 +24,7 @@ constexpr Kernel kernels[kKernels] = {
     {row_items<Pointwise>, pointwise_scratch<Exact, true>, pointwise_sums, pointwise_gradients<Exact>},
     kWinogradKernel,
     kDecoderKernel,
+    kDepthwiseKernel,
 };
 
 }  // namespace

@@ -23,6 +23,7 @@ constexpr Kernel half_kernels[kKernels] = {
     {row_items<Pointwise>, pointwise_scratch<Rounded, true>, pointwise_sums, pointwise_gradients<Rounded>},
     kWinogradKernel,
     kDecoderKernel,
+    kDepthwiseKernel,
 };
 
 }  // namespace

@@ -1,4 +1,5 @@
-// The large kernel of ConvAttn with its dynamic 3x3 kernel (Eq. 4, line 3), and the gradients of both.
+// The large kernel of ConvAttn with its dynamic 3x3 kernel (Eq. 4, line 3), and the gradients of both; and
+// kernels of a channel each of any side (Eq. 5).
 //
 // The large kernel is the same under the eight flips and rotations of the square, so pixels that lie alike
 // around its centre are added up before they are multiplied: 28 products for the 169 values of a 13x13 kernel.
@@ -137,6 +138,33 @@ struct LargeConvWork {
         }
     }
 
+    // to (kWide vectors) = a kernel of one channel over x; the sums of its columns are kept apart as `kSets` has them.
+    template <int kWide, int kSets>
+    ESC_INLINE void convolve_part(float* to, const float* kernel, int64_t r, int64_t channel, int64_t c) const {
+        const int64_t side = 2 * p.reach + 1;
+        Vec acc[kSets][kWide] = {};
+        for (int64_t i = 0; i < side; i++, kernel += side) {
+            const float* from = row(r + i - p.reach, channel) + kMargin + c - p.reach;
+            for (int64_t j = 0; j < side; j += kSets)
+                ESC_EACH(set, kSets)
+                    if (j + set < side)
+                        ESC_EACH(v, kWide) acc[set][v] += load(from + j + set + v * kLanes) * kernel[j + set];
+        }
+        ESC_EACH(v, kWide) store(to + v * kLanes, kSets > 1 ? acc[0][v] + acc[kSets - 1][v] : acc[0][v]);
+    }
+
+    // y (channel, columns) = the channel's own kernel over x.
+    void convolve_own(int64_t r, int64_t picture, int64_t channel, const Span& s) {
+        constexpr int kWide = kLanes < 8 ? 8 : kColumns / kLanes, kNarrow = 16 / kLanes;
+        const int64_t side = 2 * p.reach + 1, end = vectors(s);
+        const float* kernel = p.dynamic + (picture * p.channels + channel) * side * side;
+        float* to = y + channel * kPitch + kMargin;
+        int64_t c = 0;
+        for (; c + kWide * kLanes <= end; c += kWide * kLanes)
+            convolve_part<kWide, kWide < 8 ? 2 : 1>(to + c, kernel, r, channel, c);
+        for (; c < end; c += 16) convolve_part<kNarrow, 2>(to + c, kernel, r, channel, c);
+    }
+
     // sums (3, 3) += the gradients of the channel's own kernel; y holds the gradient of the output.
     void gather_dynamic(float* sums, int64_t r, int64_t channel, const Span& s) {
         const float* grad = y + channel * kPitch + kMargin;
@@ -179,6 +207,15 @@ void large_conv(const void* problem, int64_t first, int64_t last, float* scratch
             multiply<true>(w.y + kMargin, kPitch, {w.y + kMargin, kPitch}, {p.taps + i * w.taps * w.whole, w.whole},
                            {w.near + kMargin, kPitch}, p.channels, s.count(), w.taps);
         }
+        w.write(p.y, picture, r, s);
+    });
+}
+
+void depthwise_conv(const void* problem, int64_t first, int64_t last, float* scratch, float*) {
+    const auto& p = *static_cast<const LargeConv*>(problem);
+    LargeConvWork own(p, scratch);
+    each_row(own, first, last, [&](LargeConvWork& w, int64_t picture, int64_t r, const Span& s) {
+        for (int64_t i = 0; i < p.channels; i++) w.convolve_own(r, picture, i, s);
         w.write(p.y, picture, r, s);
     });
 }

@@ -23,13 +23,13 @@ struct Map {  // a tensor (B, C, H, W) of floats or, where `half` is not 0, bflo
 };
 
 // A convolution of (B, channels, H, W) with a kernel that no flip or rotation of the square changes, plus one
-// of each channel with a 3x3 kernel of its own. Here and below, the last dimension of weights and sums is filled
+// of each channel with a 3x3 kernel of its own; or, without `taps`, with one of the large side alone. Here and below, the last dimension of weights and sums is filled
 // up by zeros to a multiple of 16.
 struct LargeConv {
     int64_t pictures, channels, height, width, reach;  // the kernel's side is 2 reach + 1
     Map x, y, grad_y;
     const float* taps;     // (in, taps, out): values at 0 <= row <= column <= reach from the centre
-    const float* dynamic;  // (B, channels, 3, 3), not filled up
+    const float* dynamic;  // (B, channels, side, side), not filled up
 };
 
 // project(gelu(d) + h), d = depthwise(h), h = gelu(expand(x)): 1x1, 3x3 and 1x1 convolutions with biases. The
@@ -93,6 +93,7 @@ enum {
     kPointwiseGradients,
     kWinograd,
     kDecoder,
+    kDepthwiseConv,
     kKernels
 };
 

@@ -158,7 +158,7 @@ int run(const Kernel& kernel, int threads, const void* problem, float* sums) {
 #define ESC_EXPORT extern "C" __attribute__((visibility("default")))
 
 // Changes with whatever is passed: Python refuses a library that was made from other sources.
-ESC_EXPORT int esc_sr_interface() { return 7; }
+ESC_EXPORT int esc_sr_interface() { return 8; }
 
 ESC_EXPORT int esc_sr_has_level(const char* name) { return find(name) != nullptr; }
 

@@ -29,6 +29,7 @@ KERNELS = (
     "pointwise convolution's gradients",
     "3x3 convolution",
     "LTE's decoder",
+    "depthwise convolution",
 )
 """What the library does, in the order of levels.h."""
 
@@ -36,7 +37,7 @@ DTYPES = (torch.float32, torch.bfloat16, torch.float16)
 """Types of tensors that kernels take; they compute in the first, but where `rounds` says otherwise."""
 
 VARIABLE = "ESC_SR_NATIVE"
-INTERFACE = 7  # of library.cpp
+INTERFACE = 8  # of library.cpp
 
 _LEFT_OUT: ContextVar[bool] = ContextVar("left out", default=False)
 

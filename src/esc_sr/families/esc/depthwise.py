@@ -6,8 +6,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from esc_sr import native
+
 _LARGE = 9
-"""Side from which on torch's gradient of such kernels, on a CPU, takes longer than Fourier transforms."""
+"""Side from which on kernels go by `_LargeDepthwise`, on a CPU."""
 
 _WHOLE = 16
 """What sides of Fourier transforms are multiples of, so that they have small factors."""
@@ -24,8 +26,7 @@ def depthwise(x: Tensor, kernels: Tensor) -> Tensor:
             for j in range(size):
                 y = y + padded[:, :, i : i + height, j : j + width] * kernels[:, :, i : i + 1, j : j + 1]
         return y
-    learns = torch.is_grad_enabled() and kernels.requires_grad
-    if size >= _LARGE and learns and x.device.type == "cpu" and not torch.compiler.is_compiling():
+    if size >= _LARGE and x.device.type == "cpu" and not torch.compiler.is_compiling():
         large: Tensor = _LargeDepthwise.apply(x, kernels)
         return large
     return _convolve(x, kernels)
@@ -39,12 +40,12 @@ def _convolve(x: Tensor, kernels: Tensor) -> Tensor:
 
 
 class _LargeDepthwise(torch.autograd.Function):
-    """`_convolve`; its gradients are one more, and the correlation of its input with what comes back."""
+    """`_convolve`, by a compiled kernel where there is one; that is one gradient, the other a correlation."""
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, kernels: Tensor) -> Tensor:
         ctx.save_for_backward(x, kernels)
-        return _convolve(x, kernels)
+        return _convolve_large(x, kernels)
 
     @staticmethod
     @torch.autograd.function.once_differentiable
@@ -57,5 +58,11 @@ class _LargeDepthwise(torch.autograd.Function):
         spectrum = torch.fft.rfft2(F.pad(x.float(), (reach,) * 4), sides)
         spectrum = spectrum * torch.fft.rfft2(grad.float(), sides).conj()
         grad_kernels = torch.fft.irfft2(spectrum, sides)[:, :, :size, :size]
-        grad_x = _convolve(grad, kernels.flip(2, 3).to(grad.dtype))
+        grad_x = _convolve_large(grad, kernels.flip(2, 3).to(grad.dtype))
         return grad_x.to(x.dtype), grad_kernels.to(kernels.dtype)
+
+
+def _convolve_large(x: Tensor, kernels: Tensor) -> Tensor:
+    if kernels.shape[-1] <= native.LARGEST and native.takes(x):
+        return native.depthwise_conv(x, kernels)
+    return _convolve(x, kernels)
