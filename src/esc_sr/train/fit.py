@@ -28,6 +28,9 @@ SIDE = 96
 PLACES = 4
 """As `places` of a recipe."""
 
+FLAT = 0.2
+"""As `flat` of a recipe: without it tints are free."""
+
 RIDGE = 1e-6
 """What a change of a weight costs, in parts of the mean square of all that the layer takes."""
 
@@ -143,7 +146,7 @@ def _crops(
         both = Decoded(pair.name, pair.lr), Decoded(pair.name, pair.hr)
         patch = min(SIDE, *pair.lr.shape[:2]) // multiple * multiple
         for _ in range(times if patch else 0):
-            lr, hr = cut_pair(both, generator, scale=scale, patch=patch, places=PLACES)
+            lr, hr = cut_pair(both, generator, scale=scale, patch=patch, flat=FLAT, places=PLACES)
             yield lr[None], hr[None]
             taken += 1
         looked_at += times
