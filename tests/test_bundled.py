@@ -24,14 +24,14 @@ from peer_files import published
 
 BICUBIC_ON_SET5 = {2: 33.66, 3: 30.39, 4: 28.42}  # dB
 GAIN = {2: 1.5, 3: 1.0, 4: 1.0}  # dB, the least
-GAIN_ARBITRARY = 2.7  # dB, the same of weights for every scale
+GAIN_ARBITRARY = 3.1  # dB, the same of weights for every scale
 LEAST_ON_SET5 = {
     "esc-light-x2": 37.7,
     "esc-light-x3": 34.0,
     "esc-light-x4": 31.7,
     "esc-x2": 37.7,
     "esc-x4": 31.7,
-    "esc-fp-x2": 36.6,
+    "esc-fp-x2": 37.0,
     "esc-fp-x4": 30.6,
     "esc-light-real-x2": 31.6,
     "esc-light-real-x4": 28.43,
