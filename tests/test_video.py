@@ -48,7 +48,8 @@ def same_but_larger(source: Path, target: str) -> None:
 @pytest.mark.parametrize("name", ["a.mp4", "a.mov", "a.mkv", "a.ts"])
 @pytest.mark.parametrize("pts", [EVEN, UNEVEN], ids=["even", "uneven"])
 def test_times_sound_and_colours_stay(name: str, pts: tuple[int, ...]) -> None:
-    source = make(name, pts)
+    # what lies before the first frame depends on the processor, by x264, and .ts has no times before 0
+    source = make(name, tuple(time + 9000 for time in pts) if name == "a.ts" else pts)
     result = enlarge(source, f"b{source.suffix}")
     assert result.notes == [] and result.status.frames == result.status.computed == len(pts)
     same_but_larger(source, f"b{source.suffix}")
