@@ -23,8 +23,8 @@ struct Map {  // a tensor (B, C, H, W) of floats or, where `half` is not 0, bflo
 };
 
 // A convolution of (B, channels, H, W) with a kernel that no flip or rotation of the square changes, plus one
-// of each channel with a 3x3 kernel of its own; or, without `taps`, with one of the large side alone. Here and below, the last dimension of weights and sums is filled
-// up by zeros to a multiple of 16.
+// of each channel with a 3x3 kernel of its own; or, without `taps`, with one of the large side alone. Here and
+// below, the last dimension of weights and sums is filled up by zeros to a multiple of 16.
 struct LargeConv {
     int64_t pictures, channels, height, width, reach;  // the kernel's side is 2 reach + 1
     Map x, y, grad_y;

@@ -48,8 +48,7 @@ def convert(
     if out.suffix not in suffixes:
         raise UsageError(f"{out}: {to} weights are written as {' or '.join(suffixes)}; give such a name")
     path = find(source)
-    if out.exists() and (not overwrite or out.samefile(path)):
-        raise UsageError(f"{out}: exists; give another name or --overwrite (never the input itself)")
+    check_target(out, path, overwrite)
     checkpoint = read(path)
     if scale is not None:
         checkpoint = rescale(checkpoint, scale, path)
@@ -68,6 +67,12 @@ def convert(
         torch.save(family.published(config, state), data)
         write_atomically(out, data.getvalue())
     return config
+
+
+def check_target(out: Path, source: Path, overwrite: bool) -> None:
+    """Raise UsageError if a file to write exists, and is not to be replaced, or is the source."""
+    if out.exists() and (not overwrite or out.samefile(source)):
+        raise UsageError(f"{out}: exists; give another name or --overwrite (never the input itself)")
 
 
 def starting_weights(source: str | Path, config: Config) -> dict[str, Tensor]:
