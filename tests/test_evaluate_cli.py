@@ -223,6 +223,7 @@ def test_partial_results_survive_an_interruption(here: Path, monkeypatch: pytest
         (["-n", "bicubic", "--hr", "Set5"], "--data DIR"),
         (["-n", "bicubic", "--data", "none", "Set6"], "Set6: no such folder"),
         (["-n", "bicubic", "--data", "Set5", "--padding", "tiles"], "image or features"),
+        (["-n", "bicubic", "--data", "Set5", "--precision", "fp8"], "fp32 or bf16 or fp16"),
         (["-n", "bicubic", "--data", "Set5", "-s", "0"], "scale 0"),
         (["-n", "bicubic", "--data", "Set5", "--channels", "rgb", "--table", "2"], "Table 2 is on y"),
         (["-n", "bicubic", "--lr", "Set5", "--niqe-parameters", "none.npz"], "cannot read none.npz"),

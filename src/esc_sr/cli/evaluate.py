@@ -20,7 +20,7 @@ from esc_sr.cli.options import Cluster, check_device
 from esc_sr.cli.output import AsJson, for_people, note, print_json
 from esc_sr.cluster.nodes import Wish
 from esc_sr.data.sets import BenchmarkSet, find_set, paired_set
-from esc_sr.engines import pick_place
+from esc_sr.engines import pick_place, warn_of_slowness
 from esc_sr.errors import DataError, UsageError
 from esc_sr.evaluate.gallery import Gallery
 from esc_sr.evaluate.run import Method, ScoreRow, find_methods, run
@@ -90,7 +90,7 @@ def evaluate(
         torch.set_num_threads(threads)
     scales = scale or [2]
     _check_cluster(cluster, device, save)
-    place = pick_place(device if cluster is None else "cpu", engine)
+    place = _place(cluster, device, engine, precision)
     changes = {"channels": channels, "grey": grey, "self_ensemble": self_ensemble, "precision": precision}
     changes |= {"padding": padding} if padding else {}
     names = model or ["esc-light"]
@@ -158,6 +158,15 @@ def _on_cluster(
     names, engine, changes, natural = there
     loaded = Methods([*map(known_everywhere, names)], engine, changes, natural and natural.absolute())
     evaluate(loaded, methods, sets, rows, cluster, wish, table=table, progress=begin, note=note)
+
+
+def _place(cluster: str | None, device: str, engine: str, precision: str) -> torch.device:
+    """Where this process computes; with a cluster it only looks at what the nodes compute."""
+    if cluster is not None:
+        return pick_place("cpu", engine)
+    place = pick_place(device, engine)
+    warn_of_slowness(place, precision, note)
+    return place
 
 
 def _check_cluster(cluster: str | None, device: str, save: Path | None) -> None:

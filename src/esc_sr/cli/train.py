@@ -12,6 +12,7 @@ from typer.core import TyperGroup
 from typer.main import get_command
 
 from esc_sr import families, weights
+from esc_sr.engines import warn_of_slowness
 from esc_sr.errors import UsageError
 from esc_sr.machine.precision import check_precision
 from esc_sr.train import recipes
@@ -183,6 +184,7 @@ def _command(recipe: recipes.Recipe, scales: str) -> Callable[..., None]:
             raise UsageError("--data and --out are needed: the pictures, and a folder for the run")
         place = own_device(device)
         check_precision(precision)
+        warn_of_slowness(place, precision, lambda text: show({"event": "note", "text": text}))
         budget = Budget(iterations, minutes) if iterations is not None or minutes is not None else None
         finished = run(
             resolved,

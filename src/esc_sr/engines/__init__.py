@@ -7,6 +7,7 @@ openvino  a graph of the network through OpenVINO, on the CPU; sees a picture in
 onnx      the same through ONNX Runtime
 """
 
+import platform
 from collections.abc import Callable
 from pathlib import Path
 
@@ -56,6 +57,13 @@ def check_engine(engine: str, precision: str = "fp32") -> None:
         raise DeviceError(f"engine native: kernels are {native.describe()}; take another engine, or auto")
     if engine in SUFFIXES:
         check_runtime(engine, precision)
+
+
+def warn_of_slowness(device: torch.device, precision: str, tell: Callable[[str], object]) -> None:
+    """Tell of a precision that takes longer than fp32 on a device, as far as that was measured."""
+    measured = device.type == "cpu" and platform.machine() in ("x86_64", "AMD64")
+    if measured and precision in ("bf16", "fp16") and not native.multiplies(precision):
+        tell(f"this processor does not multiply {precision}, so that it takes longer than fp32")
 
 
 def load(

@@ -13,6 +13,7 @@ from esc_sr.bicubic import enlarged, resize
 from esc_sr.data.pairs import Pair
 from esc_sr.errors import DataError, UsageError, require
 from esc_sr.families.contract import Network, adopt
+from esc_sr.machine.precision import PRECISIONS
 from esc_sr.metrics import luma, psnr, rgb_psnr, ssim
 from esc_sr.upscaling.engine import Upscaler
 
@@ -56,6 +57,7 @@ class Protocol:
             "padding": (self.padding in ("image", "features"), "image or features"),
             "channels": (self.channels in ("y", "rgb"), "y or rgb"),
             "grey": (self.grey in ("rgb", "raw"), "rgb or raw"),
+            "precision": (self.precision in PRECISIONS, " or ".join(PRECISIONS)),
         }
         require(self, rules)
 

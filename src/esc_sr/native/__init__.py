@@ -9,6 +9,7 @@ from esc_sr.native.convolution import LARGEST, conv3x3, depthwise_conv, large_co
 from esc_sr.native.decoder import Places, decode
 from esc_sr.native.ffn import feed_forward
 from esc_sr.native.library import DTYPES, LEVELS, VARIABLE, available, describe, level, takes, without
+from esc_sr.native.processor import multiplies
 
 __all__ = [
     "DTYPES",
@@ -26,6 +27,7 @@ __all__ = [
     "feed_forward",
     "large_conv",
     "level",
+    "multiplies",
     "pointwise",
     "takes",
     "takes_onto",

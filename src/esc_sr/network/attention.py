@@ -244,7 +244,7 @@ class _ChunkedAttention(torch.autograd.Function):
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
         dtype, table = ctx.saved_tensors[0].dtype, ctx.saved_tensors[3]
         exact = torch.promote_types(dtype, torch.float32)
-        working = dtype if dtype == torch.bfloat16 and _multiplies_bfloat16() else exact
+        working = dtype if dtype == torch.bfloat16 and native.multiplies("bf16") else exact
         q, k, v, _, out, lse = (t.contiguous() for t in ctx.saved_tensors)
         grad = grad.flip(2)
         d = (grad.to(exact) * out).sum(-1, keepdim=True)
@@ -283,13 +283,6 @@ def _extended(left: Tensor, right: Tensor, added: Tensor) -> tuple[Tensor, Tenso
     low = (added - high).to(left.dtype)  # what is rounded away of it
     one = torch.ones_like(high)
     return torch.cat((left, high, low), -1), torch.cat((right, one, one), -1).transpose(2, 3).contiguous()
-
-
-@functools.cache
-def _multiplies_bfloat16() -> bool:
-    """Whether this CPU has instructions for products of bfloat16."""
-    can: dict[str, object] = getattr(torch.cpu, "get_capabilities", dict)()
-    return bool(can.get("avx512_bf16") or can.get("amx_bf16"))
 
 
 def _chunk(windows: int, n: int) -> int:

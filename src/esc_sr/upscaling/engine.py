@@ -10,6 +10,7 @@ from typing import Any, overload
 import torch
 from torch import nn
 
+from esc_sr.engines import warn_of_slowness
 from esc_sr.errors import UsageError
 from esc_sr.families.contract import Network
 from esc_sr.machine.memory import parse_memory
@@ -148,7 +149,7 @@ class Upscaler:
             notify: Is told, once, when the precision did not suffice, and when a result is approximate.
             report: Is told how a picture is worked through, whenever that changes, such as
                 "2000 x 1500 in 47 bands of 32 rows, about 1.9 GiB of 15.0 GiB" and
-                "esc-light x3, then reduced to x2.5".
+                "esc-light x3, then reduced to x2.5"; at once, when the precision costs time on the device.
             frame: Mirrored pixels around a picture, which keep the zero padding of a network that is `framed`
                 out of it; multiples of 4. With 0 its edges are as papers measure them.
             engine: As there.
@@ -175,6 +176,7 @@ class Upscaler:
         how = Engine(engine, precision, lambda text: self._tell_change("engine", text))
         self._networks = Networks(model, wish, device, self._ready, how, denoise)
         self.device = self._networks.device
+        warn_of_slowness(self.device, precision, lambda text: self._tell_change("precision", text))
         self.size = wish or Size("scale", self._networks.usual)
         if self.size.of == "scale":
             self._networks.runner(self._networks.own(self.size.value))  # what cannot be had is said now
