@@ -16,6 +16,7 @@ import esc_sr
 from app_servers import MINUTE, served
 from esc_sr import Upscaler, engines, upscale, weights
 from esc_sr.app import work
+from esc_sr.cli import export
 from esc_sr.cli.main import app
 from esc_sr.cluster import upscale as cluster_upscale
 from esc_sr.cluster.enlarging import Enlarging, NetworkChoice
@@ -246,3 +247,18 @@ def test_weak_weights_are_listed() -> None:
     assert listed == ["plain-x2", "tiny-weak-x4", "tiny-x2", "tiny-x4"]
     family = json.loads(run("models", "tiny", "--json").stdout)
     assert [model["name"] for model in family] == ["tiny-x2", "tiny-x4"]
+
+
+@pytest.mark.parametrize("kind", ["onnx", "openvino"])
+def test_a_mixture_is_exported(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    written: list[nn.Module] = []
+
+    def keep(network: nn.Module, *_: object, **__: object) -> tuple[()]:
+        written.append(network)
+        return ()
+
+    monkeypatch.setattr(export, "write", keep)
+    assert run("export", kind, "tiny", "half", "--denoise", "0.5").exit_code == 0
+    assert numbers(written[0]) == numbers(weights.load("tiny", denoise=0.5))
+    refusal = run("export", kind, "tiny", "other", "--denoise", "2")
+    assert refusal.exit_code == 2 and refusal.stderr.count("\n") == 1 and len(written) == 1

@@ -6,8 +6,10 @@ from typing import Annotated
 import typer
 
 from esc_sr import weights
+from esc_sr.cli.options import Denoise
 from esc_sr.export import OPSET
 from esc_sr.export import export as write
+from esc_sr.families.contract import Network
 
 app = typer.Typer(no_args_is_help=True, help="Write a network as a graph for other runtimes.")
 
@@ -25,9 +27,11 @@ def onnx(
     precision: Numbers = "fp32",
     opset: Annotated[int, typer.Option(min=18, max=23, help="Version of ONNX's operators.")] = OPSET,
     overwrite: Overwrite = False,
+    denoise: Denoise = None,
 ) -> None:
     """Write ONNX, `input` to `output`: (batch, 3, height, width) in 0..1, of any sides; checked by a run."""
-    _export(model, out, "onnx", scale, precision, opset, overwrite)
+    network = weights.load(model, scale=scale, denoise=denoise)
+    _export(network, out, "onnx", precision, opset, overwrite)
 
 
 @app.command()
@@ -37,14 +41,13 @@ def openvino(
     scale: Scale = None,
     precision: Numbers = "fp32",
     overwrite: Overwrite = False,
+    denoise: Denoise = None,
 ) -> None:
     """Write OpenVINO's IR: as ONNX, and checked likewise."""
-    _export(model, out, "openvino", scale, precision, OPSET, overwrite)
+    network = weights.load(model, scale=scale, denoise=denoise)
+    _export(network, out, "openvino", precision, OPSET, overwrite)
 
 
-def _export(
-    model: str, out: Path, kind: str, scale: int | None, precision: str, opset: int, overwrite: bool
-) -> None:
-    network = weights.load(model, scale=scale)
+def _export(network: Network, out: Path, kind: str, precision: str, opset: int, overwrite: bool) -> None:
     for path, difference in write(network, out, kind, precision=precision, opset=opset, overwrite=overwrite):
         print(f"{path}: {difference:.1e} from the network at most, over pictures of several sizes")
