@@ -275,7 +275,7 @@ def test_a_real_bug_shows_itself(here: Path, monkeypatch: pytest.MonkeyPatch) ->
 def test_help_names_every_verb() -> None:
     result = Result("--help")
     assert result.code == 0
-    for verb in ("upscale", "compare", "train", "info", "convert", "models"):
+    for verb in ("upscale", "compare", "train", "info", "convert", "mix", "models"):
         assert verb in result.out
 
 

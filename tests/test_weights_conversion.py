@@ -224,6 +224,46 @@ def test_info_and_convert_commands(published: Path) -> None:
     assert failed.stderr.count("\n") == 1 and "exists" in failed.stderr
 
 
+@pytest.fixture
+def two(tmp_path: Path) -> tuple[Path, Path]:
+    """Weights of one size, the first with a card."""
+    for name in ("a", "b"):
+        torch.manual_seed(ord(name))
+        network = ESC(ESCConfig(dim=16, pdim=8, n_blocks=1, n_convattn=1, window=8, heads=2))
+        facts = {"iterations": 7, "benchmarks": {"Set5": 1}, "note": "good"} if name == "a" else None
+        weights.save(network, tmp_path / f"{name}.safetensors", facts)
+    return tmp_path / "a.safetensors", tmp_path / "b.safetensors"
+
+
+def test_the_network_between_two(two: tuple[Path, Path]) -> None:
+    out = two[0].with_name("out.safetensors")
+    told = esc_sr("mix", *two, out, "--share", 0.75)
+    assert told.exit_code == 0 and "75% of" in told.stdout
+    one, other, mixed = (weights.load(path).state_dict() for path in (*two, out))
+    for name, value in mixed.items():
+        torch.testing.assert_close(value, 0.75 * one[name] + 0.25 * other[name])
+    assert weights.card(out) == {"iterations": 7, "mixed": {"share": 0.75, "with": "b.safetensors"}}
+    assert esc_sr("mix", two[1], two[0], out, "--share", 0, "--overwrite").exit_code == 0
+    assert all(torch.equal(value, one[name]) for name, value in weights.load(out).state_dict().items())
+    assert weights.card(out) == {"mixed": {"share": 0, "with": "a.safetensors"}}
+
+
+def test_what_mix_will_not_do(two: tuple[Path, Path], published: Path) -> None:
+    before, out = [path.read_bytes() for path in two], two[0].with_name("out.safetensors")
+    for arguments, words in (
+        ((*two, out, "--share", 1.5), "from 0 to 1"),
+        ((*two, out, "--share", "nan"), "from 0 to 1"),
+        ((*two, out.with_suffix(".pth")), "give such a name"),
+        ((*two, two[0], "--overwrite"), "never the input"),
+        ((*two, two[1], "--overwrite"), "never the input"),
+        ((two[0], published, out), "same sizes"),
+        ((two[0], "gone.pth", out), "neither a file nor bundled"),
+    ):
+        failed = esc_sr("mix", *arguments)
+        assert failed.exit_code == 2 and words in failed.stderr and failed.stderr.count("\n") == 1, words
+    assert not out.exists() and [path.read_bytes() for path in two] == before
+
+
 def test_info_tells_about_the_machine(monkeypatch: pytest.MonkeyPatch) -> None:
     facts = json.loads(esc_sr("info", "--system", "--json").stdout)
     assert facts["torch"] == torch.__version__ and facts["threads"] == torch.get_num_threads()

@@ -29,6 +29,7 @@ _LATER = {
     "degrade": "Make low-resolution samples by the real-world degradation, to look at.",
     "info": "Tell what a checkpoint file is, or what esc-sr finds on this machine.",
     "convert": "Convert a checkpoint file to another dialect.",
+    "mix": "Write the network between two, one trained from the other.",
     "export": "Write a network as a graph for ONNX Runtime, OpenVINO and others.",
     "models": "List the bundled weights, or show how some were trained.",
 }
@@ -106,7 +107,7 @@ def main() -> None:
 def _import_verb(name: str) -> Any:
     """The real command behind a name in `_LATER`: of the module of that name, or of `weights`."""
     name = name.replace("-", "_")
-    module = import_module(f"esc_sr.cli.{'weights' if name in ('info', 'convert') else name}")
+    module = import_module(f"esc_sr.cli.{'weights' if name in ('info', 'convert', 'mix') else name}")
     if isinstance(getattr(module, "app", None), typer.Typer):
         return get_group(module.app)
     verb = typer.Typer(add_completion=False)

@@ -1,4 +1,4 @@
-"""`esc-sr info` and `esc-sr convert`: what weights are, their names; what is here."""
+"""`esc-sr info`, `convert` and `mix`: what weights are, their names, what lies between two; what is here."""
 
 from enum import StrEnum
 from pathlib import Path
@@ -96,3 +96,17 @@ def convert(
     """Convert a checkpoint file to our format or to the authors'; no number changes."""
     config = weights.convert(source, out, to.value, scale, overwrite)
     print(f"{out}: {describe(config)}, {to.value}")
+
+
+def mix(
+    source: Annotated[str, typer.Argument(metavar="A", help="Checkpoint file, or bundled name.")],
+    other: Annotated[
+        str, typer.Argument(metavar="B", help="One of the same sizes, trained from A, or A from it.")
+    ],
+    out: Annotated[Path, typer.Argument(metavar="OUT", help="File to write, .safetensors.")],
+    share: Annotated[float, typer.Option(metavar="0..1", help="How much of A; the rest is B's.")] = 0.5,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an existing OUT.")] = False,
+) -> None:
+    """Write the network between two: each number is the weighted mean of theirs."""
+    config = weights.mix_files(source, other, out, share, overwrite)
+    print(f"{out}: {describe(config)}, {share:.0%} of {source}, {1 - share:.0%} of {other}")

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
         is_weak,
     )
     from esc_sr.weights.checkpoint import save
-    from esc_sr.weights.conversion import convert, starting_weights
+    from esc_sr.weights.conversion import convert, mix_files, starting_weights
     from esc_sr.weights.mixture import mix
     from esc_sr.weights.opening import digest, load
 
@@ -35,6 +35,7 @@ __all__ = [
     "is_weak",
     "load",
     "mix",
+    "mix_files",
     "save",
     "starting_weights",
 ]
@@ -51,7 +52,7 @@ _HOMES = {
         "is_weak",
     ),
     "checkpoint": ("save",),
-    "conversion": ("convert", "starting_weights"),
+    "conversion": ("convert", "mix_files", "starting_weights"),
     "mixture": ("mix",),
     "opening": ("digest", "load"),
 }

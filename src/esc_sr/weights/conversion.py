@@ -13,9 +13,14 @@ from torch import Tensor
 from esc_sr import families
 from esc_sr.errors import UsageError, WeightsError
 from esc_sr.families.contract import Config
-from esc_sr.weights.bundle import find
-from esc_sr.weights.checkpoint import Checkpoint, read, write
+from esc_sr.weights.bundle import card, find
+from esc_sr.weights.checkpoint import Checkpoint, read, save, write
 from esc_sr.weights.container import write_atomically
+from esc_sr.weights.mixture import mix
+from esc_sr.weights.opening import load
+
+OF_THE_NUMBERS = ("benchmarks", "held_out", "stored_as", "note")
+"""What a card says of the very numbers beside it, and not of how they came about."""
 
 
 def convert(
@@ -67,6 +72,40 @@ def convert(
         torch.save(family.published(config, state), data)
         write_atomically(out, data.getvalue())
     return config
+
+
+def mix_files(
+    source: str | Path, other: str | Path, out: Path, share: float, overwrite: bool = False
+) -> Config:
+    """Write the network between two, one trained from the other (`mix`).
+
+    Args:
+        source: File of any dialect, or bundled name.
+        other: The same, of a network of the same sizes.
+        out: File to write, safetensors in float32. Its card is that of `source`, without its scores, and says
+            which two it lies between.
+        share: Of `source`, 0..1.
+        overwrite: Replace an existing file.
+
+    Returns:
+        Sizes of the network that was written.
+
+    Raises:
+        UsageError: `share` is out of range, or `out` exists and `overwrite` is off, or is one of the two, or
+            has another suffix.
+        WeightsError: One of the two cannot be read, they have other sizes, or `out` cannot be written.
+    """
+    if not 0 <= share <= 1:
+        raise UsageError(f"a share of {share}: must be from 0 to 1")
+    if out.suffix != ".safetensors":
+        raise UsageError(f"{out}: weights are written as .safetensors; give such a name")
+    paths = find(source), find(other)
+    for path in paths:
+        check_target(out, path, overwrite)
+    mixed = mix(load(paths[0]), load(paths[1]), share)
+    facts = {key: value for key, value in (card(paths[0]) or {}).items() if key not in OF_THE_NUMBERS}
+    save(mixed, out, facts | {"mixed": {"share": share, "with": paths[1].name}})
+    return mixed.config
 
 
 def check_target(out: Path, source: Path, overwrite: bool) -> None:
