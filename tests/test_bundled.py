@@ -32,6 +32,7 @@ LEAST_ON_SET5 = {
     "esc-x2": 37.7,
     "esc-x4": 31.7,
     "esc-fp-x2": 37.0,
+    "esc-fp-x3": 33.1,
     "esc-fp-x4": 30.6,
     "esc-light-real-x2": 31.6,
     "esc-light-real-x4": 28.43,
@@ -59,8 +60,8 @@ PUPILS = [name for name in NAMES if learnt_degraded(card(name))]
 
 
 def test_what_is_bundled() -> None:
-    light = {"esc-light-x2", "esc-light-x3", "esc-light-x4"}
-    assert {*light, "esc-x2", "esc-x4", "esc-fp-x2", "esc-fp-x4", "esc-lte", "esc-real-x4"} <= set(NAMES)
+    every = {f"{network}-x{scale}" for network in ("esc-light", "esc-fp") for scale in (2, 3, 4)}
+    assert {*every, "esc-x2", "esc-x4", "esc-lte", "esc-real-x4"} <= set(NAMES)
     assert {"esc-light-real-x2", "esc-light-real-x4", "esc-light-real-weak-x4"} <= set(NAMES)
 
 
