@@ -33,7 +33,7 @@ LEAST_ON_SET5 = {
     "esc-x4": 31.7,
     "esc-fp-x2": 37.0,
     "esc-fp-x3": 33.1,
-    "esc-fp-x4": 30.6,
+    "esc-fp-x4": 30.7,
     "esc-light-real-x2": 31.6,
     "esc-light-real-x4": 28.43,
     "esc-light-real-weak-x4": 30.2,
