@@ -57,5 +57,21 @@ def test_half_precision_has_gradients_of_its_own_type() -> None:
 
 def test_double_precision_stays_double() -> None:
     torch.manual_seed(0)
-    x, kernels = torch.randn(1, 2, 20, 21).double(), torch.randn(1, 2, 13, 13).double()
-    torch.testing.assert_close(depthwise(x, kernels), plain(x, kernels), rtol=1e-12, atol=1e-12)
+    both = torch.randn(1, 2, 20, 21).double(), torch.randn(1, 2, 13, 13).double()
+    found = [t.requires_grad_() for t in both]
+    result, wanted = depthwise(*found), plain(*found)
+    torch.testing.assert_close(result, wanted, rtol=1e-12, atol=1e-12)
+    got, true = (torch.autograd.grad(y.square().sum(), found) for y in (result, wanted))
+    torch.testing.assert_close(got, true, rtol=1e-12, atol=1e-10)
+
+
+@pytest.mark.parametrize(("learns", "idle"), [(0, "_correlate"), (1, "_convolve_large")])
+def test_only_gradients_that_are_wanted_are_computed(
+    learns: int, idle: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    both = [torch.randn(1, 2, 20, 20), torch.randn(1, 2, 13, 13)]
+    both[learns].requires_grad_()
+    result = depthwise(*both)
+    monkeypatch.delattr(f"esc_sr.families.esc.depthwise.{idle}")
+    result.sum().backward()
+    assert both[learns].grad is not None and both[1 - learns].grad is None

@@ -49,17 +49,21 @@ class _LargeDepthwise(torch.autograd.Function):
 
     @staticmethod
     @torch.autograd.function.once_differentiable
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, Tensor]:
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, Tensor | None]:
         x, kernels = ctx.saved_tensors
-        size = kernels.shape[-1]
-        reach = size // 2
-        sides = [-(-(side + 2 * reach) // _WHOLE) * _WHOLE for side in x.shape[2:]]
-        # sum over r of x[r + d] g[r], for all d at once, is the inverse transform of X times conj(G)
-        spectrum = torch.fft.rfft2(F.pad(x.float(), (reach,) * 4), sides)
-        spectrum = spectrum * torch.fft.rfft2(grad.float(), sides).conj()
-        grad_kernels = torch.fft.irfft2(spectrum, sides)[:, :, :size, :size]
-        grad_x = _convolve_large(grad, kernels.flip(2, 3).to(grad.dtype))
-        return grad_x.to(x.dtype), grad_kernels.to(kernels.dtype)
+        of_x, of_kernels = ctx.needs_input_grad
+        grad_x = _convolve_large(grad, kernels.flip(2, 3).to(grad.dtype)).to(x.dtype) if of_x else None
+        return grad_x, _correlate(x, grad, kernels.shape[-1]).to(kernels.dtype) if of_kernels else None
+
+
+def _correlate(x: Tensor, grad: Tensor, size: int) -> Tensor:
+    """The gradient (B, C, size, size) of kernels: the sum over r of x[r + d] grad[r], for all d at once."""
+    dtype = torch.promote_types(x.dtype, torch.float32)
+    reach = size // 2
+    sides = [-(-(side + 2 * reach) // _WHOLE) * _WHOLE for side in x.shape[2:]]
+    spectrum = torch.fft.rfft2(F.pad(x.to(dtype), (reach,) * 4), sides)
+    spectrum = spectrum * torch.fft.rfft2(grad.to(dtype), sides).conj()
+    return torch.fft.irfft2(spectrum, sides)[:, :, :size, :size]
 
 
 def _convolve_large(x: Tensor, kernels: Tensor) -> Tensor:
