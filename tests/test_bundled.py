@@ -28,9 +28,9 @@ GAIN_ARBITRARY = 3.1  # dB, the same of weights for every scale
 LEAST_ON_SET5 = {
     "esc-light-x2": 37.7,
     "esc-light-x3": 34.0,
-    "esc-light-x4": 31.7,
+    "esc-light-x4": 31.75,
     "esc-x2": 37.7,
-    "esc-x4": 31.7,
+    "esc-x4": 31.75,
     "esc-fp-x2": 37.0,
     "esc-fp-x3": 33.1,
     "esc-fp-x4": 30.7,
