@@ -21,7 +21,7 @@ from esc_sr.train.monitor import RunOptions
 from esc_sr.train.run import Frozen, Model, Start, run
 from esc_sr.train.schedule import Budget
 from esc_sr.train.team import Team, own_device
-from esc_sr.weights.conversion import check_target
+from esc_sr.weights.conversion import check_suffix, check_target
 
 _STOPS = "Ctrl-C saves; --resume goes on."
 
@@ -282,8 +282,7 @@ def fit(
 
     if (scale is None) == (decoder is None):
         raise UsageError("pass either --scale or --decoder")
-    if out.suffix != ".safetensors":
-        raise UsageError(f"{out}: weights are written as .safetensors; give such a name")
+    check_suffix(out)
     check_target(out, weights.find(source), overwrite)
     if not os.access(out.parent, os.W_OK):
         raise UsageError(f"{out}: cannot be written, {out.parent} is no folder or closed to you")

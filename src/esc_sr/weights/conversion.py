@@ -1,6 +1,7 @@
 """Checkpoints to other names and other scales."""
 
 import io
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
@@ -50,8 +51,7 @@ def convert(
             written.
     """
     suffixes = (".safetensors",) if to == "native" else (".pth", ".pt", ".safetensors")
-    if out.suffix not in suffixes:
-        raise UsageError(f"{out}: {to} weights are written as {' or '.join(suffixes)}; give such a name")
+    check_suffix(out, suffixes, f"{to} weights")
     path = find(source)
     check_target(out, path, overwrite)
     checkpoint = read(path)
@@ -97,8 +97,7 @@ def mix_files(
     """
     if not 0 <= share <= 1:
         raise UsageError(f"a share of {share}: must be from 0 to 1")
-    if out.suffix != ".safetensors":
-        raise UsageError(f"{out}: weights are written as .safetensors; give such a name")
+    check_suffix(out)
     paths = find(source), find(other)
     for path in paths:
         check_target(out, path, overwrite)
@@ -106,6 +105,12 @@ def mix_files(
     facts = {key: value for key, value in (card(paths[0]) or {}).items() if key not in OF_THE_NUMBERS}
     save(mixed, out, facts | {"mixed": {"share": share, "with": paths[1].name}})
     return mixed.config
+
+
+def check_suffix(out: Path, suffixes: Sequence[str] = (".safetensors",), what: str = "weights") -> None:
+    """Raise UsageError if a file to write is called otherwise."""
+    if out.suffix not in suffixes:
+        raise UsageError(f"{out}: {what} are written as {' or '.join(suffixes)}; give such a name")
 
 
 def check_target(out: Path, source: Path, overwrite: bool) -> None:
