@@ -1,6 +1,7 @@
 """Graphs for other runtimes give what the network gives, at sizes that they were not made with."""
 
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -106,6 +107,9 @@ def test_a_graph_that_differs_is_refused(tmp_path: Path, monkeypatch: pytest.Mon
     pytest.importorskip("onnxruntime")
     out = tmp_path / "kept.onnx"
     out.write_bytes(b"mine")
+    monkeypatch.setattr(
+        export, "_to_onnx", lambda *given: SimpleNamespace(SerializeToString=lambda: b"other")
+    )
     monkeypatch.setattr(export, "_run_of", wrong)
     with pytest.raises(WeightsError, match="in the place of"):
         export.export(network, out, "onnx", overwrite=True)

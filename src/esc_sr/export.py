@@ -146,7 +146,7 @@ def _parts(network: Network, dtype: torch.dtype) -> dict[str, _Part]:
 def _to_onnx(graph: Graph, opset: int, about: Mapping[str, str]) -> Any:
     """A model of package onnx."""
     dynamic = tuple({axis: torch.export.Dim.DYNAMIC for axis in graph.axes[name]} for name in graph.inputs)
-    with _silent():
+    with _silent(), torch.no_grad():
         program = torch.onnx.export(
             graph.module.eval(),
             tuple(graph.inputs.values()),
