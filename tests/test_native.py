@@ -8,8 +8,10 @@ from torch import Tensor
 
 from esc_sr import native
 from esc_sr.errors import DeviceError, UsageError
+from esc_sr.families.esc import ESC
 from esc_sr.network.attention import attend
 from native_levels import LEVELS, needs_library
+from test_network import VARIANTS, make
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -156,6 +158,27 @@ def test_inference_keeps_nothing() -> None:
         out = native.attend(q, k, v, table, 4)
     assert out.grad_fn is None
     assert torch.equal(out, native.attend(q, k, v, table, 4).detach())
+
+
+def of_a_network(network: ESC, lr: Tensor) -> list[Tensor]:
+    """What it makes of a picture, and the gradients of its parameters."""
+    with torch.no_grad():
+        found = network(lr)
+    return [found, *torch.autograd.grad(network(lr).square().mean(), tuple(network.parameters()))]
+
+
+@needs_library
+@pytest.mark.parametrize("name", ["esc", "fp"])
+@pytest.mark.parametrize("default", [torch.float64, torch.bfloat16])
+def test_nothing_hangs_on_the_default_type(default: torch.dtype, name: str) -> None:
+    network, lr = make(VARIANTS[name]), torch.rand(1, 3, 19, 17)
+    wanted = of_a_network(network, lr)
+    torch.set_default_dtype(default)
+    try:
+        found = of_a_network(network, lr)
+    finally:
+        torch.set_default_dtype(torch.float32)
+    assert all(map(torch.equal, found, wanted))
 
 
 @needs_library

@@ -97,7 +97,7 @@ class _Attention(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, table: Tensor, window: int, *maps: Tensor) -> Tensor:
         b, heads, _, h, w = _parts(maps)[0].shape
-        lse = torch.empty(b, heads, h, w)
+        lse = torch.empty(b, heads, h, w, dtype=torch.float32, device="cpu")
         out = _forward(table, window, maps, lse)
         ctx.window = window
         ctx.save_for_backward(out, lse, table, *maps)

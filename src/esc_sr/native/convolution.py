@@ -274,7 +274,9 @@ def conv3x3(
         raise ValueError(f"{[tuple(t.shape) for t in given.values()]}: pass {list(shapes.values())}")
     check_types(x, *given.values())
     check_not_recording(x, *given.values())
-    turn = torch.tensor(((1, 0, 0), (0.5, 0.5, 0.5), (0.5, -0.5, 0.5), (0, 0, 1)))
+    turn = torch.tensor(
+        ((1, 0, 0), (0.5, 0.5, 0.5), (0.5, -0.5, 0.5), (0, 0, 1)), dtype=torch.float32, device="cpu"
+    )
     given["weight"] = (turn @ weight.float() @ turn.T).permute(2, 3, 1, 0)  # (4, 4, in, out)
     kept = {name: filled(t) for name, t in given.items()}
     x, y = x.float(), new_map(b, out, h, w)

@@ -69,7 +69,7 @@ def decode(
     ]
     given = torch.cat(parameters)
     y = new_map(len(coef), sizes[-1], rows[0].shape[1], columns[0].shape[1])
-    counts = torch.tensor(sizes)
+    counts = torch.tensor(sizes, device="cpu")
     problem = _Decoder(
         len(y), sizes[0], len(layers), *y.shape[2:], Strided.of(coef), Strided.of(freq), Strided.of(y)
     )

@@ -173,7 +173,8 @@ def run(kernel: str, problem: ctypes.Structure, rounding: bool = False) -> Tenso
     if library is None or chosen is None:
         raise DeviceError(f"no compiled kernels: {why_not or 'ESC_SR_NATIVE=off'}")
     name, number, threads = chosen.encode(), KERNELS.index(kernel), torch.get_num_threads()
-    sums = torch.empty(library.esc_sr_sums(name, rounding, number, ctypes.byref(problem)))
+    count = library.esc_sr_sums(name, rounding, number, ctypes.byref(problem))
+    sums = torch.empty(count, dtype=torch.float32, device="cpu")
     pointer = ctypes.c_void_p(sums.data_ptr())
     if library.esc_sr_run(name, rounding, number, threads, ctypes.byref(problem), pointer):
         raise DeviceError(f"no memory for {kernel} on {threads} threads; use fewer")
@@ -227,4 +228,4 @@ def working(x: Tensor, rounding: bool) -> Tensor:
 def new_map(*shape: int, rounding: bool = False) -> Tensor:
     """A map (B, C, H, W) of what `working` makes, channels last, which is how kernels write most quickly."""
     dtype = torch.bfloat16 if rounding else torch.float32
-    return torch.empty(shape, dtype=dtype, memory_format=torch.channels_last)
+    return torch.empty(shape, dtype=dtype, device="cpu", memory_format=torch.channels_last)
