@@ -12,12 +12,15 @@ from torch import Tensor, nn
 from typer.testing import CliRunner
 
 from esc_sr.cli.train import app
+from esc_sr.data.pictures import find_pictures
 from esc_sr.errors import UsageError
 from esc_sr.machine.device import pick_device
 from esc_sr.train import checkpoint, trial
+from esc_sr.train.feed import first_batch
 from esc_sr.train.losses import Distance
 from esc_sr.train.recipes import Classic, RealGAN
 from esc_sr.train.schedule import Budget
+from esc_sr.train.setup import Setup
 from esc_sr.train.team import Team
 
 CPU, GPU = torch.device("cpu"), torch.device("cuda")
@@ -68,6 +71,25 @@ def test_a_run_that_goes_on_keeps_its_parts_unless_told_otherwise(
     assert recipe_in(pictures, "a")["accumulate"] == 4
     classic(pictures, "a", *run, 4, "--set", "accumulate=2")
     assert recipe_in(pictures, "a")["accumulate"] == 2
+
+
+def test_where_nothing_can_be_tried_a_batch_is_one_part(
+    pictures: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*given: object) -> None:
+        raise UsageError("not a first picture alone")
+
+    monkeypatch.setattr("esc_sr.train.feed.first_batch", refuse)
+    classic(pictures, "a", "--batch", 4)
+    assert recipe_in(pictures, "a")["accumulate"] == 1
+    classic(pictures, "a", "--batch", 4, "--resume", "--iterations", 3)
+
+
+def test_a_teacher_on_a_cluster_is_not_asked_for_the_trial(pictures: Path, tmp_path: Path) -> None:
+    cache = 2**20
+    setup = Setup(scale=2, roots=[find_pictures(pictures)], cache=cache, teacher_cluster="auto")
+    lr, hr = first_batch(replace(Classic(), batch=2, patch=8), setup)
+    assert (lr.shape, hr.shape) == ((2, 3, 8, 8), (2, 3, 16, 16))
 
 
 def test_what_was_said_is_kept_to(pictures: Path, little: None) -> None:

@@ -28,6 +28,8 @@ LAST, PREVIOUS = "last.pt", "previous.pt"
 class State:
     """All that changes during a run; a run that goes on from it takes the same steps as without a stop.
 
+    In a team it is the first process's, whose pool the others then have too in the place of their own.
+
     Attributes:
         model: the network in training.
         ema: its averaged weights.

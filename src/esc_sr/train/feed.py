@@ -113,7 +113,15 @@ def first_batch(recipe: Recipe, setup: Setup) -> Batch:
         UsageError, DataError: as of `open_crops`.
     """
     roots, cache = [setup.roots[0][:1]], max(setup.cache, 2**28)  # so that it is decoded once
-    alone = replace(setup, roots=roots, lr=(), cache=cache, teacher=None, report=lambda record: None)
+    alone = replace(
+        setup,
+        roots=roots,
+        lr=(),
+        cache=cache,
+        teacher=None,
+        teacher_cluster=None,
+        report=lambda record: None,
+    )
     crops = open_crops(recipe, alone)
     return next(stream(recipe, crops, alone, recipe.make_pool(setup.share[1]), 0, workers=0))
 

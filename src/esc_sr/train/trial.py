@@ -108,8 +108,8 @@ def chosen_parts(recipe: Recipe, crops: int, crop: int, free: int) -> str:
     if part * crop > free:
         return f"patch={recipe.patch}: even a single crop needs {needs}; a smaller --patch takes less"
     return (
-        f"batch={recipe.batch} is worked through in {recipe.accumulate} parts, of {needs}; the step is the "
-        "same, --set accumulate=N chooses otherwise"
+        f"batch={recipe.batch} is worked through in {recipe.accumulate} parts, of {needs}; "
+        "--set accumulate=N chooses otherwise"
     )
 
 

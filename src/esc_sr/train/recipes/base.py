@@ -46,7 +46,8 @@ class Recipe(ABC):
         ema: decay per step of the averaged weights, which are the ones to keep.
         batch: crops per step.
         patch: side of an LR crop, px.
-        accumulate: parts that a batch is worked through in, to save memory; the step is the same. 0 has
+        accumulate: parts that a batch is worked through in, to save memory; the step is the same but
+            for rounding, and for what a network or a discriminator notes of each part it sees. 0 has
             a run choose as many as it takes, and keep these.
         seed: of the initial weights, the crops and their degradation.
         teacher_share: what the teacher's picture counts in the target, the rest is HR; where there is one.
@@ -112,7 +113,7 @@ class Recipe(ABC):
                 self.accumulate == 0 or (self.accumulate > 0 and self.batch % self.accumulate == 0),
                 f"a divisor of the batch of {self.batch}, or 0 to have it chosen",
             ),
-            "seed": (self.seed >= 0, "0 or more"),
+            "seed": (0 <= self.seed < 2**64, "from 0 to 2^64 - 1"),
             "teacher_share": (0 <= self.teacher_share <= 1, "from 0 to 1"),
             "clip": (0 <= self.clip < float("inf"), "0 or more"),
             "per_epoch": (self.per_epoch >= 0, "0 or more"),
