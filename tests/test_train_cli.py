@@ -2,6 +2,7 @@
 
 import io
 import json
+import shutil
 import tarfile
 from pathlib import Path
 from typing import Any
@@ -172,6 +173,12 @@ def test_data_that_cannot_be_used_is_named_before_the_first_step(pictures: Path,
     assert "held-out pictures are training data too" in refused(
         DataError, "--data", pictures, "--val", pictures, "--out", out
     )
+    (pictures / "val").mkdir()
+    shutil.copy(pictures / "0.png", pictures / "val")
+    assert "1 held-out pictures are training data too" in refused(
+        DataError, "--data", pictures, "--val", pictures / "val", "--out", out
+    )
+    shutil.rmtree(pictures / "val")
     (pictures / "bad.png").write_bytes(io.BytesIO(b"not a picture").read())
     assert "1 of 4 pictures cannot be used" in refused(DataError, "--data", pictures, "--out", out)
     assert not (out / "last.pt").exists()

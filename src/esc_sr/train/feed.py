@@ -56,7 +56,8 @@ class Data:
         """
         roots = [find_pictures(root) for root in self.roots]
         held_out = find_pictures(self.val) if self.val else []
-        shared = {entry for listed in roots for entry in listed} & set(held_out)
+        places = [(entry.path, entry.offset) for listed in roots for entry in listed]
+        shared = {(entry.path, entry.offset) for entry in held_out}.intersection(places)
         if shared:
             raise DataError(
                 f"{self.val}: {len(shared)} held-out pictures are training data too; keep them apart"
