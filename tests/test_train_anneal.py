@@ -75,6 +75,21 @@ def test_a_copy_falls_to_nothing_and_leaves_the_run_alone(pictures: Path, tmp_pa
     assert Budget(**going_on["budget"]).first_iteration == 3
 
 
+def test_a_copy_has_a_best_of_its_own(pictures: Path, tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    base = ("--data", pictures, "--batch", 1, "--patch", 8, "--set", "milestones=()", "--set", "warmup=0")
+    assert train(*base, "--out", run, "--iterations", 1).exit_code == 0
+    content = checkpoint.load(run) | {"best": 99.0, "scores": {"psnr": 99.0}}
+    torch.save(content, run / "last.pt")
+    val = tmp_path / "val"
+    val.mkdir()
+    Image.new("RGB", (32, 32)).save(val / "a.png")
+    copy = ("--data", pictures, "--out", tmp_path / "copy", "--anneal", run, "--iterations", 1, "--val", val)
+    assert train(*copy).exit_code == 0
+    card = weights.card(tmp_path / "copy" / "best.safetensors") or {}
+    assert card["held_out"]["psnr"] < 99 and checkpoint.load(run)["best"] == 99
+
+
 def test_a_broken_copy_goes_on(pictures: Path, tmp_path: Path) -> None:
     run = tmp_path / "run"
     base = ("--data", pictures, "--batch", 1, "--patch", 8, "--set", "milestones=()", "--set", "warmup=0")

@@ -3,12 +3,13 @@
 import sys
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
 
 from esc_sr.errors import UsageError
-from esc_sr.evaluate import predict
+from esc_sr.evaluate import Scores, predict
 from esc_sr.evaluate.scores import bicubic
 from esc_sr.image import read_image
 from esc_sr.image.sheet import Panel, strip
@@ -18,7 +19,7 @@ from esc_sr.train.recipes import Classic
 from esc_sr.train.run import Model
 from esc_sr.train.run import run as train
 from esc_sr.train.schedule import Budget
-from test_train_loop import make_pairs_of_blobs, make_state, read_log, run
+from test_train_loop import make_pairs_of_blobs, make_state, read_log, resume, run
 
 
 def test_validation_every_so_many_steps_leaves_scores_and_a_picture(tmp_path: Path) -> None:
@@ -36,6 +37,25 @@ def test_validation_every_so_many_steps_leaves_scores_and_a_picture(tmp_path: Pa
     ]
     assert np.array_equal(after, strip(panels))
     assert before.shape == after.shape and not np.array_equal(before, after)
+
+
+def test_the_best_of_a_run_stays_when_it_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    exported: list[str] = []
+    validate = Classic.validate
+    worse = iter((0.0, 5.0))
+
+    def falling(self: Classic, *given: Any) -> Scores:
+        found = validate(self, *given)
+        return found._replace(psnr=found.psnr - next(worse))
+
+    monkeypatch.setattr(Classic, "validate", falling)
+    pairs = make_pairs_of_blobs()
+    run(make_state(), tmp_path, Budget(iterations=2), held_out=pairs, export=exported.append)
+    assert exported.count("best") == 1
+    state = resume(tmp_path)
+    assert state.best is not None and state.best == state.scores["psnr"]
+    run(state, tmp_path, Budget(iterations=4), held_out=pairs, export=exported.append)
+    assert state.iteration == 4 and exported.count("best") == 1
 
 
 def test_tensorboard_gets_the_numbers_of_the_log(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -41,7 +41,7 @@ def annealed(
     muon_lr = saved.muon_lr * lr / saved.lr
     falling = replace(saved, lr=lr, muon_lr=muon_lr, warmup=0, milestones=(), decay=1.0)
     changed = override(falling, settings)
-    content["recipe"] = asdict(changed)
+    content |= {"recipe": asdict(changed), "scores": {}, "best": None}  # the best file is that run's
     if changed.patch != saved.patch or len(content["pool"]["lr"]) < changed.batch:
         content["pool"] = changed.make_pool().state_dict()  # its pairs are of another size, or too few
     return changed, replace(budget, first_iteration=iteration, first_elapsed=elapsed)

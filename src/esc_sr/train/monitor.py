@@ -127,9 +127,9 @@ class Monitor:
         self.save()
         if not self.leads:
             return not stopped
-        if self.held_out and not stopped:
-            stopped = self._scored != self.state.iteration and not self._validate()
-            self.export("ema")
+        if self.held_out and not stopped and self._scored != self.state.iteration:
+            stopped = not self._validate()
+            self.save()  # with its scores, and the best so far
         self._log("stopped" if stopped else "finished", iteration=self.state.iteration)
         return not stopped
 
