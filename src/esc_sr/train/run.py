@@ -197,7 +197,7 @@ def run(
             weights.save(state.ema, out / f"{name}.safetensors", card | facts)
 
         with team.connected(device):
-            if tried is not None and not recipe.accumulate:
+            if not recipe.accumulate:
                 plan = _cut_up(plan, tried, setup, team)
             return loop.train(
                 state,
@@ -216,9 +216,10 @@ def run(
 def _kept_parts(recipe: Recipe, content: dict[str, Any], team: Team) -> Recipe:
     """The recipe of a run that goes on, with the parts of a batch that it had, unless others are given.
 
-    These change the weights by rounding only, so they may differ; in the checkpoint, they are made the same.
+    They are the machine's choice, not the recipe's, so they may differ; in the checkpoint, they are made
+    the same.
     """
-    had = content["recipe"].get("accumulate", 1)
+    had = content["recipe"].get("accumulate") or 1
     if not recipe.accumulate and recipe.batch % (team.size * had) == 0:
         recipe = replace(recipe, accumulate=had)
     content["recipe"]["accumulate"] = recipe.accumulate
@@ -251,12 +252,12 @@ def _tried(
     return tried
 
 
-def _cut_up(plan: checkpoint.Plan, tried: trial.Trial, setup: Setup, team: Team) -> checkpoint.Plan:
-    """Choose the parts of a batch, the same in all processes, and say so."""
+def _cut_up(plan: checkpoint.Plan, tried: trial.Trial | None, setup: Setup, team: Team) -> checkpoint.Plan:
+    """Choose the parts of a batch, the same in all processes, and say so; one part if nothing was tried."""
     crops, free = plan.recipe.batch // team.size, trial.free_for_a_part(setup.device, team)
-    parts = team.largest(trial.parts_for(crops, tried.memory, free, setup.device))
+    parts = team.largest(trial.parts_for(crops, tried.memory, free, setup.device) if tried else 1)
     recipe = replace(plan.recipe, accumulate=parts)
-    if parts > 1 or tried.memory > free:
+    if tried and (parts > 1 or tried.memory > free):
         setup.note(trial.chosen_parts(recipe, crops, tried.memory, free))
     return replace(plan, recipe=recipe)
 
@@ -300,9 +301,15 @@ def _card(
 
 
 def _labels(roots: Sequence[Path]) -> list[str]:
-    """What a card calls roots: by their names, or where these are the same, by those of their folders too."""
-    names = Counter(root.name for root in roots)
-    return [root.name if names[root.name] == 1 else f"{root.parent.name}/{root.name}" for root in roots]
+    """What a card calls roots: by their names, with as many of the folders before as tell them apart."""
+    labels = [root.name for root in roots]
+    for depth in range(2, max((len(root.parts) for root in roots), default=0) + 1):
+        count = Counter(labels)
+        labels = [
+            label if count[label] == 1 else "/".join(root.parts[-depth:])
+            for label, root in zip(labels, roots, strict=True)
+        ]
+    return labels
 
 
 def _check_shares(recipe: Recipe, team: Team) -> None:
