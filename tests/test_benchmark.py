@@ -335,3 +335,7 @@ def test_other_files_are_no_documents(text: str, tmp_path: Path) -> None:
 def test_nothing_to_plot(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="Manga109"):
         points([latencies(tmp_path / "a.json", model="esc-xl")], "Manga109")
+    other = tmp_path / "b.json"  # of another benchmark, whose rows are of engines
+    other.write_text(json.dumps(record.document("cpu", [{"model": "esc", "scale": 4, "median_ms": 9.0}])))
+    with pytest.raises(UsageError, match="nothing to plot"):
+        points([other], "Urban100")

@@ -80,6 +80,27 @@ def test_command(tiny: str, tmp_path: Path) -> None:
     assert "torch bf16" in (tmp_path / "bars.svg").read_text()
 
 
+def test_a_reference_that_cannot_run_loses_nothing_else(
+    tiny: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("matplotlib")
+    prepare = EngineCase.prepare
+
+    def short_of_memory(case: EngineCase, device: torch.device) -> object:
+        if case.engine == REFERENCE:
+            raise MemoryError("too little")
+        return prepare(case, device)
+
+    monkeypatch.setattr(EngineCase, "prepare", short_of_memory)
+    given = ["benchmark", "cpu", "-n", tiny, "-s", "2", "--output-size", "48x32", "--runs", "1"]
+    given += ["--engine", "torch", "-o", str(tmp_path / "bars.svg")]
+    result = CliRunner().invoke(app, given)
+    assert result.exit_code == 0, result.output
+    assert "too little" in result.stdout and "torch bf16" in (tmp_path / "bars.svg").read_text()
+    with pytest.raises(UsageError, match="nothing was timed"):
+        cpu.plot([], tmp_path / "none.svg")
+
+
 def test_mistakes_are_one_line(tiny: str, tmp_path: Path) -> None:
     for given, said in (
         (["--engine", "tpu"], "no engine is called 'tpu'"),

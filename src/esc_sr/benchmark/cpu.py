@@ -12,7 +12,7 @@ from esc_sr import native, weights
 from esc_sr.benchmark.measure import Record, Rule, measure
 from esc_sr.bicubic import resize
 from esc_sr.engines import ENGINES, check_engine, load
-from esc_sr.errors import EscError
+from esc_sr.errors import EscError, UsageError
 from esc_sr.figure import check_target, new_figure, save_figure
 from esc_sr.machine.precision import autocast
 from esc_sr.record import document, environment
@@ -173,20 +173,27 @@ def _differences(cases: Sequence[EngineCase], report: Callable[[str], object]) -
     return found
 
 
+def show_ratio(ratio: float | None) -> str:
+    """How many times less than the reference a row takes, "-" where that was not timed."""
+    return "-" if ratio is None else f"{ratio:.1f}x"
+
+
 def plot(rows: Sequence[Record], target: Path) -> None:
     """Draw CPU seconds of each row as bars.
 
     Raises:
-        UsageError: matplotlib is missing, or the file cannot be written.
+        UsageError: matplotlib is missing, the file cannot be written, or no row was timed.
     """
     check_target(target)
     timed = [row for row in rows if row.get("cpu_median_ms")]
+    if not timed:
+        raise UsageError(f"{target}: nothing to draw, since nothing was timed")
     figure = new_figure(7, 0.4 * len(timed) + 1.2)
     axes = figure.subplots()
     names = [f"{row['engine']} {row['precision']}" for row in timed]
     seconds = [row["cpu_median_ms"] / 1e3 for row in timed]
     bars = axes.barh(names, seconds, color=["C0" if row["precision"] == "fp32" else "C1" for row in timed])
-    axes.bar_label(bars, [f"{row['less_cpu']:.1f}x" for row in timed], padding=3)
+    axes.bar_label(bars, [show_ratio(row["less_cpu"]) for row in timed], padding=3)
     axes.invert_yaxis()
     axes.margins(x=0.12)
     first = timed[0]

@@ -9,6 +9,9 @@ from esc_sr.errors import UsageError
 from esc_sr.figure import check_target, new_figure, save_figure
 from esc_sr.record import load
 
+_CONDITIONS = ("backend", "precision", "input", "batch")
+"""What each row of `esc-sr benchmark latency` has beside the network, and labels tell where it differs."""
+
 
 class Point(NamedTuple):
     """A bubble: latency in ms, PSNR in dB, memory in MiB.
@@ -56,8 +59,8 @@ def points(files: Iterable[Path], test_set: str) -> list[Point]:
         for row in rows
         if row.get("psnr_y") is not None and row.get("set") == test_set
     }
-    timed = [row for row in rows if row.get("median_ms") and "model" in row]
-    told_apart = [key for key in ("backend", "precision", "input", "batch") if len(_values(timed, key)) > 1]
+    timed = [row for row in rows if row.get("median_ms") and {"model", "scale", *_CONDITIONS} <= row.keys()]
+    told_apart = [key for key in _CONDITIONS if len(_values(timed, key)) > 1]
     found = []
     for row in timed:
         key = (row["model"], row["scale"])

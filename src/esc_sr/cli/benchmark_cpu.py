@@ -74,9 +74,9 @@ def _cells(row: dict[str, Any]) -> list[str]:
         return [*how, "cannot run", *["-"] * 6]
     seconds = (
         f"{row['cpu_median_ms'] / 1e3:.2f}",
-        f"{row['less_cpu']:.1f}x",
+        engines.show_ratio(row["less_cpu"]),
         f"{row['median_ms'] / 1e3:.2f}",
-        f"{row['less_wall']:.1f}x",
+        engines.show_ratio(row["less_wall"]),
     )
     memory = "-" if row.get("memory_mib") is None else f"{row['memory_mib']:.0f}"
     difference = "-" if row["max_difference"] is None else f"{row['max_difference']:.1e}"
