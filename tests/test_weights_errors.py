@@ -275,6 +275,8 @@ def test_missing_unexpected_and_misshapen_tensors(
             "recognised as ESC of 16 channels, 3 blocks x2, but",
         ),
         ({"card": "{"}, "its card cannot be read"),
+        ({"card": "[1]"}, "its card cannot be read (no JSON object)"),
+        ({"card": "[" * 100_000}, "its card cannot be read"),
     ],
 )
 def test_headers_of_ours_that_are_wrong(change: dict[str, str], said: str, tmp_path: Path) -> None:

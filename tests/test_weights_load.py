@@ -14,7 +14,7 @@ from esc_sr.families.contract import Network
 from esc_sr.families.esc import ESC, ESCConfig
 from esc_sr.families.esc.presets import PRESETS
 from esc_sr.families.lte import EncoderLTE, LTEConfig
-from esc_sr.weights import bundle
+from esc_sr.weights import bundle, opening
 from weights_files import GOLDEN, Golden, golden
 
 TINY: dict[str, Any] = {"dim": 16, "pdim": 8, "n_blocks": 2, "n_convattn": 2, "window": 8, "heads": 2}
@@ -186,6 +186,13 @@ def test_float16_storage_is_loaded_in_the_precision_asked_for(tmp_path: Path) ->
     kept = "upsampler.0.init_pos"
     assert torch.equal(loaded.state_dict()[kept], model.state_dict()[kept])
     assert next(weights.load(half, dtype=torch.float64).parameters()).dtype == torch.float64
+
+
+def test_a_digest_is_of_the_numbers_as_they_are() -> None:
+    network = ESC(ESCConfig(**TINY))
+    found = opening.digest(network)
+    assert opening.digest(ESC(network.config)) != found == opening.digest(network)
+    assert opening.digest(network.bfloat16()) not in (found, opening.digest(network.float()))
 
 
 def test_loading_draws_no_random_numbers(tmp_path: Path) -> None:

@@ -31,8 +31,10 @@ def read_card(facts: Mapping[str, str], path: Path) -> dict[str, Any] | None:
     if "format" not in facts or "card" not in facts:
         return None
     try:
-        card: dict[str, Any] = json.loads(facts["card"])
-    except ValueError as error:
+        card = json.loads(facts["card"])
+        if not isinstance(card, dict):
+            raise ValueError("no JSON object")
+    except (ValueError, TypeError, RecursionError) as error:
         raise WeightsError(f"{path}: its card cannot be read ({error}); fetch it again") from error
     return card
 

@@ -69,5 +69,5 @@ def digest(network: Network) -> str:
     """SHA-256 of what a network is and of all its numbers, in hexadecimal digits."""
     found = sha256(families.describe(network.config).encode())
     for key, value in sorted(network.state_dict().items()):
-        found.update(key.encode() + value.cpu().contiguous().numpy().tobytes())
+        found.update(key.encode() + value.cpu().reshape(-1).view(torch.uint8).numpy().tobytes())
     return found.hexdigest()
