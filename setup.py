@@ -23,8 +23,9 @@ LIBRARIES = ["-pthread", *(["-ldl"] if platform.system() == "Linux" else [])]
 AVX2 = ["-mavx2", "-mfma"]
 AVX512 = ["-mavx512f", "-mavx512dq", *AVX2]
 AVX512_BF16 = ["-mavx512bw", "-mavx512vl", "-mavx512bf16", *AVX512]
-LEVEL_FLAGS = {
-    "level_avx2.cpp": AVX2,
+LEVEL_FLAGS = {  # taking away what -march=native in CFLAGS adds: a level's vectors have one length
+    "level_generic.cpp": ["-mno-avx2", "-mno-avx512f"],
+    "level_avx2.cpp": [*AVX2, "-mno-avx512f"],
     "level_avx512.cpp": AVX512,
     "level_avx512bf16.cpp": AVX512_BF16,
     "level_amx.cpp": ["-mamx-tile", "-mamx-bf16", *AVX512_BF16],

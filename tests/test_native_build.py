@@ -70,6 +70,17 @@ def test_each_level_has_its_own_instructions(project: Path) -> None:
 
 
 @pytest.mark.skipif(platform.machine() != "x86_64", reason="no level here has instructions of its own")
+@pytest.mark.skipif(shutil.which("g++") is None, reason="needs g++")
+@pytest.mark.parametrize("level", ["generic", "avx2"])
+def test_levels_stay_apart_where_all_is_compiled_for_one_processor(project: Path, level: str) -> None:
+    build(project, WORKS)
+    (line,) = (line for line in (project / "log").read_text().splitlines() if f"level_{level}.cpp" in line)
+    command = ["g++", "-march=skylake-avx512", "-fsyntax-only", *line.split()]
+    run = subprocess.run(command, cwd=project, capture_output=True, text=True)
+    assert run.returncode == 0, run.stderr
+
+
+@pytest.mark.skipif(platform.machine() != "x86_64", reason="no level here has instructions of its own")
 def test_a_compiler_that_does_not_know_a_level_leaves_it_out(project: Path) -> None:
     build(project, KNOWS_NO_AMX)
     assert libraries(project)
