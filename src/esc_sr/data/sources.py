@@ -67,22 +67,8 @@ class Reduced:
         return downscale_part(self.source.crop, self.source.size, self.scale, part)
 
 
-@dataclass(frozen=True)
-class ReducedByCrop:
+class ReducedByCrop(Reduced):
     """The LR picture of another one, each part of which is made of that part alone, by Pillow's bicubic."""
-
-    source: Source
-    scale: int
-
-    @property
-    def name(self) -> str:
-        """Of the other picture."""
-        return self.source.name
-
-    @property
-    def size(self) -> tuple[int, int]:
-        """Height and width, px, of LR."""
-        return reduced(self.source.size, self.scale)
 
     def read(self) -> NDArray[np.uint8]:
         """Make all of it."""
