@@ -22,6 +22,7 @@ from esc_sr.families.esc import ESC, ESCConfig
 from esc_sr.families.lte import LTEConfig
 from esc_sr.families.srvgg import SRVGGConfig
 from esc_sr.image import Picture, write_image
+from esc_sr.machine.device import pick_device
 from native_levels import needs_library
 
 TINY = ESCConfig(dim=16, pdim=8, kernel=5, n_blocks=1, n_convattn=1, window=8, heads=2)
@@ -183,6 +184,15 @@ def test_command_line(kept: Path, tmp_path: Path) -> None:
         app, ["evaluate", str(tmp_path), "-n", str(kept / "tiny.safetensors"), "--engine", "tpu"]
     )
     assert result.exit_code == 2 and "no engine is called 'tpu'" in result.output
+
+
+def test_load_takes_the_names_of_devices(kept: Path) -> None:
+    tiny = kept / "tiny.safetensors"
+    for name in ("auto", "cpu"):
+        parameter = next(esc_sr.load(tiny, device=name).parameters())
+        assert parameter.device == pick_device(name)
+    with pytest.raises(UsageError, match="no device is called 'gpu'; use auto, cpu"):
+        esc_sr.load(tiny, device="gpu")
 
 
 def test_mistakes_are_one_line(kept: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -82,7 +82,7 @@ def load(
         name_or_path: A bundled name with or without its scale ("esc-light-x3", "esc-light"), a checkpoint of
             a network of `families.FAMILIES`, with our names or others that it knows, .safetensors or .pth; or
             a graph that `esc-sr export` wrote, .onnx or .xml.
-        device: Where to put it.
+        device: Where to put it; a name as of `pick_device`, "auto" among them.
         dtype: Precision of the parameters, whatever they are stored in.
         scale: Enlargement to have; of a bundled name without a scale, 2 by default, or with `denoise` the
             least that there is.
@@ -99,12 +99,13 @@ def load(
         WeightsError: No such weights; or the file is damaged, of another network, or of another scale.
         UsageError: As `check_engine`, or the engine does not compute on the device, or so large numbers; or
             `denoise` is out of range, or there is no such mixture.
-        DeviceError: As `check_engine`.
+        DeviceError: As `check_engine`, or the device is missing.
     """
-    place = torch.device(device)
+    kind = kind_of_graph(name_or_path)
+    place = pick_place(device, kind or engine) if isinstance(device, str) else device
     if denoise is not None:
         weights.files_of(name_or_path, scale, denoise)  # refuses a graph
-    if kind := kind_of_graph(name_or_path):
+    if kind:
         if engine not in ("auto", kind):
             raise UsageError(
                 f"{name_or_path}: is a graph for {kind}, not for engine {engine}; leave that out"
