@@ -294,6 +294,24 @@ class TestCommand:
         assert "goes on after 6 frames that are done in a_2x.mp4.part" in result.stderr
         assert see("a_2x.mp4").times == see("a.mp4").times
 
+    def test_what_was_begun_anew_goes_on(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        upscale, ends = Upscaler.upscale, [7, 4, 99]
+
+        def interrupted(self: Upscaler, image: Any, *more: Any) -> Any:
+            ends[0] -= 1
+            if ends[0] < 0:
+                ends.pop(0)
+                raise KeyboardInterrupt
+            return upscale(self, image, *more)
+
+        monkeypatch.setattr(Upscaler, "upscale", interrupted)
+        assert self.call().exit_code == 130
+        result = self.call("--overwrite")
+        assert "esc-sr: 3 frames are saved; the same command goes on with them" in result.stderr
+        found = json.loads(self.call("--overwrite", "--json").stdout)
+        assert (found["computed"], found["taken"]) == (7, 3)
+        assert json.loads(self.call("--overwrite", "--json").stdout)["taken"] == 0
+
     def test_the_line_says_what_was_done(self) -> None:
         make("a.mp4", frames=[moving(1)[0]] * 10, options={"qp": "0"})
         result = self.call()

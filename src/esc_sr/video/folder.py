@@ -59,18 +59,19 @@ class WorkFolder:
         Args:
             target: The output.
             facts: Everything that the result depends on; `threads` may differ from what is there.
-            anew: Throw away what is there.
+            anew: Throw away what is there, unless a run that was to begin anew has begun just this.
 
         Raises:
             VideoError: What is there is of another run, or the disk refuses.
         """
         self.path = target.with_name(target.name + ".part")
         self.known: dict[int, Segment] = {}
-        if anew and self.path.is_dir():
-            shutil.rmtree(self.path, ignore_errors=True)
         try:
+            found = self._found()
+            if anew and (not found.get("anew") or _differing(facts, found)):
+                shutil.rmtree(self.path, ignore_errors=True)
             self.path.mkdir(exist_ok=True)
-            self.facts = self._agreed(facts)
+            self.facts = self._agreed(facts, anew)
         except OSError as error:
             with suppress(OSError):  # if it is empty
                 self.path.rmdir()
@@ -80,24 +81,27 @@ class WorkFolder:
             if segment is not None:
                 self.known[place] = segment
 
-    def _agreed(self, facts: dict[str, Any]) -> dict[str, Any]:
+    def _agreed(self, facts: dict[str, Any], anew: bool) -> dict[str, Any]:
         """The facts of the manifest, if they are these; it is written where there is none."""
         manifest = self.path / _MANIFEST
-        try:
-            found = json.loads(manifest.read_text())
-        except FileNotFoundError:
-            self._write(manifest, facts)
+        if not manifest.exists():
+            self._write(manifest, facts | {"anew": anew})
             return facts
-        except ValueError:
-            found = {}
-        wanted = json.loads(json.dumps(facts))
-        differ = [key for key in wanted if key != "threads" and found.get(key) != wanted[key]]
-        if differ:
+        found = self._found()
+        if differ := _differing(facts, found):
             raise VideoError(
                 f"{self.path}: holds the beginning of another run, which differs in {', '.join(differ)}; "
                 "--overwrite begins anew, or remove the folder"
             )
         return facts | {"threads": found["threads"]}
+
+    def _found(self) -> dict[str, Any]:
+        """What the manifest says; nothing where there is none, or a damaged one."""
+        try:
+            found = json.loads((self.path / _MANIFEST).read_text())
+        except (FileNotFoundError, NotADirectoryError, ValueError):
+            return {}
+        return found if isinstance(found, dict) else {}
 
     def _write(self, path: Path, value: Any) -> None:
         """Write a file of JSON, whole or not at all."""
@@ -170,3 +174,9 @@ class WorkFolder:
     def clear(self) -> None:
         """Remove the folder."""
         shutil.rmtree(self.path, ignore_errors=True)
+
+
+def _differing(facts: dict[str, Any], found: dict[str, Any]) -> list[str]:
+    """In which facts a run differs from what a manifest says; the number of threads may."""
+    wanted = json.loads(json.dumps(facts))
+    return [key for key in wanted if key != "threads" and found.get(key) != wanted[key]]

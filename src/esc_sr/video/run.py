@@ -198,7 +198,7 @@ def upscale_video(
         plan: What becomes of it.
         upscaler: The network.
         network: What its results depend on; a folder of an earlier run with another is refused.
-        overwrite: Replace an output, and begin anew.
+        overwrite: Replace an output, and begin anew, once: a run that was begun so goes on as any other.
         progress: Is told many times how far it is.
         notify: Is told where an earlier run is taken up.
 
@@ -307,7 +307,7 @@ class _Work:
         """Count a frame that was done."""
         at = index % self._plan.length
         if at >= len(piece.pts) or piece.pts[at] != pts:
-            raise VideoError(f"{self._folder.path}: not of this video as it is now; --overwrite begins anew")
+            raise VideoError(f"{self._folder.path}: not of this video as it is now; remove the folder")
         self.status.taken += 1
         self.status.saved += 1
         self.status.frames += 1
