@@ -374,16 +374,19 @@ def test_with_a_token_nothing_without_it(tmp_path: Path) -> None:
 
 
 def test_limits(tmp_path: Path) -> None:
-    limits = Limits(file_bytes=3000, pixels=1000, jobs=2, disk_bytes=50_000, job_seconds=1, keep_seconds=1)
+    limits = Limits(file_bytes=3000, pixels=5000, jobs=2, disk_bytes=50_000, job_seconds=1, keep_seconds=1)
     small = pillow(Image.fromarray(noise(4, 5, 3)), "PNG")
     with start(tmp_path, limits) as client:
         assert client.post("/v1/upscale", content=bytes(3001)).status_code == 413
         assert client.post("/v1/upscale", content=iter([bytes(2000)] * 2)).status_code == 413
-        many = pillow(Image.new("L", (40, 30)), "PNG")
-        answer = client.post("/v1/upscale", content=many)
-        assert (
-            answer.status_code == 413 and "40 x 30 to 80 x 60 pixels; at most 1000 " in answer.json()["error"]
-        )
+        frames = [Image.fromarray(noise(1, 1, 3)), Image.new("RGB", (1, 1))]
+        many = pillow(frames[0], "GIF", save_all=True, append_images=frames[1:])
+        for data, said in (
+            (many, "2 x 1 x 1 to 2 x 2 pixels, which count as 8192; at most 5000 "),
+            (pillow(Image.new("L", (80, 70)), "PNG"), "80 x 70 to 160 x 140 pixels, which count as 5600; "),
+        ):
+            answer = client.post("/v1/upscale", content=data)
+            assert answer.status_code == 413 and said in answer.json()["error"]
         assert client.post("/v1/upscale?scale=64", content=small).status_code == 507
         until(lambda: files(tmp_path) == [])
         ended = finished(client, send(client, small))

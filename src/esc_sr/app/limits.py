@@ -12,7 +12,7 @@ class Limits:
 
     Attributes:
         file_bytes: Of a picture file.
-        pixels: Of a picture, all frames together.
+        pixels: Of a picture, all frames together, as `work_of` counts them.
         result_pixels: Of a result, likewise.
         job_seconds: That a picture may be computed.
         jobs: That wait, are being sent, or run.

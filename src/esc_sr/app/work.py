@@ -32,6 +32,7 @@ from esc_sr.upscaling.files import Job, claim_target, enlarge, read_source, writ
 from esc_sr.upscaling.names import Names
 from esc_sr.upscaling.outputs import check_format, suffix_of_output
 from esc_sr.upscaling.sizes import Size
+from esc_sr.upscaling.work import work_of
 from esc_sr.weights import ADVICE, bundled, bundled_scales, family_of, files_of, is_weak
 
 PREVIEW_SIDE = 200
@@ -106,11 +107,14 @@ def look(
     target = Names(size=size, model=model).of(Path(name), suffix)
     shown = frames if format_of(target) in ANIMATED else 1
     tall, wide = size.target(height, width)
-    for pixels, most in ((height * width, limits.pixels), (tall * wide, limits.result_pixels)):
-        if shown * pixels > most:
+    work = work_of(shown, height, width)
+    for pixels, most in ((work, limits.pixels), (shown * tall * wide, limits.result_pixels)):
+        if pixels > most:
             sides = f"{shown} x {width} x {height}" if shown > 1 else f"{width} x {height}"
             raise RefusalError(
-                413, f"{name}: {sides} to {wide} x {tall} pixels; at most {most} are taken here"
+                413,
+                f"{name}: {sides} to {wide} x {tall} pixels, which count as {pixels}; "
+                f"at most {most} are taken here",
             )
     reserved = len(data) + 3 * shown * tall * wide
     return Asked(name, target, model, size, (height, width), reserved, denoise)
