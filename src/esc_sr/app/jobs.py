@@ -95,7 +95,7 @@ class AppJob:
         asked: What is wished.
         state: As of `JobStatus`.
         ended: When it was done or failed, on the monotonic clock.
-        readers: How many read its files.
+        readers: How many use its files, the network too.
     """
 
     def __init__(self, id: str, folder: Path, asked: Asked, limits: Limits, yields: threading.Event):
@@ -294,16 +294,16 @@ class Jobs:
         with self._changed:
             if self._jobs.pop(job.id, None) is None:
                 return
-            used = job.state == "running" or job.readers
             job.cancel()
             if job in self._queue:
                 self._queue.remove(job)
+            used = job.readers
         if not used:
             self._clear(job.id)
 
     @contextlib.contextmanager
     def read(self, jobs: list[AppJob]) -> Iterator[None]:
-        """Keep the files of jobs that are done, even of those that are removed meanwhile.
+        """Keep the files of jobs, even of those that are removed meanwhile.
 
         Raises:
             RefusalError: One is removed already.
@@ -316,12 +316,7 @@ class Jobs:
         try:
             yield
         finally:
-            with self._changed:
-                for job in jobs:
-                    job.readers -= 1
-                gone = [job.id for job in jobs if not job.readers and job.id not in self._jobs]
-            for id in gone:
-                self._clear(id)
+            self._let_go(jobs)
 
     def sweep(self) -> None:
         """Forget the jobs whose time is over."""
@@ -365,14 +360,22 @@ class Jobs:
                 if self._closing:
                     return
                 job = self._queue.pop(0)
+                job.readers += 1
             job.run(self._work)
             with self._changed:
-                gone = job.id not in self._jobs
-                if not gone:
+                if job.id in self._jobs:
                     job_files = job.folder.glob("*")
                     self._reserved[job.id] = sum(file.stat().st_size for file in job_files)
-            if gone:
-                self._clear(job.id)
+            self._let_go([job])
+
+    def _let_go(self, jobs: list[AppJob]) -> None:
+        """Use the files of jobs no more; those of jobs that were removed meanwhile go."""
+        with self._changed:
+            for job in jobs:
+                job.readers -= 1
+            gone = [job.id for job in jobs if not job.readers and job.id not in self._jobs]
+        for id in gone:
+            self._clear(id)
 
     def _reserve(self, id: str, size: int) -> None:
         """Keep room on the disk for a job; under the lock.

@@ -107,16 +107,29 @@ class Office:
             names = told_apart(job.asked.target for job in jobs)
             yield from pack(zip(names, (job.target for job in jobs), strict=True))
 
+    async def view(self, job: AppJob, file: Path, name: str) -> tuple[Path, str]:
+        """A file of a job for browsers, as `work.view` has it.
+
+        Raises:
+            RefusalError: As `aside`, or the job is removed already.
+        """
+
+        def make() -> tuple[Path, str]:
+            with self.jobs.read([job]):
+                return work.view(file, name)
+
+        return await self.aside(make)
+
     async def preview(self, job: AppJob, box: work.Box, request: "Request") -> bytes:
         """A part of a picture, before all jobs, as `work.preview` has it; given up if the client leaves.
 
         Raises:
-            RefusalError: As `aside`.
+            RefusalError: As `view`.
         """
         left = Event()
 
         def make() -> bytes:
-            with self.jobs.first():
+            with self.jobs.read([job]), self.jobs.first():
                 return work.preview(job, box, self._device, gone)
 
         def gone() -> bool:

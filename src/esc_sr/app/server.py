@@ -15,7 +15,7 @@ from esc_sr.app.guard import Application, Guard
 from esc_sr.app.jobs import AppJob, CancelledError, JobStatus
 from esc_sr.app.limits import Limits, RefusalError
 from esc_sr.app.office import Office
-from esc_sr.errors import DeviceError, EscError
+from esc_sr.errors import DeviceError, EscError, one_line
 from esc_sr.upscaling import DEFAULT_MODEL
 from esc_sr.weights import ADVICE, bundled_scales
 
@@ -94,6 +94,7 @@ def make_app(
         lifespan=live,
     )
     _say_errors(app)
+    _say_surprises(app)
     _add_files(app)
     _add_models(app)
     _add_upscale(app, lambda: offices[0])
@@ -109,40 +110,58 @@ async def _sweep(office: Office) -> None:
         await asyncio.to_thread(office.jobs.sweep)
 
 
+def _say(status: int, reason: object, close: bool = False) -> "Response":
+    """The answer to what goes wrong, in one line."""
+    from fastapi.responses import JSONResponse
+
+    return JSONResponse(asdict(Failure(str(reason))), status, {"connection": "close"} if close else None)
+
+
 def _say_errors(app: "FastAPI") -> None:
-    """Answer all that goes wrong in one line."""
+    """Answer all that goes wrong with what is asked."""
     from fastapi.exceptions import RequestValidationError
-    from fastapi.responses import JSONResponse, Response
+    from fastapi.responses import Response
     from starlette.exceptions import HTTPException
     from starlette.requests import ClientDisconnect
 
-    def say(status: int, reason: object, close: bool = False) -> Response:
-        headers = {"connection": "close"} if close else None
-        return JSONResponse(asdict(Failure(str(reason))), status, headers)
-
     @app.exception_handler(RefusalError)
     async def refused(request: Any, error: RefusalError) -> Response:
-        return say(error.status, error, error.close)
+        return _say(error.status, error, error.close)
 
     @app.exception_handler(EscError)
     async def wrong(request: Any, error: EscError) -> Response:
-        return say(503 if isinstance(error, DeviceError) else 400, str(error).replace("--", ""))
+        return _say(503 if isinstance(error, DeviceError) else 400, str(error).replace("--", ""))
 
     @app.exception_handler(RequestValidationError)
     async def invalid(request: Any, error: RequestValidationError) -> Response:
-        return say(422, "; ".join(f"{fault['loc'][-1]}: {fault['msg']}" for fault in error.errors()))
+        return _say(422, "; ".join(f"{fault['loc'][-1]}: {fault['msg']}" for fault in error.errors()))
 
     @app.exception_handler(HTTPException)
     async def missing(request: Any, error: HTTPException) -> Response:
-        return say(error.status_code, f"{error.detail}; {request.url.path} is not there for that")
+        return _say(error.status_code, f"{error.detail}; {request.url.path} is not there for that")
 
     @app.exception_handler(CancelledError)
     async def cancelled(request: Any, error: CancelledError) -> Response:
-        return say(410, "cancelled")
+        return _say(410, "cancelled")
 
     @app.exception_handler(ClientDisconnect)
     async def left(request: Any, error: ClientDisconnect) -> Response:
-        return say(400, "the client has left")
+        return _say(400, "the client has left")
+
+
+def _say_surprises(app: "FastAPI") -> None:
+    """Answer what goes wrong by itself."""
+    from fastapi.responses import Response
+
+    @app.exception_handler(OSError)
+    async def refuses(request: Any, error: OSError) -> Response:
+        if isinstance(error, FileNotFoundError):
+            return _say(404, "removed meanwhile")
+        return _say(507, f"the disk refuses ({error.strerror})")
+
+    @app.exception_handler(Exception)  # which is raised again, and so logged
+    async def unknown(request: Any, error: Exception) -> Response:
+        return _say(500, one_line(f"{type(error).__name__}: {error}"))
 
 
 def _add_files(app: "FastAPI") -> None:
@@ -198,10 +217,21 @@ def _file(description: str) -> dict[int | str, dict[str, Any]]:
     return {200: {"description": description, "content": content}, **_NO_JOB}
 
 
+def _sent(path: Path, **about: Any) -> "Response":
+    """A file as an answer.
+
+    Raises:
+        FileNotFoundError: It was removed meanwhile.
+    """
+    from fastapi.responses import FileResponse
+
+    return FileResponse(path, stat_result=path.stat(), **about)
+
+
 def _add_upscale(app: "FastAPI", office: Callable[[], Office]) -> None:
     """Pictures in."""
     from fastapi import BackgroundTasks, Query, Request, Response
-    from fastapi.responses import FileResponse, JSONResponse
+    from fastapi.responses import JSONResponse
 
     schema = {"schema": {"type": "string", "format": "binary"}}
     body = {"required": True, "content": {"application/octet-stream": schema}}
@@ -240,7 +270,7 @@ def _add_upscale(app: "FastAPI", office: Callable[[], Office]) -> None:
             raise RefusalError(500 if job.state == "failed" else 410, job.error or "cancelled")
         after = BackgroundTasks()
         after.add_task(jobs.remove, job)
-        return FileResponse(job.target, filename=job.asked.target, background=after)
+        return _sent(job.target, filename=job.asked.target, background=after)
 
     app.put("/v1/upscale", include_in_schema=False)(upscale)  # curl -T
     app.post(
@@ -296,7 +326,7 @@ def _add_pictures(app: "FastAPI", office: Callable[[], Office]) -> None:
     @app.get("/v1/jobs/{id}/result", summary="The enlarged file", responses=_file("The file"))
     async def result(id: str) -> FileResponse:
         job = done(id)
-        return FileResponse(job.target, filename=job.asked.target)
+        return _sent(job.target, filename=job.asked.target)
 
     @app.get(
         "/v1/results",
@@ -313,14 +343,14 @@ def _add_pictures(app: "FastAPI", office: Callable[[], Office]) -> None:
     @app.get("/v1/jobs/{id}/before", summary="The picture, for browsers", responses=_file("The picture"))
     async def before(id: str) -> FileResponse:
         job = office().jobs.find(id)
-        path, kind = await office().aside(partial(work.view, job.source, job.asked.name))
-        return FileResponse(path, media_type=kind)
+        path, kind = await office().view(job, job.source, job.asked.name)
+        return _sent(path, media_type=kind)
 
     @app.get("/v1/jobs/{id}/after", summary="The result, for browsers", responses=_file("The result"))
     async def after(id: str) -> FileResponse:
         job = done(id)
-        path, kind = await office().aside(partial(work.view, job.target, job.asked.target))
-        return FileResponse(path, media_type=kind)
+        path, kind = await office().view(job, job.target, job.asked.target)
+        return _sent(path, media_type=kind)
 
     side = Annotated[int, Query(ge=1, le=2**20)]
     place = Annotated[int, Query(ge=0, le=2**20)]

@@ -26,6 +26,7 @@ from esc_sr.image import (
     suffix_kind,
     what_first,
 )
+from esc_sr.machine.claim import whole_file
 from esc_sr.upscaling import DEFAULT_MODEL, DEFAULT_SCALE
 from esc_sr.upscaling.engine import Upscaler
 from esc_sr.upscaling.files import Job, claim_target, enlarge, read_source, write_result
@@ -203,7 +204,8 @@ def view(file: Path, name: str) -> tuple[Path, str]:
     """A file that browsers show with this picture, and its type; made beside it if it has to be.
 
     Raises:
-        ImageError: The picture cannot be read, or the disk refuses.
+        ImageError: The picture cannot be read, or there is no room to encode it.
+        OSError: The disk refuses.
     """
     with open(file, "rb") as opened:
         kind = kind_of(opened.read(2**16))
@@ -213,9 +215,8 @@ def view(file: Path, name: str) -> tuple[Path, str]:
     if not shown.exists():
         picture = decode_image(file.read_bytes(), name, allow_large=True, notify=_ignore)
         data = encode_image(Animation([picture], [], 0), "png", Encoding(), _ignore)
-        part = shown.with_suffix(".part")
-        part.write_bytes(data)
-        part.replace(shown)
+        with whole_file(shown) as part:
+            part.write(data)
     return shown, "image/png"
 
 

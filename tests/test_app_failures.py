@@ -1,0 +1,109 @@
+"""What fails on the server: each answer is one line of JSON, whatever it was."""
+
+import errno
+import logging
+import threading
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+from PIL import Image
+
+from app_servers import until
+from esc_sr.app import work
+from pictures import noise, pillow
+from test_app_api import files, finished, send, start
+
+TIFF = pillow(Image.fromarray(noise(8, 9, 3)), "TIFF")
+BOX = {"left": 0, "top": 0, "width": 9, "height": 9}
+
+
+@pytest.fixture(scope="module")
+def scratch(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("scratch")
+
+
+@pytest.fixture(scope="module")
+def client(scratch: Path) -> Iterator[httpx.Client]:
+    with start(scratch) as client:
+        yield client
+    assert list(scratch.iterdir()) == []
+
+
+def told(answer: httpx.Response, status: int) -> str:
+    """The line of a failure."""
+    assert answer.status_code == status, answer.text
+    assert list(answer.json()) == ["error"] and "\n" not in answer.json()["error"]
+    return str(answer.json()["error"])
+
+
+def raising(error: Exception) -> Any:
+    def fail(*some: object) -> None:
+        raise error
+
+    return fail
+
+
+def test_pictures_that_are_removed_while_others_wait_for_them(
+    client: httpx.Client, scratch: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first, second = (finished(client, send(client, TIFF, name="a.tif"))["id"] for _ in range(2))
+    begun, may_end, preview = threading.Event(), threading.Event(), work.preview
+
+    def slow(*some: Any) -> bytes:
+        begun.set()
+        may_end.wait(60)
+        return preview(*some)
+
+    monkeypatch.setattr(work, "preview", slow)
+    with ThreadPoolExecutor(4) as pool:
+        ask = lambda id: pool.submit(client.post, f"/v1/jobs/{id}/preview", params=BOX)  # noqa: E731
+        held = ask(first)
+        begun.wait(60)
+        waiting = [pool.submit(client.get, f"/v1/jobs/{second}/{way}") for way in ("before", "after")]
+        waiting.append(ask(second))
+        with pytest.raises(TimeoutError):
+            waiting[-1].result(1)
+        for id in (first, second):
+            assert client.delete(f"/v1/jobs/{id}").status_code == 204
+        assert first in files(scratch)
+        may_end.set()
+        assert all("no such job" in told(answer.result(), 404) for answer in waiting)
+        assert held.result().headers["content-type"] == "image/png"
+    until(lambda: not {first, second} & {*files(scratch)})
+
+
+def test_files_that_are_gone(client: httpx.Client, scratch: Path) -> None:
+    id = finished(client, send(client, TIFF, name="a.tif"))["id"]
+    for file in scratch.glob(f"*/{id}/*"):
+        file.unlink()
+    for way in ("result", "before", "after"):
+        assert told(client.get(f"/v1/jobs/{id}/{way}"), 404) == "removed meanwhile"
+    assert told(client.post(f"/v1/jobs/{id}/preview", params=BOX), 404) == "removed meanwhile"
+
+
+def test_a_full_disk(client: httpx.Client, scratch: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    id = finished(client, send(client, TIFF, name="a.tif"))["id"]
+    with monkeypatch.context() as patched:
+        patched.setattr("os.fsync", raising(OSError(errno.ENOSPC, "No space left on device")))
+        assert told(client.get(f"/v1/jobs/{id}/before"), 507) == "the disk refuses (No space left on device)"
+    assert [
+        path.name for path in scratch.glob(f"*/{id}/*") if "view" in path.name or path.name[0] == "."
+    ] == []
+    assert client.get(f"/v1/jobs/{id}/before").status_code == 200
+
+
+def test_what_nobody_thought_of_is_logged(client: httpx.Client, monkeypatch: pytest.MonkeyPatch) -> None:
+    logged: list[Any] = []
+    monkeypatch.setattr(
+        logging.getLogger("uvicorn.error"), "error", lambda *some, **more: logged.append(more)
+    )
+    monkeypatch.setattr(work, "view", raising(ArithmeticError("a\nb")))
+    id = finished(client, send(client, TIFF, name="a.tif"))["id"]
+    answer = client.get(f"/v1/jobs/{id}/before")
+    assert told(answer, 500) == "ArithmeticError: a\\nb"
+    assert answer.headers["x-content-type-options"] == "nosniff"
+    until(lambda: [type(more["exc_info"]) for more in logged] == [ArithmeticError])
