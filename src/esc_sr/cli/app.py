@@ -9,6 +9,7 @@ import typer
 from esc_sr.app.limits import Limits
 from esc_sr.app.start import DEFAULT_PORT, serve
 from esc_sr.cli.options import Device, Threads
+from esc_sr.machine.device import pick_device
 
 
 def app(
@@ -33,6 +34,7 @@ def app(
     """Open a page in the browser to upscale pictures; the same server is an HTTP API."""
     if threads is not None:
         torch.set_num_threads(threads)
+    pick_device(device)
     limits = Limits(jobs=max_jobs, job_seconds=60 * max_minutes)
     serve(
         host, port, token_file, browser, device, limits, lambda link: typer.echo(f"{link}  (Ctrl-C ends it)")
