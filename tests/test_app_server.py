@@ -128,6 +128,8 @@ def test_folders_of_the_living_stay(tmp_path: Path) -> None:
     ("options", "said"),
     [
         (("--host", "no.such.host.invalid"), "cannot listen on no.such.host.invalid, port 8000: "),
+        (("--host", "."), "cannot listen on ., port 8000: no such name; choose another"),
+        (("--host", 70 * "a"), "a, port 8000: no such name"),
         (("--device", "cudaa"), "no device is called 'cudaa'"),
         (("--device", "cpu:7"), "device cpu:7 is not here"),
         (("--token-file", "none"), "none: cannot be read (No such file or directory)"),

@@ -110,10 +110,10 @@ def _listening(host: str, port: int | None) -> socket.socket:
                 listener.close()
                 raise
             return listener
-        except OSError as error:
-            problem = error
+        except (OSError, UnicodeError) as error:  # the latter of names that cannot be
+            problem = getattr(error, "strerror", None) or "no such name"
     wanted = DEFAULT_PORT if port is None else port
-    raise UsageError(f"cannot listen on {host}, port {wanted}: {problem.strerror}; choose another")
+    raise UsageError(f"cannot listen on {host}, port {wanted}: {problem}; choose another")
 
 
 def _names(port: int) -> list[str]:
