@@ -47,6 +47,15 @@ def raising(error: Exception) -> Any:
     return fail
 
 
+@pytest.mark.parametrize("way", ["result", "before", "after", "events", "preview", ""])
+def test_jobs_that_nobody_knows(client: httpx.Client, way: str) -> None:
+    params = {"left": 0, "top": 0, "width": 9, "height": 9}
+    call = client.post if way == "preview" else client.get
+    for id in ("x", "..%2f..%2fetc", "source"):
+        answer = call(f"/v1/jobs/{id}/{way}".rstrip("/"), params=params)
+        assert answer.status_code == 404 and "error" in answer.json()
+
+
 def test_pictures_that_are_removed_while_others_wait_for_them(
     client: httpx.Client, scratch: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -86,6 +86,11 @@ def test_a_wished_side_is_hit_exactly(height: int, width: int, more: int) -> Non
         ("scale", 65, "between 1 and 64"),
         ("width", 0, "whole one from 1"),
         ("height", 10.5, "whole one from 1"),
+        pytest.param("width", 10**400, "width beyond 2147483647 is no number", id="more than a float"),
+        pytest.param("width", -(10**400), "say a whole one from 1 to 2147483647", id="less than a float"),
+        ("longest", float("inf"), "whole one from 1"),
+        ("shortest", float("nan"), "whole one from 1"),
+        pytest.param("scale", 10**400, "between 1 and 64", id="a factor beyond floats"),
         ("depth", 10, "longest, shortest"),
     ],
 )

@@ -7,6 +7,9 @@ from esc_sr.errors import UsageError
 LARGEST = 64
 """The greatest factor that can be asked for."""
 
+MOST = 2**31 - 1
+"""The longest side that can be asked for, in pixels."""
+
 _SIDES = {
     "width": "wide",
     "height": "high",
@@ -21,7 +24,7 @@ class Size:
 
     Attributes:
         of: What is wished: "scale", or of the result "width", "height", "longest" (side) or "shortest".
-        value: A factor from 1 to `LARGEST`, or whole pixels from 1.
+        value: A factor from 1 to `LARGEST`, or whole pixels from 1 to `MOST`.
 
     Raises:
         UsageError: It is none of these.
@@ -34,12 +37,14 @@ class Size:
         if self.of == "scale":
             if not 1 <= self.value <= LARGEST:
                 raise UsageError(
-                    f"scale {self.value:g} is not between 1 and {LARGEST}; pictures are only enlarged"
+                    f"scale {_shown(self.value)} is not between 1 and {LARGEST}; pictures are only enlarged"
                 )
         elif self.of not in _SIDES:
             raise UsageError(f"a size is of scale, {', '.join(_SIDES)}, not of {self.of!r}")
-        elif self.value < 1 or self.value != int(self.value):
-            raise UsageError(f"{self.of} {self.value:g} is no number of pixels; say a whole one from 1")
+        elif not 1 <= self.value <= MOST or self.value != int(self.value):
+            raise UsageError(
+                f"{self.of} {_shown(self.value)} is no number of pixels; say a whole one from 1 to {MOST}"
+            )
 
     @property
     def label(self) -> str:
@@ -79,6 +84,11 @@ class Size:
         """
         scale = self.scale(height, width)
         return round(height * scale), round(width * scale)
+
+
+def _shown(value: float) -> str:
+    """A value as errors show it; an int may be more than any float."""
+    return f"{value:g}" if not abs(value) > MOST else f"beyond {MOST}"
 
 
 def plain(factor: float) -> float:
