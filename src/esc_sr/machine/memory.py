@@ -60,15 +60,15 @@ def parse_memory(text: str | int) -> int:
     """Read an amount of memory: bytes, or "512MiB", "4GiB", "1.5G"; units are powers of 1024.
 
     Raises:
-        UsageError: Not such an amount, or less than 1 byte.
+        UsageError: Not such an amount, less than 1 byte, or 8 EiB or more.
     """
     match = re.fullmatch(r"(\d+(?:\.\d+)?) *([KMGT]?)(?:i?B)?", str(text), re.IGNORECASE)
-    size = int(float(match[1]) * 2 ** _UNITS[match[2].upper()]) if match else 0
-    if size < 1:
+    size = float(match[1]) * 2 ** _UNITS[match[2].upper()] if match else 0
+    if not 1 <= size < 2**63:
         raise UsageError(
             f"{text!r} is no amount of memory; say for example 512MiB, 4GiB or a number of bytes"
         )
-    return size
+    return int(size)
 
 
 def show_memory(size: float) -> str:
