@@ -9,11 +9,14 @@ from pathlib import Path
 from typing import Any
 
 import httpx
+import numpy as np
 import pytest
 from PIL import Image
 
 from app_servers import until
 from esc_sr.app import work
+from esc_sr.app.limits import Limits
+from esc_sr.image import Animation, Encoding, Picture, encode_image
 from pictures import noise, pillow
 from test_app_api import files, finished, send, start
 
@@ -103,6 +106,39 @@ def test_a_full_disk(client: httpx.Client, scratch: Path, monkeypatch: pytest.Mo
         path.name for path in scratch.glob(f"*/{id}/*") if "view" in path.name or path.name[0] == "."
     ] == []
     assert client.get(f"/v1/jobs/{id}/before").status_code == 200
+
+
+def written(pixels: Any, kind: str) -> bytes:
+    return encode_image(Animation([Picture(pixels)], [], 0), kind, Encoding())
+
+
+@pytest.mark.parametrize(
+    ("data", "pixel"),
+    [
+        (written(noise(8, 9, 4).astype(np.uint16), "tiff"), 8),
+        (written(noise(8, 9, 3).astype(np.float32) / 255, "tiff"), 12),
+        (written(noise(8, 9, 2), "png"), 3),
+        (pillow(Image.fromarray(noise(8, 9, 3)), "JPEG"), 3),
+        (pillow(Image.fromarray(noise(8, 9, 3)), "BMP"), 4),
+        (b"P5 9 8 65535 " + bytes(144), 8),
+    ],
+)
+def test_room_is_kept_for_depth_and_alpha(tmp_path: Path, data: bytes, pixel: int) -> None:
+    (tmp_path / "source").write_bytes(data)
+    asked = work.look(tmp_path / "source", "", None, None, None, Limits())
+    assert asked.reserved == len(data) + pixel * 16 * 18
+
+
+def test_what_browsers_are_shown_takes_room(tmp_path: Path) -> None:
+    data = pillow(Image.fromarray(noise(60, 60, 3)), "TIFF")
+    with start(tmp_path, Limits(disk_bytes=120_000)) as client:
+        first, second = (finished(client, send(client, data, name="a.tif"))["id"] for _ in range(2))
+        client.delete(f"/v1/jobs/{second}")
+        for way in ("before", "after"):
+            assert client.get(f"/v1/jobs/{first}/{way}").status_code == 200
+        assert "no room on the disk" in told(client.post("/v1/upscale", content=data), 507)
+        client.delete(f"/v1/jobs/{first}")
+        send(client, data)
 
 
 def test_what_nobody_thought_of_is_logged(client: httpx.Client, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -123,6 +123,12 @@ class AppJob:
         """Whether nothing more happens to it."""
         return self.state not in ("queued", "running")
 
+    @property
+    def taken(self) -> int:
+        """Bytes that its files take, views too; until it is over, its result as it was reserved."""
+        files = [file for file in self.folder.glob("[!.]*") if self.over or file != self.source]
+        return sum(file.stat().st_size for file in files) + (0 if self.over else self.asked.reserved)
+
     def note(self, text: str) -> None:
         """Take down what is said of it, once."""
         line = one_line(text.replace(str(self.target), self.asked.target))
@@ -203,6 +209,7 @@ class Jobs:
 
     Attributes:
         limits: How much is taken.
+        closing: Whether the server ends.
     """
 
     def __init__(self, folder: Path, limits: Limits, work: Callable[[AppJob], object]) -> None:
@@ -220,7 +227,7 @@ class Jobs:
         self._coming = 0
         self._reserved: dict[str, int] = {}
         self._changed = threading.Condition()
-        self._closing = False
+        self.closing = False
         self._yields = threading.Event()
         self._yields.set()
         self._thread = threading.Thread(target=self._serve, name="upscaling", daemon=True)
@@ -320,12 +327,11 @@ class Jobs:
 
     def sweep(self) -> None:
         """Forget the jobs whose time is over."""
-        now = time.monotonic()
+        before = time.monotonic() - self.limits.keep_seconds
         with self._changed:
-            ended = [job for job in self._jobs.values() if job.over and job.ended is not None]
-        for job in ended:
-            if job.ended is not None and now - job.ended >= self.limits.keep_seconds:
-                self.remove(job)
+            old = [job for job in self._jobs.values() if job.ended is not None and job.ended <= before]
+        for job in old:
+            self.remove(job)
 
     @contextlib.contextmanager
     def first(self) -> Iterator[None]:
@@ -339,7 +345,7 @@ class Jobs:
     def close(self) -> None:
         """Cancel all that is not done, and wait for the network."""
         with self._changed:
-            self._closing = True
+            self.closing = True
             for job in self._jobs.values():
                 job.cancel()
             self._queue.clear()
@@ -347,32 +353,25 @@ class Jobs:
         self._yields.set()
         self._thread.join(60)
 
-    @property
-    def closing(self) -> bool:
-        """Whether the server ends."""
-        return self._closing
-
     def _serve(self) -> None:
         """Do one job after the other."""
         while True:
             with self._changed:
-                self._changed.wait_for(lambda: self._closing or self._queue)
-                if self._closing:
+                self._changed.wait_for(lambda: self.closing or self._queue)
+                if self.closing:
                     return
                 job = self._queue.pop(0)
                 job.readers += 1
             job.run(self._work)
-            with self._changed:
-                if job.id in self._jobs:
-                    job_files = job.folder.glob("*")
-                    self._reserved[job.id] = sum(file.stat().st_size for file in job_files)
             self._let_go([job])
 
     def _let_go(self, jobs: list[AppJob]) -> None:
-        """Use the files of jobs no more; those of jobs that were removed meanwhile go."""
+        """Use the files of jobs no more: count them anew; those of jobs that were removed meanwhile go."""
         with self._changed:
             for job in jobs:
                 job.readers -= 1
+                if job.id in self._jobs:
+                    self._reserved[job.id] = job.taken
             gone = [job.id for job in jobs if not job.readers and job.id not in self._jobs]
         for id in gone:
             self._clear(id)

@@ -17,7 +17,7 @@ class Limits:
         job_seconds: That a picture may be computed.
         jobs: That wait, are being sent, or run.
         previews: That wait or run.
-        disk_bytes: Of all pictures and results, these before compression.
+        disk_bytes: Of all pictures, results, these before compression, and what browsers are shown of them.
         keep_seconds: That a result is kept.
         upload_seconds: In which a picture has to be here.
         idle_seconds: In which more of it has to come.

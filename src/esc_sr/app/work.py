@@ -17,6 +17,7 @@ from esc_sr.image import (
     READ_ONLY,
     Animation,
     Encoding,
+    decode_bytes,
     decode_image,
     decode_shape,
     encode_image,
@@ -42,6 +43,7 @@ PREVIEW_SIDE = 200
 _HALO = 32  # pixels that the network sees around a preview
 _SHOWN = ("png", "jpeg", "webp", "gif", "avif")  # by every browser
 _LONGEST_NAME = 120
+_LEAST_BYTES = 3  # of a pixel of a result: grey becomes RGB in some formats
 
 
 @cache
@@ -101,6 +103,7 @@ def look(
         if kind is None and (first := what_first(suffix_kind(Path(name)))):
             raise ImageError(f"{name}: {suffix_kind(Path(name))}; {first}")
         frames, height, width = decode_shape(memoryview(data), name)
+        pixel = max(decode_bytes(memoryview(data), name), _LEAST_BYTES)
     except EscError as error:
         raise RefusalError(415, error) from error
     name = name if _is_picture(name) else f"{name}{_suffix(kind)}"
@@ -117,7 +120,7 @@ def look(
                 f"{name}: {sides} to {wide} x {tall} pixels, which count as {pixels}; "
                 f"at most {most} are taken here",
             )
-    reserved = len(data) + 3 * shown * tall * wide
+    reserved = len(data) + pixel * shown * tall * wide
     return Asked(name, target, model, size, (height, width), reserved, denoise)
 
 

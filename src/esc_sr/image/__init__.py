@@ -26,6 +26,7 @@ from esc_sr.image.picture import (
 from esc_sr.image.read import (
     MAX_PIXELS,
     decode_animation,
+    decode_bytes,
     decode_image,
     decode_region,
     decode_shape,
@@ -48,6 +49,7 @@ __all__ = [
     "Encoding",
     "Picture",
     "decode_animation",
+    "decode_bytes",
     "decode_image",
     "decode_region",
     "decode_shape",

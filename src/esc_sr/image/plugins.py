@@ -49,6 +49,17 @@ def plugin_size(file: BinaryIO, kind: str, name: str) -> tuple[int, int]:
         return height, width
 
 
+def plugin_bytes(file: BinaryIO, kind: str, name: str) -> int:
+    """Bytes of a pixel of a file of `PLUGIN_KINDS`, at most, without decoding it.
+
+    Raises:
+        ImageError: As of `plugin_size`.
+    """
+    with _one_line(kind, name):
+        mode = _opened(file, kind).mode
+        return 8 if "16" in mode or kind == "ppm" else 4
+
+
 def plugin_image(data: bytes, kind: str, name: str, notify: Callable[[str], object]) -> Any:
     """Decode a file of `PLUGIN_KINDS`, to a libvips image with profile and metadata.
 

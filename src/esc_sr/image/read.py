@@ -18,7 +18,7 @@ from esc_sr.image.metadata import field, has_lost_exif, metadata_of
 from esc_sr.image.native import cmyk_to_srgb, libvips, reason
 from esc_sr.image.others import is_special
 from esc_sr.image.picture import ANIMATED, Animation, Picture
-from esc_sr.image.plugins import PLUGIN_KINDS, plugin_image, plugin_size
+from esc_sr.image.plugins import PLUGIN_KINDS, plugin_bytes, plugin_image, plugin_size
 
 MAX_PIXELS = 2**29
 """The most pixels, all frames together, that are decoded without being allowed to: 512 x 1024 x 1024."""
@@ -97,6 +97,20 @@ def decode_shape(data: memoryview, name: str) -> tuple[int, int, int]:
         return 1, *plugin_size(BytesIO(data), kind, name)
     with _one_line(name):
         return _shape(*_open_source(pyvips.Source.new_from_memory(data), start))
+
+
+def decode_bytes(data: memoryview, name: str) -> int:
+    """Bytes of a pixel of a picture file, at most, as `decode_image` has it, without decoding it.
+
+    Raises:
+        ImageError: Not a picture in a known format.
+    """
+    start = bytes(data[: 2**16])
+    if (kind := kind_of(start)) in PLUGIN_KINDS:
+        return plugin_bytes(BytesIO(data), kind, name)
+    with _one_line(name):
+        image, _ = _open_source(pyvips.Source.new_from_memory(data), start)
+    return image.bands * np.dtype(_DTYPES.get(image.format, np.float32)).itemsize
 
 
 def _shape(image: Any, kind: str) -> tuple[int, int, int]:
