@@ -210,7 +210,7 @@ def test_damage_ends_the_job_and_no_other(client: httpx.Client) -> None:
     assert job["state"] == "failed" and job["error"].startswith("cannot read bad.png: not a complete PNG")
     answer = client.get(f"/v1/jobs/{job['id']}/result")
     assert answer.status_code == 409 and answer.json()["error"] == job["error"]
-    assert client.post("/v1/upscale?wait=1", content=PNG[:-40]).status_code == 500
+    assert client.post("/v1/upscale?wait=1", content=PNG[:-40]).status_code == 415
     assert finished(client, good)["state"] == "done"
 
 

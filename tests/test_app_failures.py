@@ -16,9 +16,10 @@ from PIL import Image
 from app_servers import until
 from esc_sr.app import work
 from esc_sr.app.limits import Limits
+from esc_sr.errors import DeviceError, ImageError
 from esc_sr.image import Animation, Encoding, Picture, encode_image
 from pictures import noise, pillow
-from test_app_api import files, finished, send, start
+from test_app_api import LARGE, files, finished, send, start
 
 TIFF = pillow(Image.fromarray(noise(8, 9, 3)), "TIFF")
 BOX = {"left": 0, "top": 0, "width": 9, "height": 9}
@@ -44,7 +45,7 @@ def told(answer: httpx.Response, status: int) -> str:
 
 
 def raising(error: Exception) -> Any:
-    def fail(*some: object) -> None:
+    def fail(*some: object, **more: object) -> None:
         raise error
 
     return fail
@@ -139,6 +140,44 @@ def test_what_browsers_are_shown_takes_room(tmp_path: Path) -> None:
         assert "no room on the disk" in told(client.post("/v1/upscale", content=data), 507)
         client.delete(f"/v1/jobs/{first}")
         send(client, data)
+
+
+@pytest.mark.parametrize(
+    ("step", "error", "status"),
+    [
+        ("Upscaler", DeviceError("too small"), 503),
+        ("enlarge", ImageError("too long a side"), 400),
+        ("claim_target", ImageError("cannot write: No space left on device"), 507),
+        ("write_result", ImageError("cannot write: No space left on device"), 507),
+        ("enlarge", ArithmeticError(), 500),
+    ],
+)
+def test_whoever_waits_is_told_why(
+    client: httpx.Client, monkeypatch: pytest.MonkeyPatch, step: str, error: Exception, status: int
+) -> None:
+    monkeypatch.setattr(work, step, raising(error))
+    assert str(error) in told(client.post("/v1/upscale?wait=1", content=TIFF), status)
+    known = client.get("/openapi.json").json()["paths"]["/v1/upscale"]["post"]["responses"]
+    assert known[str(status)]["content"]["application/json"]["schema"]["$ref"].endswith("Failure")
+
+
+def test_whoever_waits_too_long_is_told(tmp_path: Path) -> None:
+    with start(tmp_path, Limits(job_seconds=1)) as client:
+        assert "takes longer than" in told(client.post("/v1/upscale?wait=1&scale=4", content=LARGE), 503)
+
+
+def test_failures_are_described(client: httpx.Client) -> None:
+    paths = client.get("/openapi.json").json()["paths"]
+    for way, statuses in {
+        "v1/upscale": "410 415 500 503",
+        "v1/results": "404 409",
+        "v1/jobs/{id}/result": "404 409 500",
+        "v1/jobs/{id}/after": "404 409 415 507",
+        "v1/jobs/{id}/preview": "404 410 415 503",
+    }.items():
+        (operation,) = paths[f"/{way}"].values()
+        assert {*statuses.split()} <= {*operation["responses"]}, way
+    assert "409" not in paths["/v1/jobs/{id}/before"]["get"]["responses"]
 
 
 def test_what_nobody_thought_of_is_logged(client: httpx.Client, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
-from esc_sr.app.limits import Limits, RefusalError
+from esc_sr.app.limits import Limits, RefusalError, status_of
 from esc_sr.errors import EscError, one_line
 from esc_sr.upscaling.sizes import Size
 
@@ -94,13 +94,14 @@ class AppJob:
         folder: Its own.
         asked: What is wished.
         state: As of `JobStatus`.
+        code: Status of HTTP for what it failed by.
         ended: When it was done or failed, on the monotonic clock.
         readers: How many use its files, the network too.
     """
 
     def __init__(self, id: str, folder: Path, asked: Asked, limits: Limits, yields: threading.Event):
         self.id, self.folder, self.asked = id, folder, asked
-        self.state, self.error, self.done = "queued", "", 0.0
+        self.state, self.error, self.code, self.done = "queued", "", 500, 0.0
         self.ended: float | None = None
         self.readers = 0
         self._begun: float | None = None
@@ -166,6 +167,7 @@ class AppJob:
             ended = "done"
         except (EscError, RefusalError) as error:
             self.error = str(error).replace(str(self.target), self.asked.target)
+            self.code = status_of(error)
             ended = "failed"
         except CancelledError:
             ended = "cancelled"

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from esc_sr.errors import one_line, require
+from esc_sr.errors import DeviceError, EscError, one_line, require
 from esc_sr.upscaling.work import MAX_WORK
 
 
@@ -53,3 +53,10 @@ class RefusalError(Exception):
     def __init__(self, status: int, reason: object, close: bool = False) -> None:
         super().__init__(one_line(str(reason)))
         self.status, self.close = status, close
+
+
+def status_of(error: EscError | RefusalError) -> int:
+    """The status of HTTP for an error."""
+    if isinstance(error, RefusalError):
+        return error.status
+    return 503 if isinstance(error, DeviceError) else 400

@@ -13,14 +13,15 @@ from esc_sr.app import work
 from esc_sr.app.api_page import describe
 from esc_sr.app.guard import Application, Guard
 from esc_sr.app.jobs import AppJob, CancelledError, JobStatus
-from esc_sr.app.limits import Limits, RefusalError
+from esc_sr.app.limits import Limits, RefusalError, status_of
 from esc_sr.app.office import Office
-from esc_sr.errors import DeviceError, EscError, one_line
+from esc_sr.errors import EscError, one_line
 from esc_sr.upscaling import DEFAULT_MODEL
 from esc_sr.weights import ADVICE, bundled_scales
 
 if TYPE_CHECKING:
     from fastapi import FastAPI, Response
+    from fastapi.responses import FileResponse
 
 PAGE = Path(__file__).parent / "page"
 _TYPES = {".html": "text/html", ".css": "text/css", ".js": "text/javascript", ".svg": "image/svg+xml"}
@@ -130,7 +131,7 @@ def _say_errors(app: "FastAPI") -> None:
 
     @app.exception_handler(EscError)
     async def wrong(request: Any, error: EscError) -> Response:
-        return _say(503 if isinstance(error, DeviceError) else 400, str(error).replace("--", ""))
+        return _say(status_of(error), str(error).replace("--", ""))
 
     @app.exception_handler(RequestValidationError)
     async def invalid(request: Any, error: RequestValidationError) -> Response:
@@ -199,25 +200,37 @@ def _add_models(app: "FastAPI") -> None:
         ]
 
 
-_REFUSED: dict[int | str, dict[str, Any]] = {
-    400: {"model": Failure, "description": "What is wished cannot be"},
-    408: {"model": Failure, "description": "The picture came too slowly"},
-    413: {"model": Failure, "description": "The picture is too large"},
-    415: {"model": Failure, "description": "No picture that can be read"},
-    422: {"model": Failure, "description": "A parameter has another type"},
-    429: {"model": Failure, "description": "Too many wait already"},
-    507: {"model": Failure, "description": "No room on the disk"},
+_FAILURES = {
+    400: "What is wished cannot be",
+    404: "No such job",
+    408: "The picture came too slowly",
+    409: "The result is not there yet, or the job has failed",
+    410: "Cancelled",
+    413: "The picture is too large",
+    415: "No picture that can be read",
+    422: "A parameter has another type",
+    429: "Too many wait already",
+    500: "A fault of the server",
+    503: "The device does not suffice, or it took too long",
+    507: "No room on the disk",
 }
-_NO_JOB: dict[int | str, dict[str, Any]] = {404: {"model": Failure, "description": "No such job"}}
 
 
-def _file(description: str) -> dict[int | str, dict[str, Any]]:
-    """An answer that is a picture."""
+def _failing(*statuses: int) -> dict[int | str, dict[str, Any]]:
+    """Answers that are failures."""
+    return {status: {"model": Failure, "description": _FAILURES[status]} for status in statuses}
+
+
+_NO_JOB = _failing(404)
+
+
+def _file(description: str, *statuses: int) -> dict[int | str, dict[str, Any]]:
+    """An answer that is a picture, or a failure."""
     content = {"image/*": {"schema": {"type": "string", "format": "binary"}}}
-    return {200: {"description": description, "content": content}, **_NO_JOB}
+    return {200: {"description": description, "content": content}, **_failing(*statuses, 422, 500)}
 
 
-def _sent(path: Path, **about: Any) -> "Response":
+def _sent(path: Path, **about: Any) -> "FileResponse":
     """A file as an answer.
 
     Raises:
@@ -267,7 +280,7 @@ def _add_upscale(app: "FastAPI", office: Callable[[], Office]) -> None:
         await office().finish(job, request)
         if job.state != "done":
             jobs.remove(job)
-            raise RefusalError(500 if job.state == "failed" else 410, job.error or "cancelled")
+            raise RefusalError(job.code if job.state == "failed" else 410, job.error or "cancelled")
         after = BackgroundTasks()
         after.add_task(jobs.remove, job)
         return _sent(job.target, filename=job.asked.target, background=after)
@@ -278,7 +291,7 @@ def _add_upscale(app: "FastAPI", office: Callable[[], Office]) -> None:
         summary="Enlarge a picture",
         status_code=202,
         response_model=JobStatus,
-        responses={**_file("With wait: the enlarged file"), **_REFUSED},
+        responses=_file("With wait: the enlarged file", 400, 408, 410, 413, 415, 429, 503, 507),
         openapi_extra={"requestBody": body},
     )(upscale)
 
@@ -323,7 +336,7 @@ def _add_pictures(app: "FastAPI", office: Callable[[], Office]) -> None:
             raise RefusalError(409, job.error or "the result is not there yet")
         return job
 
-    @app.get("/v1/jobs/{id}/result", summary="The enlarged file", responses=_file("The file"))
+    @app.get("/v1/jobs/{id}/result", summary="The enlarged file", responses=_file("The file", 404, 409))
     async def result(id: str) -> FileResponse:
         job = done(id)
         return _sent(job.target, filename=job.asked.target)
@@ -332,7 +345,10 @@ def _add_pictures(app: "FastAPI", office: Callable[[], Office]) -> None:
         "/v1/results",
         summary="Many enlarged files, as one ZIP archive",
         response_class=StreamingResponse,
-        responses={200: {"description": "The archive", "content": {"application/zip": {}}}, **_NO_JOB},
+        responses={
+            200: {"description": "The archive", "content": {"application/zip": {}}},
+            **_failing(404, 409, 422),
+        },
     )
     async def results(id: Annotated[list[str], Query(description="Of jobs that are done.")]) -> Response:
         """Files of one name are numbered."""
@@ -340,13 +356,21 @@ def _add_pictures(app: "FastAPI", office: Callable[[], Office]) -> None:
         headers = {"content-disposition": 'attachment; filename="pictures.zip"'}
         return StreamingResponse(packed, media_type="application/zip", headers=headers)
 
-    @app.get("/v1/jobs/{id}/before", summary="The picture, for browsers", responses=_file("The picture"))
+    @app.get(
+        "/v1/jobs/{id}/before",
+        summary="The picture, for browsers",
+        responses=_file("The picture", 404, 415, 429, 507),
+    )
     async def before(id: str) -> FileResponse:
         job = office().jobs.find(id)
         path, kind = await office().view(job, job.source, job.asked.name)
         return _sent(path, media_type=kind)
 
-    @app.get("/v1/jobs/{id}/after", summary="The result, for browsers", responses=_file("The result"))
+    @app.get(
+        "/v1/jobs/{id}/after",
+        summary="The result, for browsers",
+        responses=_file("The result", 404, 409, 415, 429, 507),
+    )
     async def after(id: str) -> FileResponse:
         job = done(id)
         path, kind = await office().view(job, job.target, job.asked.target)
@@ -355,7 +379,11 @@ def _add_pictures(app: "FastAPI", office: Callable[[], Office]) -> None:
     side = Annotated[int, Query(ge=1, le=2**20)]
     place = Annotated[int, Query(ge=0, le=2**20)]
 
-    @app.post("/v1/jobs/{id}/preview", summary="A part of a picture, at once", responses=_file("A PNG"))
+    @app.post(
+        "/v1/jobs/{id}/preview",
+        summary="A part of a picture, at once",
+        responses=_file("A PNG", 400, 404, 410, 415, 429, 503, 507),
+    )
     async def preview(
         request: Request, id: str, left: place, top: place, width: side, height: side
     ) -> Response:

@@ -1,8 +1,8 @@
 """What the server does with a picture: look at its header, enlarge it or a part of it, show it."""
 
 import re
-from collections.abc import Callable
-from contextlib import closing
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
 from dataclasses import replace
 from functools import cache
 from pathlib import Path, PurePosixPath
@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 from esc_sr.app.jobs import AppJob, Asked, CancelledError
 from esc_sr.app.limits import Limits, RefusalError
-from esc_sr.errors import EscError, ImageError
+from esc_sr.errors import ImageError
 from esc_sr.image import (
     ANIMATED,
     FORMATS,
@@ -99,13 +99,11 @@ def look(
         files_of(model, None, denoise)  # or refuses
     data = source.read_bytes()
     kind = kind_of(data)
-    try:
+    with _refusing(415):
         if kind is None and (first := what_first(suffix_kind(Path(name)))):
             raise ImageError(f"{name}: {suffix_kind(Path(name))}; {first}")
         frames, height, width = decode_shape(memoryview(data), name)
         pixel = max(decode_bytes(memoryview(data), name), _LEAST_BYTES)
-    except EscError as error:
-        raise RefusalError(415, error) from error
     name = name if _is_picture(name) else f"{name}{_suffix(kind)}"
     suffix = f".{format.lower()}" if format else suffix_of_output(Path(name))
     target = Names(size=size, model=model).of(Path(name), suffix)
@@ -125,16 +123,23 @@ def look(
 
 
 def upscale(job: AppJob, device: str) -> None:
-    """Do a job: the result has the bytes that `esc-sr upscale` writes."""
+    """Do a job: the result has the bytes that `esc-sr upscale` writes.
+
+    Raises:
+        RefusalError: The picture cannot be read, or the disk refuses.
+        EscError: The result cannot be had, or the device is too small.
+        CancelledError: Nobody wants it any more.
+    """
     asked = job.asked
     task = Job(Path(asked.name), job.target, job.source.read_bytes())
     upscaler = Upscaler(
         asked.model, asked.size, device, notify=job.note, report=job.note, denoise=asked.denoise
     )
-    picture = read_source(task, True, job.note)
+    with _refusing(415):
+        picture = read_source(task, True, job.note)
     job.progress(0)
     result = enlarge(task, picture, upscaler, job.progress)
-    with closing(claim_target(task)) as claim:
+    with _refusing(507), closing(claim_target(task)) as claim:
         write_result(task, result, claim, False, Encoding(), job.note)
     if kept := [block.upper() for block in read_blocks(job.target) if getattr(picture.frames[0], block)]:
         job.note(f"kept: {', '.join(kept)}")
@@ -175,7 +180,8 @@ def preview(job: AppJob, box: Box, device: str, cancelled: Callable[[], bool]) -
         The bytes of a PNG.
 
     Raises:
-        EscError: The picture cannot be read, or the device is too small.
+        RefusalError: The picture cannot be read.
+        EscError: The device is too small.
         CancelledError: Nobody wants it any more.
     """
     if cancelled():
@@ -183,7 +189,9 @@ def preview(job: AppJob, box: Box, device: str, cancelled: Callable[[], bool]) -
     height, width = job.asked.sides
     scale = job.asked.size.scale(height, width)
     left, top = max(box.left - _HALO, 0), max(box.top - _HALO, 0)
-    picture = decode_image(job.source.read_bytes(), job.asked.name, allow_large=True, notify=_ignore)
+    data = job.source.read_bytes()
+    with _refusing(415):
+        picture = decode_image(data, job.asked.name, allow_large=True, notify=_ignore)
     part = replace(
         picture,
         pixels=picture.pixels[top : box.top + box.height + _HALO, left : box.left + box.width + _HALO],
@@ -207,8 +215,8 @@ def view(file: Path, name: str) -> tuple[Path, str]:
     """A file that browsers show with this picture, and its type; made beside it if it has to be.
 
     Raises:
-        ImageError: The picture cannot be read, or there is no room to encode it.
-        OSError: The disk refuses.
+        RefusalError: The picture cannot be read, or the disk refuses.
+        OSError: The file is gone, or the disk refuses.
     """
     with open(file, "rb") as opened:
         kind = kind_of(opened.read(2**16))
@@ -216,11 +224,21 @@ def view(file: Path, name: str) -> tuple[Path, str]:
         return file, f"image/{kind}"
     shown = file.with_name(f"{file.name}.view.png")
     if not shown.exists():
-        picture = decode_image(file.read_bytes(), name, allow_large=True, notify=_ignore)
-        data = encode_image(Animation([picture], [], 0), "png", Encoding(), _ignore)
-        with whole_file(shown) as part:
-            part.write(data)
+        data = file.read_bytes()
+        with _refusing(415):
+            picture = decode_image(data, name, allow_large=True, notify=_ignore)
+        with _refusing(507), whole_file(shown) as part:
+            part.write(encode_image(Animation([picture], [], 0), "png", Encoding(), _ignore))
     return shown, "image/png"
+
+
+@contextmanager
+def _refusing(status: int) -> Iterator[None]:
+    """Give what fails of a picture file a status of HTTP."""
+    try:
+        yield
+    except ImageError as error:
+        raise RefusalError(status, error) from error
 
 
 def _within(start: int, length: int, side: int, longest: int) -> tuple[int, int]:
