@@ -352,7 +352,8 @@ def test_with_a_token_nothing_without_it(tmp_path: Path) -> None:
             answer = client.post("/v1/upscale", content=PNG, headers={"authorization": value})
             assert answer.status_code == 401 and answer.headers["www-authenticate"] == "Bearer"
             assert client.get("/v1/models", headers={"authorization": value}).status_code == 401
-        assert client.get("/").status_code == 200
+        assert client.get("/").status_code == client.get("/openapi.json").status_code == 200
+        assert "every request below <code>/v1</code> needs a header" in client.get("/api").text
         headers = {"authorization": "Bearer secret-of-mine-0123"}
         assert client.post("/v1/upscale?wait=1", content=PNG, headers=headers).status_code == 200
         own = client.base_url.netloc.decode()

@@ -19,7 +19,8 @@ def describe(openapi: dict[str, Any]) -> str:
         f'<body class="api"><main><h1>{escape(about["title"])} {escape(about["version"])}: API</h1>',
         f'<p>{escape(about["description"])} <a href="/openapi.json">openapi.json</a> has all of this for '
         'programs; <a href="/">the page</a> uses nothing else. Where the server has been started with '
-        "<code>--host</code>, every request needs a header <code>Authorization: Bearer TOKEN</code>.</p>",
+        "<code>--host</code>, every request below <code>/v1</code> needs a header "
+        "<code>Authorization: Bearer TOKEN</code>.</p>",
         f'<pre tabindex="0" aria-label="Examples">{escape(_EXAMPLES)}</pre>',
     ]
     for path, operations in openapi["paths"].items():
