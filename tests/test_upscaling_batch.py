@@ -12,6 +12,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from esc_sr.errors import ImageError
 from esc_sr.families.esc import ESC, ESCConfig
 from esc_sr.image import Picture, read_image, write_image
 from esc_sr.machine.claim import Claim
@@ -20,6 +21,7 @@ from esc_sr.upscaling import batch
 from esc_sr.upscaling.batch import BatchStatus, Choices, run
 from esc_sr.upscaling.engine import Upscaler
 from esc_sr.upscaling.files import Existing, Job, Outcome, claim_target, read_source, write_result
+from esc_sr.upscaling.places import Place, is_file
 from esc_sr.upscaling.sizes import Size
 from pictures import noise, on_disk
 
@@ -203,6 +205,22 @@ def test_what_another_process_is_making_is_not_computed(
     assert [outcome.status for outcome in outcomes] == ["done", status, "done"]
     assert said in outcomes[1].reason and network.calls == 2
     assert sorted(os.listdir(tmp_path / "out")) == ["0.png", "2.png"]
+
+
+def test_an_output_that_cannot_be_looked_for_stops_no_other(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    jobs, outcomes = jobs_in(tmp_path, 3), list[Outcome]()
+
+    def asked(place: Place) -> bool:
+        if place == jobs[1].target:
+            raise ImageError(f"{place}: cannot be reached")
+        return is_file(place)
+
+    monkeypatch.setattr(batch, "is_file", asked)
+    run(jobs, Upscaler(Repeat(), scale=2), outcomes.append, Choices("skip"))
+    assert [outcome.status for outcome in outcomes] == ["done", "failed", "done"]
+    assert outcomes[1].reason == f"{jobs[1].target}: cannot be reached"
 
 
 @pytest.mark.parametrize("stage", ["read_source", "enlarge", "write_result"])

@@ -160,6 +160,9 @@ class Task:
         try:
             if going and (look or not isinstance(self.job.target, Address)) and self._exists():
                 self._end("skipped", EXISTS)
+        except EscError as error:
+            self._end("failed", str(error))
+        try:
             yield self.outcome.status == "done"
         except EscError as error:
             appeared = isinstance(error.__cause__, FileExistsError) and self.choices.existing == "skip"
