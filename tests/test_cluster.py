@@ -103,7 +103,7 @@ class Fate:
     def strike(self, done: int) -> None:
         pool = self.pools[0]
         flights = [(worker, piece) for worker, piece in pool._flights.values() if piece is not None]
-        if not flights or any(piece.deaths for _, piece in flights) or pool._queue:
+        if not flights or any(piece.died for _, piece in flights) or pool._queue:
             return  # what has lost a worker is not to lose another by chance
         if self.kills and done >= self.kills[0]:
             self.kills.pop(0)

@@ -116,6 +116,22 @@ def test_a_node_that_leaves_is_done_without(monkeypatch: pytest.MonkeyPatch) -> 
     assert len(ray.asked) == 2
 
 
+@pytest.mark.parametrize("known", [True, False])
+def test_idle_workers_leave_with_their_node(known: bool) -> None:
+    ray, work = Ray(3, 1), Doing()
+    with Pool(ray, work, Wish(threads=1)) as pool:
+        while not all(worker.ready for worker in pool._workers()):
+            list(pool._landed())
+        assert pool._assign(iter([Piece("a")])) is False
+        gone, left = (node["NodeID"] for node in ray.alive)
+        ray.alive[0]["Alive"] = not known  # Ray may need some time to tell
+        for worker in pool._nodes[gone].workers:
+            worker.actor.die()
+        assert [(done.result, done.node) for done in pool.run(iter(()))] == [("A", "10.0.0.1")]
+        if known:
+            assert [worker.node for worker in pool._workers()] == [left]
+
+
 def test_workers_that_do_not_begin_end_the_run() -> None:
     with pytest.raises(DeviceError, match="no worker is left in the cluster"):
         do(Ray(1), Doing({"prepare": 9}), "a")

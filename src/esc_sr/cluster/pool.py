@@ -30,13 +30,13 @@ class Piece(NamedTuple):
         item: What the workers take.
         alone: It has a worker to itself.
         shares: Workers whose memory it takes.
-        deaths: Of workers that had it.
+        died: The node of a worker that died while it had it.
     """
 
     item: Any
     alone: bool = False
     shares: int = 1
-    deaths: int = 0
+    died: str = ""
 
 
 class Failed(NamedTuple):
@@ -146,7 +146,8 @@ class Pool:
     def run(self, pieces: Iterator[Piece]) -> Iterator[Done]:
         """Do pieces, about in their order, each as soon as a worker is free, and give them as they end.
 
-        A piece whose worker dies is done again once, by a worker that does nothing else; then it has failed.
+        A piece whose worker dies is done again once, by a worker that does nothing else, on another node if
+        there is one; then it has failed.
 
         Args:
             pieces: Of which the next is taken when there is room for it.
@@ -169,6 +170,7 @@ class Pool:
 
     def _assign(self, pieces: Iterator[Piece]) -> bool:
         """Hand out what there is room for; false when there is no more to come."""
+        self._look()
         more = True
         while any(worker.ready and worker.pieces < SLOTS for worker in self._workers()):
             if not self._queue:
@@ -184,10 +186,14 @@ class Pool:
 
     def _place(self, piece: Piece) -> bool:
         """Give a piece to a worker with room for it, the least busy; what goes first waits for its room."""
-        most = max(len(node.workers) for node in self._nodes.values())
+        nodes = list(self._nodes.values())
+        most = max(len(node.workers) for node in nodes)
         shares = min(piece.shares, most)
+        if piece.died:  # with its node perhaps, which looks alive for some time yet
+            others = [node for name, node in self._nodes.items() if name != piece.died]
+            nodes = [node for node in others if sum(w.ready for w in node.workers) >= shares] or nodes
         found: list[tuple[int, int, _Worker, list[_Worker]]] = []
-        for number, node in enumerate(self._nodes.values()):
+        for number, node in enumerate(nodes):
             idle = [worker for worker in node.workers if worker.ready and not worker.pieces | worker.lent]
             open_ = [w for w in node.workers if w.ready and w.pieces < SLOTS and not w.alone | w.lent]
             fit = idle if piece.alone else open_
@@ -201,7 +207,7 @@ class Pool:
         worker.pieces, worker.alone = worker.pieces + 1, piece.alone
         for other in lenders:
             other.lent = True
-        given = Given(shares, most, piece.deaths > 0)
+        given = Given(shares, most, piece.died != "")
         self._flights[worker.actor.do.remote(piece.item, given)] = worker, piece._replace(shares=shares)
         return True
 
@@ -273,14 +279,14 @@ class Pool:
             self._ray.kill(worker.actor)
             self._note(f"a worker on {node.address} is lost: {_reason(error)}")
             self._looked = 0.0
-        if piece.deaths:
+        if piece.died:
             reason = f"its worker died, and so did that of the second try ({_reason(error)})"
             yield Done(piece.item, Failed(reason), node.address)
         else:
-            self._queue.appendleft(piece._replace(alone=True, deaths=1))
+            self._queue.appendleft(piece._replace(alone=True, died=worker.node))
 
     def _look(self) -> None:
-        """Begin workers where there are too few, and forget nodes that have left."""
+        """Begin workers where there are too few, and forget idle ones of nodes that have left."""
         if time.monotonic() - self._looked < LOOK:
             return
         self._looked = time.monotonic()
@@ -289,7 +295,9 @@ class Pool:
             if name not in self._nodes:
                 self._nodes[name] = _Node(facts["NodeManagerAddress"], share(facts["Resources"], self._wish))
         for name, node in self._nodes.items():
-            if name in alive and node.failures < STARTS:
+            if name not in alive:
+                node.workers = [worker for worker in node.workers if worker.pieces]
+            elif node.failures < STARTS:
                 for _ in range(node.share.workers - len(node.workers)):
                     self._begin(name, node)
 
