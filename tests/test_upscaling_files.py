@@ -2,6 +2,7 @@
 
 import re
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -11,10 +12,11 @@ from torch import Tensor, nn
 
 from esc_sr.errors import ImageError, UsageError
 from esc_sr.image import Picture, read_image, write_image
-from esc_sr.upscaling import work
+from esc_sr.upscaling import files, work
 from esc_sr.upscaling.batch import Choices
 from esc_sr.upscaling.engine import Upscaler
 from esc_sr.upscaling.files import Job, find_jobs
+from esc_sr.upscaling.folders import Inputs, find_inputs
 from esc_sr.upscaling.names import Names
 from esc_sr.upscaling.sizes import Size
 from pictures import upscale_file
@@ -124,6 +126,21 @@ def test_plan_sorts_out_bad_inputs_and_keeps_the_others(tmp_path: Path) -> None:
 def test_a_picture_named_twice_is_done_once(tmp_path: Path) -> None:
     (a,) = pictures(tmp_path, "a.png")
     assert [job.source for job in find_jobs([a, tmp_path, a], None, NAMES).jobs] == [a]
+
+
+def test_a_picture_that_vanishes_stops_no_other(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    a, gone = pictures(tmp_path, "a.png", "gone.png")
+
+    def found(*given: Any) -> Inputs:
+        inputs = find_inputs(*given)
+        gone.unlink(missing_ok=True)
+        return inputs
+
+    monkeypatch.setattr(files, "find_inputs", found)
+    todo = find_jobs([tmp_path], None, NAMES)
+    assert todo.jobs == [Job(a, tmp_path / "a_2x.png")]
+    assert [(outcome.source, outcome.status) for outcome in todo.settled] == [(gone, "failed")]
+    assert todo.settled[0].reason == f"{gone}: cannot be read (No such file or directory)"
 
 
 def test_an_input_is_never_overwritten(tmp_path: Path) -> None:

@@ -171,10 +171,17 @@ def find_jobs(
     jobs, twins = _without_twins(jobs)
     settled += twins
     wanted, left_out = _distinct(jobs)
-    taken = {identity_of(job.source) for job in wanted}
-    there = known_files([job.target for job in wanted if existing != "overwrite"], folder)
-    feasible = []
+    sources: dict[Job, Hashable] = {}
     for job in wanted:
+        try:
+            sources[job] = identity_of(job.source)
+        except OSError as error:  # it has gone since it was found
+            reason = f"{job.source}: cannot be read ({error.strerror})"
+            settled.append(Outcome(job.source, job.target, "failed", reason))
+    taken = set(sources.values())
+    there = known_files([job.target for job in sources if existing != "overwrite"], folder)
+    feasible = []
+    for job in sources:
         outcome = settle(job, taken, existing, there(job.target))
         if outcome is None:
             feasible.append(job)
