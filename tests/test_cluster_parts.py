@@ -118,10 +118,25 @@ def test_what_a_killed_run_finished_gets_its_row_from_the_next(tmp_path: Path) -
     assert len(list(tmp_path.glob("manifest-*.jsonl"))) == 2  # one without rows does not stay
 
 
+def test_what_a_killed_run_was_to_replace_is_not_taken_for_its_own(tmp_path: Path) -> None:
+    write_image(Picture(noise(4, 6, 3)), tmp_path / "old_2x.png")
+    jobs = [Job(Path(f"{name}.png"), tmp_path / f"{name}_2x.png") for name in ("old", "new")]
+    with (
+        pytest.raises(KeyboardInterrupt),
+        Index() as index,
+        Manifest(tmp_path, index, {}, "5") as killed,
+    ):
+        killed.begin(jobs)
+        write_image(Picture(noise(4, 6, 3)), tmp_path / "new_2x.png")
+        raise KeyboardInterrupt
+    with Index() as index, Manifest(tmp_path, index, {}, "6"):
+        assert (index.row("old_2x.png"), index.row("new_2x.png")) == (None, Known("done", "5"))
+
+
 def test_what_another_run_has_begun_is_left_to_it(tmp_path: Path) -> None:
-    write_image(Picture(noise(4, 6, 3)), tmp_path / "a_2x.png")
     with Index() as index, Manifest(tmp_path, index, {}, None) as first:
         first.begin([Job(Path("a.png"), tmp_path / "a_2x.png")])
+        write_image(Picture(noise(4, 6, 3)), tmp_path / "a_2x.png")
         with Index() as other, Manifest(tmp_path, other, {}, None):
             assert other.row("a_2x.png") is None
         assert list(tmp_path.glob(".esc-sr-*.begun"))

@@ -76,12 +76,13 @@ class Manifest:
             self.path.unlink()
 
     def begin(self, jobs: Sequence[Job]) -> None:
-        """Note outputs that are not there, before anybody may make them.
+        """Note the outputs that are not there, before anybody may make them; a run may be to replace others.
 
         Raises:
             ImageError: The disk refuses.
         """
-        self._write(self._journal, True, [[self.name(job.target), str(job.source)] for job in jobs])
+        new = [job for job in jobs if not os.path.lexists(str(job.target))]
+        self._write(self._journal, True, [[self.name(job.target), str(job.source)] for job in new])
 
     def name(self, target: Place) -> str:
         """What an output is called in the rows: its path from the folder on, the same on all machines."""
