@@ -149,6 +149,8 @@ def test_an_output_belongs_to_the_first_input() -> None:
         index.add([("t", Known("done", "1")), ("t", Known("failed", None)), ("u", Known("failed", None))])
         index.add([("u", Known("done", "2"))])
         assert (index.row("t"), index.row("u")) == (Known("done", "1"), Known("done", "2"))
+        index.add([("t", Known("done", "3")), ("t", Known("failed", None))])  # of other weights
+        assert index.row("t") == Known("done", "3")
 
 
 def test_the_walk_finds_what_a_run_here_finds(tmp_path: Path) -> None:

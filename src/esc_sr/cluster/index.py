@@ -63,11 +63,12 @@ class Index:
         return found
 
     def add(self, rows: Iterable[tuple[str, Known]]) -> None:
-        """Take note of rows of manifests, by their target; what is done stays so."""
+        """Take note of rows of manifests, by their target; the last one counts, but what is done stays so."""
         self._base.execute("BEGIN")
         self._base.executemany(
             "INSERT INTO rows VALUES (?, ?, ?) ON CONFLICT DO UPDATE "
-            "SET status = excluded.status, sha256 = excluded.sha256 WHERE status != 'done'",
+            "SET status = excluded.status, sha256 = excluded.sha256 "
+            "WHERE status != 'done' OR excluded.status = 'done'",
             ((os.fsencode(target), *known) for target, known in rows),
         )
         self._base.execute("COMMIT")
