@@ -51,3 +51,12 @@ def test_outputs_that_differ_in_case_are_one(tmp_path: Path) -> None:
         ["a.png"],
         [tmp_path / "in" / "A_2X.png"],
     )
+
+
+@pytest.mark.usefixtures("folding")
+def test_a_twin_that_is_only_read_fails_alone(tmp_path: Path) -> None:
+    for name in ("A.bmp", "a.png", "c.png"):
+        (tmp_path / name).touch()
+    todo = find_jobs([tmp_path], f"{tmp_path}/out/", Names())
+    assert [job.source.name for job in todo.jobs] == ["a.png", "c.png"]
+    assert "A.bmp: would become" in todo.settled[0].reason

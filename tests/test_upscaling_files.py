@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import pyvips
 import torch
+from PIL import Image
 from torch import Tensor, nn
 
 from esc_sr.errors import ImageError, UsageError
@@ -141,6 +142,14 @@ def test_a_picture_that_vanishes_stops_no_other(tmp_path: Path, monkeypatch: pyt
     assert todo.jobs == [Job(a, tmp_path / "a_2x.png")]
     assert [(outcome.source, outcome.status) for outcome in todo.settled] == [(gone, "failed")]
     assert todo.settled[0].reason == f"{gone}: cannot be read (No such file or directory)"
+
+
+def test_of_two_that_are_only_read_the_second_fails_alone(tmp_path: Path) -> None:
+    for name in ("t.bmp", "t.ppm"):
+        Image.fromarray(pixels()).save(tmp_path / name)
+    todo = find_jobs([tmp_path], None, NAMES)
+    assert todo.jobs == [Job(tmp_path / "t.bmp", tmp_path / "t_2x.png")]
+    assert "t.ppm: would become" in todo.settled[0].reason and "t.bmp does" in todo.settled[0].reason
 
 
 def test_an_input_is_never_overwritten(tmp_path: Path) -> None:

@@ -168,9 +168,8 @@ def find_jobs(
             settled.append(Outcome(picture.path, None, "failed", str(error)))
             continue
         jobs.append((picture, Job(picture.path, target)))
-    jobs, twins = _without_twins(jobs)
+    wanted, left_out, twins = _distinct(jobs)
     settled += twins
-    wanted, left_out = _distinct(jobs)
     sources: dict[Job, Hashable] = {}
     for job in wanted:
         try:
@@ -363,35 +362,33 @@ def show_size(size: tuple[int, int]) -> str:
     return f"{size[1]}x{size[0]}"
 
 
-def _without_twins(jobs: list[tuple[Found, Job]]) -> tuple[list[tuple[Found, Job]], list[Outcome]]:
-    """Part the jobs from those of read-only formats that would take the target of another; these fail."""
-    taken = {job.target: job.source for _, job in jobs if job.source.suffix.lower() not in READ_ONLY}
-    kept, twins = [], []
-    for picture, job in jobs:
-        if job.source.suffix.lower() in READ_ONLY and job.target in taken:
-            reason = (
-                f"{job.source}: would become {job.target}, as {taken[job.target]} does; "
-                'rename one, or give --name "{stem}_{suffix}_{size}"'
-            )
-            twins.append(Outcome(job.source, job.target, "failed", reason))
-        else:
-            kept.append((picture, job))
-    return kept, twins
+def _distinct(jobs: list[tuple[Found, Job]]) -> tuple[list[Job], list[Place], list[Outcome]]:
+    """Part the jobs from the pictures that are outputs of others, and from those whose target another has.
 
-
-def _distinct(jobs: list[tuple[Found, Job]]) -> tuple[list[Job], list[Place]]:
-    """Part the jobs from the pictures that are outputs of others; no two may have one target."""
+    Those of read-only formats come last, and fail; others raise UsageError.
+    """
     place = by_name()
     outputs = {place(job.target) for _, job in jobs if place(job.target) != place(job.source)}
-    wanted: dict[Hashable, Job] = {}
-    left_out = []
-    for picture, job in jobs:
-        if not picture.named and place(job.source) in outputs:
-            left_out.append(job.source)
+    left_out = [job.source for picture, job in jobs if not picture.named and place(job.source) in outputs]
+    kept = [job for picture, job in jobs if picture.named or place(job.source) not in outputs]
+    first: dict[Hashable, Job] = {}
+    twins = []
+    for job in sorted(kept, key=_only_read):
+        other = first.setdefault(place(job.target), job)
+        if other is job:
             continue
-        first = wanted.setdefault(place(job.target), job)
-        if first is not job:
+        if not _only_read(job):
             raise UsageError(
-                f"{first.source} and {job.source} would both become {job.target}; do one at a time"
+                f"{other.source} and {job.source} would both become {job.target}; do one at a time"
             )
-    return list(wanted.values()), left_out
+        reason = (
+            f"{job.source}: would become {job.target}, as {other.source} does; "
+            'rename one, or give --name "{stem}_{suffix}_{size}"'
+        )
+        twins.append(Outcome(job.source, job.target, "failed", reason))
+    return [job for job in kept if first[place(job.target)] is job], left_out, twins
+
+
+def _only_read(job: Job) -> bool:
+    """Whether an input is of a format that is not written."""
+    return job.source.suffix.lower() in READ_ONLY
