@@ -137,6 +137,15 @@ def test_other_runs_and_folders_that_are_gone_for_a_while(run: Callable[..., tup
     assert err.count("\n") == 0
 
 
+def test_two_that_would_be_one_stop_no_other(run: Callable[..., tuple[str, str]]) -> None:
+    picture("in/a.jpg")
+    picture("in/a.png")
+    out, err = run({8: lambda: picture("in/late.png")}, 20, "-f", "png")
+    assert outputs() == ["a_2x.png", "late_2x.png"] and out.count(" -> ") == 2
+    assert err.startswith("esc-sr: error: in/a.png: would become out/a_2x.png, as in/a.jpg does; rename one")
+    assert err.count("\n") == 0
+
+
 def test_what_became_of_a_file_counts_once() -> None:
     arrivals, job = watch.Arrivals(), Job(Path("tiny.safetensors"), Path("out"))
     assert arrivals.whole([job]) == []

@@ -139,7 +139,7 @@ def upscale(
         return _on_cluster(plan, cluster, as_json, quiet)
 
     def find(size: Size) -> Todo:
-        return _find(inputs, output, Names(name, size, Path(model).stem), format, existing)
+        return _find(inputs, output, Names(name, size, Path(model).stem), format, existing, watch)
 
     def prepare(size: Size) -> Todo:
         bar.stage("looking for pictures")
@@ -234,14 +234,20 @@ def _check_cluster(inputs: list[str], output: str | None, watch: bool, device: s
 
 
 def _find(
-    inputs: list[str], output: str | None, names: "Names", format: str | None, existing: "Existing"
+    inputs: list[str],
+    output: str | None,
+    names: "Names",
+    format: str | None,
+    existing: "Existing",
+    watch: bool,
 ) -> "Todo":
     """What there is to do: files, or a stream."""
     from esc_sr.upscaling.files import find_jobs
     from esc_sr.upscaling.streams import STREAM, find_stream_job
 
-    find = find_stream_job if STREAM in (*inputs, output) else find_jobs
-    return find(inputs, output, names, format, existing)
+    if STREAM in (*inputs, output):
+        return find_stream_job(inputs, output, names, format, existing)
+    return find_jobs(inputs, output, names, format, existing, alone=watch)
 
 
 def _existing(

@@ -127,6 +127,7 @@ def find_jobs(
     names: Names,
     format: str | None = None,
     existing: Existing = "refuse",
+    alone: bool = False,
 ) -> Todo:
     """Decide which file becomes which, before any work; nothing is written, but remains of killed runs go.
 
@@ -141,6 +142,7 @@ def find_jobs(
         names: What the outputs in folders are called.
         format: Suffix of the outputs without its dot; by default that of each input, or png.
         existing: What happens where an output exists; an input is never overwritten.
+        alone: A second input for an output fails by itself, as one of a read-only format does in any case.
 
     Raises:
         UsageError: No such format, the output cannot be what it has to be, or two inputs become one file.
@@ -168,7 +170,7 @@ def find_jobs(
             settled.append(Outcome(picture.path, None, "failed", str(error)))
             continue
         jobs.append((picture, Job(picture.path, target)))
-    wanted, left_out, twins = _distinct(jobs)
+    wanted, left_out, twins = _distinct(jobs, alone)
     settled += twins
     sources: dict[Job, Hashable] = {}
     for job in wanted:
@@ -362,10 +364,10 @@ def show_size(size: tuple[int, int]) -> str:
     return f"{size[1]}x{size[0]}"
 
 
-def _distinct(jobs: list[tuple[Found, Job]]) -> tuple[list[Job], list[Place], list[Outcome]]:
+def _distinct(jobs: list[tuple[Found, Job]], alone: bool) -> tuple[list[Job], list[Place], list[Outcome]]:
     """Part the jobs from the pictures that are outputs of others, and from those whose target another has.
 
-    Those of read-only formats come last, and fail; others raise UsageError.
+    Those of read-only formats come last, and fail; others raise UsageError, unless they may fail `alone`.
     """
     place = by_name()
     outputs = {place(job.target) for _, job in jobs if place(job.target) != place(job.source)}
@@ -377,7 +379,7 @@ def _distinct(jobs: list[tuple[Found, Job]]) -> tuple[list[Job], list[Place], li
         other = first.setdefault(place(job.target), job)
         if other is job:
             continue
-        if not _only_read(job):
+        if not alone and not _only_read(job):
             raise UsageError(
                 f"{other.source} and {job.source} would both become {job.target}; do one at a time"
             )
