@@ -51,6 +51,7 @@ def tiny(tmp_path_factory: pytest.TempPathFactory) -> Path:
         (4, 4, 400, Wish(), 4, 1, 70),
         (32, 4, 400, Wish(device="cpu"), 8, 4, 35),
         (0, 0, 400, Wish(), 0, 0, 280),
+        (16, 0, 100, Wish(device="cuda"), 0, 4, 70),
     ],
 )
 def test_nodes_are_parted_by_gpus_cores_and_memory(

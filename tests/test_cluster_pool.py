@@ -132,6 +132,15 @@ def test_idle_workers_leave_with_their_node(known: bool) -> None:
             assert [worker.node for worker in pool._workers()] == [left]
 
 
+def test_a_cluster_without_gpus_has_no_workers_on_them() -> None:
+    with pytest.raises(DeviceError, match="no node of the cluster has the GPU, the cores and the memory"):
+        Pool(Ray(1, 2), Doing(), Wish(device="cuda"))
+    ray = Ray(8, 2)
+    ray.alive[1]["Resources"]["GPU"] = 1.0
+    with Pool(ray, Doing(), Wish(device="cuda")) as pool:
+        assert [worker.node for worker in pool._workers()] == [ray.alive[1]["NodeID"]]
+
+
 def test_workers_that_do_not_begin_end_the_run() -> None:
     with pytest.raises(DeviceError, match="no worker is left in the cluster"):
         do(Ray(1), Doing({"prepare": 9}), "a")

@@ -21,7 +21,7 @@ class Wish(NamedTuple):
 
     Attributes:
         threads: Cores of each; None is `CORES`, or what the node has.
-        device: "auto", "cpu", "cuda", ...
+        device: "auto"; "cpu"; or "cuda", for no workers where there is no GPU.
         memory: Bytes that a picture may take; None is a safe part of the node's, shared by its workers.
     """
 
@@ -51,10 +51,10 @@ def share(resources: Mapping[str, Any], wish: Wish) -> Share:
     cores, gpus = int(resources.get("CPU", 0)), int(resources.get("GPU", 0))
     on_gpu = gpus > 0 and wish.device != "cpu"
     threads = min(wish.threads or CORES, max(cores // gpus, 1) if on_gpu else cores)
-    count = min(gpus, cores) if on_gpu else cores // max(threads, 1)
+    count = min(gpus, cores) if on_gpu or wish.device == "cuda" else cores // max(threads, 1)
     total = int(SAFE_PART * resources.get("memory", 0))
     least = LEAST if wish.memory is None else wish.memory + BESIDE
     count = min(count, max(total // least, int(wish.memory is None)))
     memory = total // max(count, 1) if wish.memory is None else least
-    device = wish.device if on_gpu or wish.device != "auto" else "cpu"
+    device = wish.device if on_gpu else "cpu"
     return Share(count, int(on_gpu), WorkerMeans(threads, device, max(memory - BESIDE, BESIDE // 4)), memory)

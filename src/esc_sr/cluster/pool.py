@@ -108,7 +108,8 @@ class Pool:
         self.facts: Any = None
         self._look()
         if not any(node.workers for node in self._nodes.values()):
-            raise DeviceError("no node of the cluster has the cores and the memory for a worker")
+            gpu = "the GPU, " * (wish.device == "cuda")
+            raise DeviceError(f"no node of the cluster has {gpu}the cores and the memory for a worker")
 
     def __enter__(self) -> "Pool":
         return self
