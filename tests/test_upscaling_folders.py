@@ -67,6 +67,15 @@ def test_outputs_of_an_earlier_run_are_left_out(tmp_path: Path) -> None:
     assert not by_name.left_out and len(by_name.jobs) == 1
 
 
+def test_what_was_named_itself_is_not_left_out(tmp_path: Path) -> None:
+    pictures(tmp_path, "in/a.png", "in/a_2x.png")
+    named = tmp_path / "in" / "a_2x.png"
+    orders = ([named.parent, named], [named, named.parent])
+    both = [find_jobs(inputs, None, NAMES, existing="skip") for inputs in orders]
+    assert [[job.source for job in todo.jobs] for todo in both] == [[named], [named]]
+    assert not any(todo.left_out for todo in both)
+
+
 def test_an_existing_output_is_skipped_if_wanted(tmp_path: Path) -> None:
     pictures(tmp_path, "a.png", "a_2x.png", "b.png")
     todo = find_jobs([tmp_path], None, NAMES, existing="skip")

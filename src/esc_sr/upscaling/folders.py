@@ -120,7 +120,8 @@ def find_inputs(inputs: Sequence[Place], output: Place | None) -> Inputs:
 
     for given in inputs:
         for picture in pictures_of(given, output, problems.append, other):
-            found.setdefault(picture.path, picture)
+            if picture.named or picture.path not in found:
+                found[picture.path] = picture
     return Inputs(list(found.values()), problems, Counter(map(other_kind, sorted(others))) + kinds)
 
 
