@@ -4,6 +4,7 @@ import json
 import os
 import socket
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -152,6 +153,23 @@ def test_an_output_belongs_to_the_first_input() -> None:
         assert (index.row("t"), index.row("u")) == (Known("done", "1"), Known("done", "2"))
         index.add([("t", Known("done", "3")), ("t", Known("failed", None))])  # of other weights
         assert index.row("t") == Known("done", "3")
+
+
+def test_a_disk_that_is_full_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    full: list[Callable[[Index], object]] = [
+        lambda index: index.take([(b"%d" % number * 99, b"a") for number in range(999)]),
+        lambda index: index.add((f"{number}" * 99, Known("done", "1")) for number in range(999)),
+    ]
+    for fill in full:
+        with (
+            Index() as index,
+            pytest.raises(ImageError, match=r"cannot be written \(database or disk is full\); set TMPDIR"),
+        ):
+            index._base.execute("PRAGMA max_page_count = 3")
+            fill(index)
+    monkeypatch.setattr("esc_sr.cluster.index.scratch_folder", lambda: Path("none"))
+    with pytest.raises(ImageError, match="cannot be written .*No such file or directory"):
+        Index()
 
 
 def test_the_walk_finds_what_a_run_here_finds(tmp_path: Path) -> None:

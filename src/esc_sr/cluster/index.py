@@ -3,12 +3,24 @@
 import os
 import sqlite3
 import tempfile
-from collections.abc import Iterable, Sequence
-from contextlib import ExitStack
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import NamedTuple
 
+from esc_sr.errors import ImageError
 from esc_sr.machine.memory import scratch_folder
+
+
+@contextmanager
+def _written(*errors: type[Exception]) -> Iterator[None]:
+    """Turn what the disk answers into one error."""
+    try:
+        yield
+    except errors as error:
+        raise ImageError(
+            f"the index of the outputs cannot be written ({error}); set TMPDIR to a folder with more room"
+        ) from error
 
 
 class Known(NamedTuple):
@@ -19,8 +31,13 @@ class Known(NamedTuple):
 
 
 class Index:
-    """Two tables in a temporary file; a context, after which it is gone."""
+    """Two tables in a temporary file; a context, after which it is gone.
 
+    Raises:
+        ImageError: The disk of the temporary file refuses, at once or later.
+    """
+
+    @_written(sqlite3.Error, OSError)
     def __init__(self) -> None:
         with ExitStack() as unless_made:
             folder = unless_made.enter_context(
@@ -42,6 +59,7 @@ class Index:
         self._base.close()
         self._ended.close()
 
+    @_written(sqlite3.Error)
     def take(self, wanted: Sequence[tuple[bytes, bytes]]) -> list[bytes | None]:
         """Have outputs taken by inputs, of which the first one gets it.
 
@@ -62,6 +80,7 @@ class Index:
         self._base.execute("COMMIT")
         return found
 
+    @_written(sqlite3.Error)
     def add(self, rows: Iterable[tuple[str, Known]]) -> None:
         """Take note of rows of manifests, by their target; the last one counts, but what is done stays so."""
         self._base.execute("BEGIN")
@@ -73,6 +92,7 @@ class Index:
         )
         self._base.execute("COMMIT")
 
+    @_written(sqlite3.Error)
     def row(self, target: str) -> Known | None:
         """What the manifests have of an output, if anything."""
         question = "SELECT status, sha256 FROM rows WHERE target = ?"
