@@ -200,6 +200,10 @@ def test_the_walk_finds_what_a_run_here_finds(tmp_path: Path) -> None:
         (["a.png", "-o", "out", "--cluster", "ray://127.0.0.1:1"], "127.0.0.1:1: no Ray cluster answers"),
         (["a.png", "-o", "out", "--cluster", "spark"], "--cluster spark: say ray, or ray://HOST:PORT"),
         (["a.png", "--cluster", "ray"], "--cluster needs files or folders as inputs, and -o FOLDER"),
+        (
+            ["a.png", "-o", "", "--cluster", "ray"],
+            "--cluster needs files or folders as inputs, and -o FOLDER",
+        ),
         (["-", "-o", "out", "--cluster", "ray"], "--cluster needs files or folders as inputs, and -o FOLDER"),
         ([".", "-o", "out", "--watch", "--cluster", "ray"], "--watch and --cluster exclude each other"),
         (["a.png", "-o", "none/out", "--cluster", "ray"], "none: no such folder"),

@@ -76,6 +76,18 @@ def test_what_was_named_itself_is_not_left_out(tmp_path: Path) -> None:
     assert not any(todo.left_out for todo in both)
 
 
+def test_an_empty_name_stands_for_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    pictures(tmp_path, "a.png")
+    todo = find_jobs(["", "a.png"], None, NAMES)
+    assert [str(job.source) for job in todo.jobs] == ["a.png"]
+    assert [(outcome.status, outcome.reason) for outcome in todo.settled] == [
+        ("failed", "an empty name stands for no file or folder; say . for this folder")
+    ]
+    with pytest.raises(UsageError, match="an empty name"):
+        find_jobs(["a.png"], "", NAMES)
+
+
 def test_an_existing_output_is_skipped_if_wanted(tmp_path: Path) -> None:
     pictures(tmp_path, "a.png", "a_2x.png", "b.png")
     todo = find_jobs([tmp_path], None, NAMES, existing="skip")

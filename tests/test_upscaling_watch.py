@@ -163,6 +163,8 @@ def test_what_became_of_a_file_counts_once() -> None:
         (("in", "-o", "in/deep/.."), "in/deep/..: is watched itself"),
         (("no", "-o", "out"), "no: no folder, and --watch waits"),
         (("-", "-o", "-"), "-: no folder, and --watch waits"),
+        (("", "-o", "out"), "an empty name stands for no file or folder"),
+        (("in", "-o", ""), "an empty name stands for no file or folder"),
     ],
 )
 def test_mistakes(options: tuple[str, ...], said: str) -> None:

@@ -226,7 +226,7 @@ def _check_cluster(inputs: list[str], output: str | None, watch: bool, device: s
 
     if watch:
         raise UsageError("--watch and --cluster exclude each other; leave out one of the two")
-    if output is None or STREAM in (*inputs, output):
+    if not output or STREAM in (*inputs, output):
         raise UsageError("--cluster needs files or folders as inputs, and -o FOLDER")
     if is_address(output):
         raise UsageError(f"{shown(output)}: an address; --cluster writes into a folder that all nodes see")
@@ -278,11 +278,12 @@ def _check_watched(inputs: list[str], output: str | None, overwrite: bool) -> No
     if overwrite:
         raise UsageError("--watch and --overwrite exclude each other; what has an output is left out")
     from esc_sr.remote import is_address, shown
+    from esc_sr.upscaling.places import is_folder, place_of
 
     for given in filter(is_address, (*inputs, output or "")):
         raise UsageError(f"{shown(given)}: an address, and --watch is for folders on this machine")
     for given in inputs:
-        if not Path(given).is_dir():
+        if not is_folder(place_of(given)):
             raise UsageError(f"{given}: no folder, and --watch waits for pictures in folders")
     if output is None or (Path(output).exists() and not Path(output).is_dir()):
         raise UsageError("--watch needs -o and another folder, so that no output is taken for an input")

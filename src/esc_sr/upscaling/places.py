@@ -38,8 +38,10 @@ def place_of(name: str) -> Place:
     """What a name stands for: a path as it is, or that of a file:// address, or the address of a store.
 
     Raises:
-        UsageError: Of a store that is not known or not installed, or of a file on another machine.
+        UsageError: Of nothing, a store that is not known or not installed, or a file on another machine.
     """
+    if not name:
+        raise UsageError("an empty name stands for no file or folder; say . for this folder")
     if not is_address(name):
         return Path(name)
     if not name.lower().startswith("file://"):
