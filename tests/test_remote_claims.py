@@ -3,7 +3,7 @@
 import pickle
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import closing
 
 import pytest
@@ -13,9 +13,10 @@ from torch import Tensor, nn
 from esc_sr.errors import EscError
 from esc_sr.image import Animation, Encoding, Picture, encode_image
 from esc_sr.remote import Address, RemoteClaim, claim, faults, parse
+from esc_sr.remote.stores import Listed, RemoteStore
 from esc_sr.upscaling.batch import BatchStatus, Choices, run
 from esc_sr.upscaling.engine import Upscaler
-from esc_sr.upscaling.files import Job, Outcome, find_jobs
+from esc_sr.upscaling.files import Existing, Job, Outcome, find_jobs
 from esc_sr.upscaling.names import Names
 from pictures import noise
 
@@ -201,6 +202,24 @@ def test_two_inputs_do_not_become_one_output(folder: Address) -> None:
         find_jobs([folder / "x/a.png", folder / "y/a.png"], f"{folder}/out/", Names())
     todo = find_jobs([f"{folder}/x", f"{folder}/y/a.png", f"{folder}/x"], None, Names())
     assert [str(job.target) for job in todo.jobs] == [f"{folder}/{key}/a_2x.png" for key in "xy"]
+
+
+def test_outputs_that_are_all_replaced_are_not_listed(
+    folder: Address, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    jobs_in(folder, 2)
+    listed: list[str] = []
+    entries = RemoteStore.entries
+
+    def noted(store: RemoteStore, path: str, deep: bool) -> Iterator[Listed]:
+        listed.append(path)
+        return entries(store, path, deep)
+
+    monkeypatch.setattr(RemoteStore, "entries", noted)
+    cases: list[Existing] = ["overwrite", "skip"]
+    for existing in cases:
+        find_jobs([f"{folder}/in"], f"{folder}/o/", Names(), existing=existing)
+        assert ((folder / "o").path in listed) == (existing == "skip")
 
 
 def test_an_input_is_never_overwritten(folder: Address) -> None:

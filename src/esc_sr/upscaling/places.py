@@ -142,7 +142,7 @@ def known_files(targets: Iterable[Place], folder: Place | None) -> Callable[[Pla
     listed: Iterator[Address] = iter(())
     if len(wanted) == 1:
         there = {target for target in wanted if is_file(target)}
-    elif isinstance(folder, Address):
+    elif wanted and isinstance(folder, Address):
         listed = folder.files()
     else:
         parents = sorted({target.parent for target in wanted}, key=str)
