@@ -207,6 +207,7 @@ def test_the_walk_finds_what_a_run_here_finds(tmp_path: Path) -> None:
         (["-", "-o", "out", "--cluster", "ray"], "--cluster needs files or folders as inputs, and -o FOLDER"),
         ([".", "-o", "out", "--watch", "--cluster", "ray"], "--watch and --cluster exclude each other"),
         (["a.png", "-o", "none/out", "--cluster", "ray"], "none: no such folder"),
+        (["a.png", "-o", "out", "--name", "{x}", "--cluster", "ray://127.0.0.1:1"], "no field is called 'x'"),
         (["out/b.png", "-o", "out", "--cluster", "ray"], "lies in the folder of the outputs"),
         (["a.png", "-o", "out", "--cluster", "ray", "--device", "cuda:1"], "each worker has its own GPU"),
     ],

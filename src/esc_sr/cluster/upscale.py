@@ -119,10 +119,11 @@ def check(plan: ClusterRun) -> tuple[list[Place], Path]:
         The inputs, and the output folder, by absolute paths.
 
     Raises:
-        UsageError: No such format, or an input is the output folder or lies in it.
+        UsageError: No such format or name, or an input is the output folder or lies in it.
         ImageError: The output folder is missing or read-only.
     """
     check_format(plan.format)
+    Names(plan.names)
     check_output(plan.output, True, plan.format)
     output = plan.output.absolute()
     inputs = [path if isinstance(path, Address) else path.absolute() for path in expand(plan.inputs)[0]]
