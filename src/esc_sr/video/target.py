@@ -14,8 +14,8 @@ def find_target(source: Path, output: str | None, size: Size, overwrite: bool) -
     """The output of a video: beside it by default, as `clip_2x.mp4`; or in a folder, or a file of any name.
 
     Raises:
-        UsageError: It is no video by its name.
-        ImageError: It is the input, it exists, or its folder is missing or read-only.
+        UsageError: It is no video by its name, or its folder is missing.
+        ImageError: It is the input, it exists, or its folder is read-only.
     """
     name = Names(size=size).of(source, suffix_for(source))
     target = source.with_name(name) if output is None else Path(output)
