@@ -89,6 +89,19 @@ def test_a_broken_run_ends_with_the_same_file(
     assert not Path(f"{target}.part").exists()
 
 
+def test_a_run_goes_on_with_the_threads_of_its_beginning(monkeypatch: pytest.MonkeyPatch) -> None:
+    make("a.mp4", UNEVEN)
+    monkeypatch.setattr(os, "cpu_count", lambda: 1)
+    enlarge(Counted(), target="unbroken.mp4")
+    with pytest.raises(KeyboardInterrupt):
+        enlarge(Counted(4))
+    monkeypatch.setattr(os, "cpu_count", lambda: 5)
+    plan, _ = planned(Counted())
+    assert plan.settings.threads == 1 and planned(Counted(), target="c.mp4")[0].settings.threads == 5
+    enlarge(Counted())
+    assert see("b.mp4").packets == see("unbroken.mp4").packets
+
+
 SLOW = """
 import sys, time
 from pathlib import Path

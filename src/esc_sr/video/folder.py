@@ -18,6 +18,9 @@ from esc_sr.video.segments import Segment
 if TYPE_CHECKING:
     from esc_sr.upscaling.engine import Upscaler
 
+MOST_THREADS = 16
+"""Of an encoder."""
+
 _MANIFEST = "manifest.json"
 
 
@@ -49,7 +52,6 @@ class WorkFolder:
 
     Attributes:
         path: The folder.
-        facts: Everything that the result depends on; of a folder that was there, as it says.
         known: Pieces that were there, by their number.
     """
 
@@ -58,20 +60,20 @@ class WorkFolder:
 
         Args:
             target: The output.
-            facts: Everything that the result depends on; `threads` may differ from what is there.
+            facts: Everything that the result depends on.
             anew: Throw away what is there, unless a run that was to begin anew has begun just this.
 
         Raises:
             VideoError: What is there is of another run, or the disk refuses.
         """
-        self.path = target.with_name(target.name + ".part")
+        self.path = _folder_of(target)
         self.known: dict[int, Segment] = {}
         try:
-            found = self._found()
+            found = _found(self.path)
             if anew and (not found.get("anew") or _differing(facts, found)):
                 shutil.rmtree(self.path, ignore_errors=True)
             self.path.mkdir(exist_ok=True)
-            self.facts = self._agreed(facts, anew)
+            self._agree(facts, anew)
         except OSError as error:
             with suppress(OSError):  # if it is empty
                 self.path.rmdir()
@@ -81,27 +83,16 @@ class WorkFolder:
             if segment is not None:
                 self.known[place] = segment
 
-    def _agreed(self, facts: dict[str, Any], anew: bool) -> dict[str, Any]:
-        """The facts of the manifest, if they are these; it is written where there is none."""
+    def _agree(self, facts: dict[str, Any], anew: bool) -> None:
+        """Refuse a manifest of other facts; it is written where there is none."""
         manifest = self.path / _MANIFEST
         if not manifest.exists():
             self._write(manifest, facts | {"anew": anew})
-            return facts
-        found = self._found()
-        if differ := _differing(facts, found):
+        elif differ := _differing(facts, _found(self.path)):
             raise VideoError(
                 f"{self.path}: holds the beginning of another run, which differs in {', '.join(differ)}; "
                 "--overwrite begins anew, or remove the folder"
             )
-        return facts | {"threads": found["threads"]}
-
-    def _found(self) -> dict[str, Any]:
-        """What the manifest says; nothing where there is none, or a damaged one."""
-        try:
-            found = json.loads((self.path / _MANIFEST).read_text())
-        except (FileNotFoundError, NotADirectoryError, ValueError):
-            return {}
-        return found if isinstance(found, dict) else {}
 
     def _write(self, path: Path, value: Any) -> None:
         """Write a file of JSON, whole or not at all."""
@@ -176,7 +167,26 @@ class WorkFolder:
         shutil.rmtree(self.path, ignore_errors=True)
 
 
+def threads_of(target: Path) -> int | None:
+    """Of the encoder of a run for this output that was broken off, if there was one."""
+    found = _found(_folder_of(target)).get("threads")
+    return found if isinstance(found, int) and 1 <= found <= MOST_THREADS else None
+
+
+def _folder_of(target: Path) -> Path:
+    return target.with_name(target.name + ".part")
+
+
+def _found(folder: Path) -> dict[str, Any]:
+    """What the manifest says; nothing where there is none, or one that cannot be read."""
+    try:
+        found = json.loads((folder / _MANIFEST).read_text())
+    except (OSError, ValueError):
+        return {}
+    return found if isinstance(found, dict) else {}
+
+
 def _differing(facts: dict[str, Any], found: dict[str, Any]) -> list[str]:
-    """In which facts a run differs from what a manifest says; the number of threads may."""
+    """In which facts a run differs from what a manifest says."""
     wanted = json.loads(json.dumps(facts))
-    return [key for key in wanted if key != "threads" and found.get(key) != wanted[key]]
+    return [key for key in wanted if found.get(key) != wanted[key]]

@@ -18,7 +18,7 @@ from esc_sr.machine.claim import Claim
 from esc_sr.upscaling import FractionDone
 from esc_sr.video.clip import Clip, Damage, Frames, Span
 from esc_sr.video.coding import Coding, Settings, choose, container_of, keeps_light, options_for
-from esc_sr.video.folder import WorkFolder
+from esc_sr.video.folder import MOST_THREADS, WorkFolder, threads_of
 from esc_sr.video.look import depth, from_rgb, halves, has_alpha, to_rgb
 from esc_sr.video.rehearsal import rehearse
 from esc_sr.video.remux import write_video
@@ -115,7 +115,7 @@ def plan_video(
         )
     larger = look.enlarged(*even, format)
     notes += _losses(clip, encoder, format)
-    threads = min(os.cpu_count() or 1, 16)
+    threads = threads_of(target) or min(os.cpu_count() or 1, MOST_THREADS)
     frame = even[0] * even[1] * 3 * (2 if look.deep else 1)
     settings = Settings(
         encoder,
