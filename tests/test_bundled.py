@@ -30,6 +30,7 @@ LEAST_ON_SET5 = {
     "esc-light-x3": 34.0,
     "esc-light-x4": 31.75,
     "esc-x2": 37.7,
+    "esc-x3": 34.0,
     "esc-x4": 31.75,
     "esc-fp-x2": 37.0,
     "esc-fp-x3": 33.1,
@@ -60,8 +61,8 @@ PUPILS = [name for name in NAMES if learnt_degraded(card(name))]
 
 
 def test_what_is_bundled() -> None:
-    every = {f"{network}-x{scale}" for network in ("esc-light", "esc-fp") for scale in (2, 3, 4)}
-    assert {*every, "esc-x2", "esc-x4", "esc-lte", "esc-real-x4"} <= set(NAMES)
+    every = {f"{network}-x{scale}" for network in ("esc", "esc-light", "esc-fp") for scale in (2, 3, 4)}
+    assert {*every, "esc-lte", "esc-real-x4"} <= set(NAMES)
     assert {"esc-light-real-x2", "esc-light-real-x4", "esc-light-real-weak-x4"} <= set(NAMES)
 
 
