@@ -50,3 +50,16 @@ def test_loading_imports_no_compiler() -> None:
         [sys.executable, "-c", script], env={"PYTHONPATH": str(SOURCE)}, capture_output=True, text=True
     )
     assert not COMPILER & set(ended.stdout.split()), ended.stderr
+
+
+def test_what_a_file_is_compared_with_imports_no_compiler() -> None:
+    script = (
+        "import sys; from esc_sr.families.parts.mean import MeanShift\n"
+        "from esc_sr.families.shapes import without_numbers\n"
+        "with without_numbers(): MeanShift(-1)\n"
+        "print(*sys.modules)"
+    )
+    ended = subprocess.run(
+        [sys.executable, "-c", script], env={"PYTHONPATH": str(SOURCE)}, capture_output=True, text=True
+    )
+    assert "torch" in ended.stdout.split() and not COMPILER & set(ended.stdout.split()), ended.stderr

@@ -32,4 +32,6 @@ class MeanShift(nn.Module):
 
 def shift(sign: int, range_: float = 255.0) -> tuple[Tensor, Tensor]:
     """Weight (3, 3, 1, 1) and bias (3,) of a `MeanShift`."""
-    return torch.eye(3)[:, :, None, None], sign * range_ * torch.tensor(MEAN)
+    # on the CPU, since eye and products of blank tensors import torch's compiler
+    weight, bias = torch.eye(3, device="cpu"), sign * range_ * torch.tensor(MEAN, device="cpu")
+    return torch.tensor(weight.tolist())[:, :, None, None], torch.tensor(bias.tolist())
