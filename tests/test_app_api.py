@@ -16,7 +16,7 @@ from PIL import Image
 from typer.testing import CliRunner
 
 from app_servers import MINUTE, served, until
-from esc_sr.app.jobs import AppJob
+from esc_sr.app.job import AppJob
 from esc_sr.app.limits import Limits, RefusalError
 from esc_sr.app.office import Office
 from esc_sr.app.work import Box, look, shown_name

@@ -16,7 +16,7 @@ from esc_sr.cli.main import app
 from esc_sr.errors import ImageError
 from esc_sr.families.esc import ESC, ESCConfig
 from esc_sr.image import Picture, decode_animation, decode_image, read_image, write_image
-from esc_sr.upscaling.files import _write_stdout, shape_of
+from esc_sr.upscaling.files import _write_stdout, header_of
 from esc_sr.upscaling.names import Names
 from esc_sr.upscaling.streams import find_stream_job
 from esc_sr.weights import save
@@ -128,7 +128,7 @@ def test_of_what_is_no_picture_the_beginning_is_read(monkeypatch: pytest.MonkeyP
     monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BufferedReader(Endless())))
     job = find_stream_job(["-"], "out.png", Names(), None, "refuse").jobs[0]
     with pytest.raises(ImageError, match="another kind of file"):
-        shape_of(job)
+        header_of(job)
 
 
 def test_damage_sends_nothing() -> None:

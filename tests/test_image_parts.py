@@ -20,7 +20,7 @@ from esc_sr.image import (
     decode_animation,
     decode_image,
     read_animation,
-    read_shape,
+    read_header,
     read_size,
     write_image,
 )
@@ -177,12 +177,12 @@ def test_sizes_are_read_without_decoding(tmp_path: Path) -> None:
     turned[274] = 6
     odd = Path(os.fsdecode(os.fsencode(tmp_path) + b"/caf\xe9.jpg"))  # a name that is not UTF-8
     odd.write_bytes(pillow(Image.fromarray(noise(10, 20, 3)), "JPEG", exif=turned)[:-30])
-    assert read_size(odd) == (20, 10) and read_shape(odd) == (1, 20, 10)
+    assert read_size(odd) == (20, 10) and read_header(odd)[:3] == (1, 20, 10)
     for suffix in SUFFIXES:
         write_image(Picture(noise(16, 24, 3)), tmp_path / f"a{suffix}")
         assert read_size(tmp_path / f"a{suffix}") == (16, 24)
     write_image(moving(), tmp_path / "a.gif", notify=silent)
-    assert read_shape(tmp_path / "a.gif") == (4, 16, 24)
+    assert read_header(tmp_path / "a.gif")[:3] == (4, 16, 24)
 
 
 @pytest.mark.parametrize("content", [b"", b"text", b"\x89PNG\r\n\x1a\n", b"\0\0\0\0ftypavif"])

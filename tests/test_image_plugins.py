@@ -12,11 +12,12 @@ from PIL import Image
 from esc_sr.errors import ImageError
 from esc_sr.image import (
     FORMATS,
+    decode_header,
     decode_image,
     decode_region,
     decode_size,
+    read_header,
     read_image,
-    read_shape,
     read_size,
     write_image,
 )
@@ -71,7 +72,9 @@ def test_values_are_kept(name: str, tmp_path: Path) -> None:
     np.testing.assert_array_equal(picture.pixels, values(image))
     assert picture.pixels.dtype == values(image).dtype
     assert read_size(path) == decode_size(memoryview(data), "a") == (33, 47)
-    assert read_shape(path) == (1, 33, 47)
+    header = read_header(path)
+    assert header == decode_header(memoryview(data), "a") and header[:3] == (1, 33, 47)
+    assert header.pixel_bytes >= picture.pixels[0, 0].nbytes
     part = decode_region(memoryview(data), "a", 5, 7, 20, 30).pixels
     np.testing.assert_array_equal(part, picture.pixels[5:25, 7:37])
 

@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from esc_sr.app import work
 from esc_sr.app.archive import pack, told_apart
-from esc_sr.app.jobs import AppJob, Jobs
+from esc_sr.app.job import AppJob
+from esc_sr.app.jobs import Jobs
 from esc_sr.app.limits import Limits, RefusalError
 from esc_sr.app.scratch import Scratch
 from esc_sr.app.upload import receive, size_sent

@@ -12,7 +12,7 @@ from esc_sr import __version__
 from esc_sr.app import work
 from esc_sr.app.api_page import describe
 from esc_sr.app.guard import Application, Guard
-from esc_sr.app.jobs import AppJob, CancelledError, JobStatus
+from esc_sr.app.job import AppJob, CancelledError, JobStatus
 from esc_sr.app.limits import Limits, RefusalError, status_of
 from esc_sr.app.office import Office
 from esc_sr.errors import EscError, one_line

@@ -8,7 +8,7 @@ from functools import cache
 from pathlib import Path, PurePosixPath
 from typing import NamedTuple
 
-from esc_sr.app.jobs import AppJob, Asked, CancelledError
+from esc_sr.app.job import AppJob, Asked, CancelledError
 from esc_sr.app.limits import Limits, RefusalError
 from esc_sr.errors import ImageError
 from esc_sr.image import (
@@ -17,9 +17,8 @@ from esc_sr.image import (
     READ_ONLY,
     Animation,
     Encoding,
-    decode_bytes,
+    decode_header,
     decode_image,
-    decode_shape,
     encode_image,
     format_of,
     kind_of,
@@ -102,8 +101,7 @@ def look(
     with _refusing(415):
         if kind is None and (first := what_first(suffix_kind(Path(name)))):
             raise ImageError(f"{name}: {suffix_kind(Path(name))}; {first}")
-        frames, height, width = decode_shape(memoryview(data), name)
-        pixel = max(decode_bytes(memoryview(data), name), _LEAST_BYTES)
+        frames, height, width, pixel = decode_header(memoryview(data), name)
     name = name if _is_picture(name) else f"{name}{_suffix(kind)}"
     suffix = f".{format.lower()}" if format else suffix_of_output(Path(name))
     target = Names(size=size, model=model).of(Path(name), suffix)
@@ -118,7 +116,7 @@ def look(
                 f"{name}: {sides} to {wide} x {tall} pixels, which count as {pixels}; "
                 f"at most {most} are taken here",
             )
-    reserved = len(data) + pixel * shown * tall * wide
+    reserved = len(data) + max(pixel, _LEAST_BYTES) * shown * tall * wide
     return Asked(name, target, model, size, (height, width), reserved, denoise)
 
 

@@ -11,8 +11,8 @@ from esc_sr.cluster.work import Given, Wants, WorkerMeans, sha256_of
 from esc_sr.errors import DeviceError, EscError, UsageError
 from esc_sr.upscaling.batch import Choices, Task
 from esc_sr.upscaling.engine import Upscaler
-from esc_sr.upscaling.files import Job, Outcome, shape_of
-from esc_sr.upscaling.places import Place, claim, is_file, shape_in
+from esc_sr.upscaling.files import Job, Outcome, header_of
+from esc_sr.upscaling.places import Place, claim, header_in, is_file
 from esc_sr.upscaling.sizes import Size
 from esc_sr.weights import bundled_scales, files_of
 
@@ -70,7 +70,7 @@ class Enlarging:
         device, choices = str(upscaler.device), self._choices
         task = Task(job, choices).fetch()
         try:
-            sides = shape_of(task.fetched)[1:]
+            sides = header_of(task.fetched).sides
             wanted = self._wanted(sides, given)
         except EscError:
             sides, wanted = None, given.shares  # reading it, or computing, says what is wrong
@@ -163,5 +163,5 @@ def clear_after_death(targets: Iterable[Place]) -> None:
 
 def _found_done(job: Job) -> Outcome:
     """What a worker did that died before it could say so."""
-    before, after = shape_of(job)[1:], shape_in(job.target)[1:]
+    before, after = header_of(job).sides, header_in(job.target).sides
     return Outcome(job.source, job.target, "done", size=before, target_size=after)

@@ -13,7 +13,7 @@ from esc_sr.errors import EscError
 from esc_sr.image import other_kind
 from esc_sr.machine.disk import name_on_disk
 from esc_sr.remote import Address
-from esc_sr.upscaling.files import Existing, Job, Outcome, output_name, settle, shape_of
+from esc_sr.upscaling.files import Existing, Job, Outcome, header_of, output_name, settle
 from esc_sr.upscaling.folders import Problem, pictures_of
 from esc_sr.upscaling.names import Names
 from esc_sr.upscaling.places import Place
@@ -107,7 +107,7 @@ def examine(entry: Walked, rules: Rules) -> Examined:
         return Examined(kind, job, "", "", source.size or 0, os.fsencode(place))
     pixels = 0
     with suppress(EscError):  # reading it says what is wrong
-        frames, height, width = shape_of(job)
+        frames, height, width, _ = header_of(job)
         pixels = frames * height * width
     return Examined(kind, job, "", "", pixels, os.fsencode(place))
 

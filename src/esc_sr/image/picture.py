@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -45,6 +46,27 @@ ANIMATED = ("gif", "webp")
 
 MAX_SIDE = {"jpeg": 65_500, "webp": 16_383, "avif": 16_384, "gif": 65_535}
 """The longest side, in pixels, that these formats hold; the others hold any."""
+
+
+class Header(NamedTuple):
+    """What a picture file says of itself before it is decoded.
+
+    Attributes:
+        frames: Those that are shown.
+        height: Of each in px, upright.
+        width: Likewise.
+        pixel_bytes: Bytes of a decoded pixel, at most.
+    """
+
+    frames: int
+    height: int
+    width: int
+    pixel_bytes: int
+
+    @property
+    def sides(self) -> tuple[int, int]:
+        """Height and width."""
+        return self.height, self.width
 
 
 @dataclass(frozen=True, eq=False)

@@ -17,7 +17,7 @@ import pyvips
 
 from esc_sr.errors import EscError, ImageError
 from esc_sr.image.native import wrapped
-from esc_sr.image.picture import READ_ONLY
+from esc_sr.image.picture import READ_ONLY, Header
 from esc_sr.image.pillow import from_pillow
 
 PLUGIN_KINDS = frozenset(READ_ONLY.values())
@@ -38,26 +38,16 @@ def can_read(kind: str) -> bool:
     return kind in PLUGIN_KINDS and (kind != "heic" or find_spec("pi_heif") is not None)
 
 
-def plugin_size(file: BinaryIO, kind: str, name: str) -> tuple[int, int]:
-    """Height and width in px of a file of `PLUGIN_KINDS`, without decoding it.
+def plugin_header(file: BinaryIO, kind: str, name: str) -> Header:
+    """What the header of a file of `PLUGIN_KINDS` says.
 
     Raises:
         ImageError: Damaged, or what it needs is not installed.
     """
     with _one_line(kind, name):
-        width, height = _opened(file, kind).size
-        return height, width
-
-
-def plugin_bytes(file: BinaryIO, kind: str, name: str) -> int:
-    """Bytes of a pixel of a file of `PLUGIN_KINDS`, at most, without decoding it.
-
-    Raises:
-        ImageError: As of `plugin_size`.
-    """
-    with _one_line(kind, name):
-        mode = _opened(file, kind).mode
-        return 8 if "16" in mode or kind == "ppm" else 4
+        opened = _opened(file, kind)
+        width, height = opened.size
+        return Header(1, height, width, 8 if "16" in opened.mode or kind == "ppm" else 4)
 
 
 def plugin_image(data: bytes, kind: str, name: str, notify: Callable[[str], object]) -> Any:

@@ -17,8 +17,8 @@ from esc_sr.image.damage import fault_of, is_too_large
 from esc_sr.image.metadata import field, has_lost_exif, metadata_of
 from esc_sr.image.native import cmyk_to_srgb, libvips, reason
 from esc_sr.image.others import is_special
-from esc_sr.image.picture import ANIMATED, Animation, Picture
-from esc_sr.image.plugins import PLUGIN_KINDS, plugin_bytes, plugin_image, plugin_size
+from esc_sr.image.picture import ANIMATED, Animation, Header, Picture
+from esc_sr.image.plugins import PLUGIN_KINDS, plugin_header, plugin_image
 
 MAX_PIXELS = 2**29
 """The most pixels, all frames together, that are decoded without being allowed to: 512 x 1024 x 1024."""
@@ -64,17 +64,17 @@ def read_size(path: str | Path) -> tuple[int, int]:
     Raises:
         ImageError: The file cannot be opened, or is no picture.
     """
-    return read_shape(path)[1:]
+    return read_header(path).sides
 
 
-def read_shape(path: str | Path) -> tuple[int, int, int]:
-    """Frames that are shown of a picture file, and height and width in px, upright, without decoding it.
+def read_header(path: str | Path) -> Header:
+    """What the header of a picture file says, without decoding it.
 
     Raises:
         ImageError: The file cannot be opened, or is no picture.
     """
-    with _opened(path) as (_, image, kind):
-        return _shape(image, kind)
+    with _opened(path) as (_, header):
+        return header
 
 
 def decode_size(data: memoryview, name: str) -> tuple[int, int]:
@@ -83,41 +83,30 @@ def decode_size(data: memoryview, name: str) -> tuple[int, int]:
     Raises:
         ImageError: Not a picture in a known format.
     """
-    return decode_shape(data, name)[1:]
+    return decode_header(data, name).sides
 
 
-def decode_shape(data: memoryview, name: str) -> tuple[int, int, int]:
-    """Frames, height and width, as `read_shape` has them, of a picture file's bytes.
-
-    Raises:
-        ImageError: Not a picture in a known format.
-    """
-    start = bytes(data[: 2**16])
-    if (kind := kind_of(start)) in PLUGIN_KINDS:
-        return 1, *plugin_size(BytesIO(data), kind, name)
-    with _one_line(name):
-        return _shape(*_open_source(pyvips.Source.new_from_memory(data), start))
-
-
-def decode_bytes(data: memoryview, name: str) -> int:
-    """Bytes of a pixel of a picture file, at most, as `decode_image` has it, without decoding it.
+def decode_header(data: memoryview, name: str) -> Header:
+    """What the header of a picture file's bytes says.
 
     Raises:
         ImageError: Not a picture in a known format.
     """
     start = bytes(data[: 2**16])
     if (kind := kind_of(start)) in PLUGIN_KINDS:
-        return plugin_bytes(BytesIO(data), kind, name)
+        return plugin_header(BytesIO(data), kind, name)
     with _one_line(name):
-        image, _ = _open_source(pyvips.Source.new_from_memory(data), start)
-    return image.bands * np.dtype(_DTYPES.get(image.format, np.float32)).itemsize
+        return _header(*_open_source(pyvips.Source.new_from_memory(data), start))
 
 
-def _shape(image: Any, kind: str) -> tuple[int, int, int]:
-    """Frames that are shown, height and width of an image of which the header was read."""
+def _header(image: Any, kind: str) -> Header:
+    """What the header says of a file that libvips has opened."""
     turned = (field(image, "orientation") or 1) >= 5
     frames = (field(image, "n-pages") or 1) if kind in ANIMATED else 1
-    return (frames, *((image.width, image.height) if turned else (image.height, image.width)))
+    height, width = (image.width, image.height) if turned else (image.height, image.width)
+    return Header(
+        frames, height, width, image.bands * np.dtype(_DTYPES.get(image.format, np.float32)).itemsize
+    )
 
 
 def decode_region(data: memoryview, name: str, top: int, left: int, height: int, width: int) -> Picture:
@@ -206,14 +195,14 @@ def read_bytes(path: str | Path) -> bytes:
     Raises:
         ImageError: It cannot be opened, or is no picture.
     """
-    with _opened(path) as (file, _, _):
+    with _opened(path) as (file, _):
         file.seek(0)
         return file.read()
 
 
 @contextlib.contextmanager
-def _opened(path: str | Path) -> Iterator[tuple[BinaryIO, Any, str]]:
-    """A picture file, a libvips image of which size and pages are right, if nothing else, and its kind."""
+def _opened(path: str | Path) -> Iterator[tuple[BinaryIO, Header]]:
+    """A picture file, and what its header says."""
     try:
         if is_special(Path(path)):
             raise ImageError(f"cannot read {path}: a pipe or device; copy what it gives into a file first")
@@ -221,10 +210,10 @@ def _opened(path: str | Path) -> Iterator[tuple[BinaryIO, Any, str]]:
             start = file.read(2**16)
             file.seek(0)
             if (kind := _known_kind(start)) in PLUGIN_KINDS:
-                yield file, _plugin_header(file, kind, str(path)), kind
+                yield file, plugin_header(file, kind, str(path))
                 return
             source = pyvips.Source.new_from_descriptor(file.fileno())  # names that are not UTF-8 work, too
-            yield file, *_open_source(source, start)
+            yield file, _header(*_open_source(source, start))
     except OSError as error:
         raise ImageError(f"cannot read {path}: {error.strerror}") from error
 
@@ -235,7 +224,11 @@ def _decode(
     """The first frame of a file, or every one."""
     with _one_line(name):
         kind = _known_kind(data)
-        image = _plugin_header(BytesIO(data), kind, name) if kind in PLUGIN_KINDS else _open(data, kind)
+        if kind in PLUGIN_KINDS:
+            _, height, width, _ = plugin_header(BytesIO(data), kind, name)
+            image = pyvips.Image.black(width, height)
+        else:
+            image = _open(data, kind)
         count = field(image, "n-pages") or 1
         shown = count if every and kind in ANIMATED else 1
         if image.width * image.height * shown > MAX_PIXELS and not allow_large:
@@ -278,12 +271,6 @@ def _one_line(name: str) -> Iterator[None]:
         raise ImageError(
             f"cannot read {name}: not a complete PNG, JPEG, WebP, TIFF, AVIF or GIF picture ({reason(error)})"
         ) from error
-
-
-def _plugin_header(file: BinaryIO, kind: str, name: str) -> Any:
-    """A libvips image of the size of a file of `PLUGIN_KINDS`."""
-    height, width = plugin_size(file, kind, name)
-    return pyvips.Image.black(width, height)
 
 
 def _known_kind(start: bytes) -> str:

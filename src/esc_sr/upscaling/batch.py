@@ -25,10 +25,10 @@ from esc_sr.upscaling.files import (
     claim_target,
     enlarge,
     fetched,
+    header_of,
     is_done,
     is_elsewhere,
     read_source,
-    shape_of,
     size_of,
     write_result,
 )
@@ -257,7 +257,7 @@ class _Line:
 def _pixels(job: Job, upscaler: "Upscaler") -> tuple[int, int]:
     """Pixels of an input and of what the network makes of it, all frames together; 0 if it cannot be done."""
     try:
-        frames, height, width = shape_of(job)
+        frames, height, width, _ = header_of(job)
         return frames * height * width, frames * prod(upscaler.gives(height, width))
     except EscError:
         return 0, 0

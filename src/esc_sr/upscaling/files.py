@@ -17,9 +17,10 @@ from esc_sr.image import (
     READ_ONLY,
     Animation,
     Encoding,
+    Header,
     decode_animation,
+    decode_header,
     decode_image,
-    decode_shape,
     encode_image,
     format_of,
 )
@@ -42,12 +43,12 @@ from esc_sr.upscaling.places import (
     bytes_in,
     claim,
     clear,
+    header_in,
     identity_of,
     is_one_of,
     known_files,
     looked_at,
     place_of,
-    shape_in,
     write,
 )
 from esc_sr.upscaling.work import limit_work
@@ -237,7 +238,7 @@ def read_source(job: Job, allow_large: bool, notify: Callable[[str], object]) ->
     with enough_memory(name):
         job = fetched(job)
         if not allow_large:
-            frames, height, width = shape_of(job)
+            frames, height, width, _ = header_of(job)
             limit_work(name, frames if every else 1, height, width)
         data = bytes_in(job.source) if job.data is None else job.data
         if every:
@@ -260,11 +261,11 @@ def fetched(job: Job) -> Job:
     return job._replace(data=bytes_in(job.source)) if is_elsewhere(job) else job
 
 
-def shape_of(job: Job) -> tuple[int, int, int]:
-    """Frames, height and width of an input, from its header; errors as of `image.read_shape`."""
+def header_of(job: Job) -> Header:
+    """What the header of an input says; errors as of `image.read_header`."""
     if job.data is None:
-        return shape_in(job.source)
-    return decode_shape(memoryview(job.data), str(job.source))
+        return header_in(job.source)
+    return decode_header(memoryview(job.data), str(job.source))
 
 
 def is_done(job: Job, there: bool) -> bool:

@@ -11,14 +11,14 @@ from torch import Tensor
 
 from esc_sr.bicubic import resize
 from esc_sr.errors import UsageError
-from esc_sr.image import Picture, decode_image, decode_shape
+from esc_sr.image import Picture, decode_header, decode_image
 from esc_sr.image.pillow import from_pillow, is_pillow, to_pillow
 from esc_sr.machine.memory import enough_memory
 from esc_sr.remote import shown
 from esc_sr.upscaling import FractionDone
 from esc_sr.upscaling.colours import upscale_picture
 from esc_sr.upscaling.models import Way
-from esc_sr.upscaling.places import bytes_in, place_of, shape_in
+from esc_sr.upscaling.places import bytes_in, header_in, place_of
 from esc_sr.upscaling.work import limit_work
 
 if TYPE_CHECKING:
@@ -73,10 +73,10 @@ def _read(file: Any, allow_large: bool) -> Picture:
         place = place_of(file) if isinstance(file, str) else file
         name = str(place)
         if isinstance(place, Path) and not allow_large:
-            limit_work(name, 1, *shape_in(place)[1:])
+            limit_work(name, 1, *header_in(place).sides)
         data = bytes_in(place)
         if not isinstance(place, Path) and not allow_large:
-            limit_work(name, 1, *decode_shape(memoryview(data), name)[1:])
+            limit_work(name, 1, *decode_header(memoryview(data), name).sides)
         return decode_image(data, name, allow_large=allow_large)
     data = file.read() if hasattr(file, "read") else bytes(file)
     if not isinstance(data, bytes):
@@ -86,7 +86,7 @@ def _read(file: Any, allow_large: bool) -> Picture:
             f"{_name(file)}: nothing to read; has it been read before, and seek(0) not been called?"
         )
     if not allow_large:
-        limit_work(_name(file), 1, *decode_shape(memoryview(data), _name(file))[1:])
+        limit_work(_name(file), 1, *decode_header(memoryview(data), _name(file)).sides)
     return decode_image(data, _name(file), allow_large=allow_large)
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from esc_sr.errors import UsageError
 from esc_sr.upscaling import DEFAULT_NAME, DEFAULT_SCALE
-from esc_sr.upscaling.places import Place, shape_in
+from esc_sr.upscaling.places import Place, header_in
 from esc_sr.upscaling.sizes import Size, plain
 
 _LONGEST = 255  # of a name, on most disks
@@ -47,7 +47,7 @@ class Names:
         known = {"stem", "suffix", "size", "model", *(["scale"] if self.size.of == "scale" else [])}
         if known.issuperset(self._fields()):
             return self._fill(source, self.size.value, (1, 1)) + suffix
-        sides = shape_in(source)[1:]
+        sides = header_in(source).sides
         try:
             return self._fill(source, self.size.scale(*sides), self.size.target(*sides)) + suffix
         except UsageError as error:

@@ -17,13 +17,14 @@ from esc_sr.errors import ImageError, UsageError
 from esc_sr.image import (
     Animation,
     Encoding,
-    decode_shape,
+    Header,
+    decode_header,
     encode_image,
     format_of,
     identity,
     kind_of,
     read_bytes,
-    read_shape,
+    read_header,
     write_image,
 )
 from esc_sr.machine.claim import Claim, clear_remains
@@ -102,15 +103,15 @@ def by_name() -> Callable[[Place], Hashable]:
     return key
 
 
-def shape_in(place: Place) -> tuple[int, int, int]:
-    """Frames, height and width, as of `image.read_shape`; of what lies in a store, all is fetched for that.
+def header_in(place: Place) -> Header:
+    """What the header of a file says; of what lies in a store, all is fetched for that.
 
     Raises:
         ImageError: The file cannot be opened, or is no picture.
     """
     if isinstance(place, Address):
-        return decode_shape(memoryview(bytes_in(place)), str(place))
-    return read_shape(place)
+        return decode_header(memoryview(bytes_in(place)), str(place))
+    return read_header(place)
 
 
 def bytes_in(place: Place) -> bytes:
