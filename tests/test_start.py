@@ -54,9 +54,10 @@ def test_loading_imports_no_compiler() -> None:
 
 def test_what_a_file_is_compared_with_imports_no_compiler() -> None:
     script = (
-        "import sys; from esc_sr.families.parts.mean import MeanShift\n"
-        "from esc_sr.families.shapes import without_numbers\n"
-        "with without_numbers(): MeanShift(-1)\n"
+        "import sys; from esc_sr import families\n"
+        "for family in families.FAMILIES:\n"
+        "    name = next(iter(family.presets))\n"
+        "    families.blank(families.preset(name, families.scales(name)[0]))\n"
         "print(*sys.modules)"
     )
     ended = subprocess.run(

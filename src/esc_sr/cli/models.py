@@ -68,18 +68,17 @@ def _show_models(found: list[dict[str, Any]]) -> None:
 
 
 def _show_all(as_json: bool) -> None:
-    """Every network, with its sizes and where its weights are; needs torch."""
-    from esc_sr.benchmark.networks import systems
+    """Every network, with its sizes and where its weights are, as soon as it is built; needs torch."""
+    from esc_sr.benchmark.networks import published, systems
 
-    found = list(systems())
     if as_json:
-        print_json(found)
+        print_json(list(systems()))
         return
     print("`-n FILE` takes files of all of them, `esc-sr train classic --model NAME` trains.")
-    width = max(len(system["name"]) for system in found)
-    for network, group in groupby(found, key=lambda system: system["network"]):
-        members = list(group)
-        print(f"\n{network}: {members[0]['weights'] or 'no published weights are known'}")
-        for system in members:
+    width = max(map(len, published()))
+    for network, members in groupby(systems(), key=lambda system: system["network"]):
+        for place, system in enumerate(members):
+            if not place:
+                print(f"\n{network}: {system['weights'] or 'no published weights are known'}")
             sizes = (f"x{scale} {count / 1e3:.0f} K" for scale, count in system["parameters"].items())
-            print(f"  {system['name']:{width}} ", ", ".join(sizes))
+            print(f"  {system['name']:{width}} ", ", ".join(sizes), flush=True)

@@ -3,6 +3,8 @@
 import torch
 from torch import Tensor, nn
 
+from esc_sr.families.shapes import numbers
+
 MEAN = (0.4488, 0.4371, 0.4040)
 """Of DIV2K's training pictures, RGB in 0..1."""
 
@@ -21,7 +23,8 @@ class MeanShift(nn.Module):
             range_: White.
         """
         super().__init__()
-        weight, bias = shift(sign, range_)
+        weight = numbers(lambda: shift(sign, range_)[0], 3, 3, 1, 1)
+        bias = numbers(lambda: shift(sign, range_)[1], 3)
         self.weight = nn.Parameter(weight, requires_grad=False)
         self.bias = nn.Parameter(bias, requires_grad=False)
 
@@ -32,6 +35,4 @@ class MeanShift(nn.Module):
 
 def shift(sign: int, range_: float = 255.0) -> tuple[Tensor, Tensor]:
     """Weight (3, 3, 1, 1) and bias (3,) of a `MeanShift`."""
-    # on the CPU, since eye and products of blank tensors import torch's compiler
-    weight, bias = torch.eye(3, device="cpu"), sign * range_ * torch.tensor(MEAN, device="cpu")
-    return torch.tensor(weight.tolist())[:, :, None, None], torch.tensor(bias.tolist())
+    return torch.eye(3)[:, :, None, None], sign * range_ * torch.tensor(MEAN)

@@ -8,6 +8,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
+from esc_sr.families.shapes import numbers
+
 
 def selective_scan(u: Tensor, dt: Tensor, a: Tensor, b: Tensor, c: Tensor, skip: Tensor) -> Tensor:
     """Take a sequence through h(t) = exp(a dt(t)) h(t-1) + dt(t) b(t) u(t), y(t) = c(t) h(t) + skip u(t).
@@ -53,13 +55,14 @@ class Scans(nn.Module):
         """
         super().__init__()
         self.split = rank, state, state
-        first = torch.empty(ways, dim).uniform_(math.log(1e-3), math.log(1e-1)).exp().clamp(min=1e-4)
+        bias = numbers(lambda: _first_steps(ways, dim), ways, dim)
         limit = dim**-0.5
         self.x_proj_weight = nn.Parameter(torch.empty(ways, sum(self.split), dim).uniform_(-limit, limit))
         limit = rank**-0.5
         self.dt_projs_weight = nn.Parameter(torch.empty(ways, dim, rank).uniform_(-limit, limit))
-        self.dt_projs_bias = nn.Parameter(first + (-torch.expm1(-first)).log())  # softplus gives `first`
-        self.A_logs = nn.Parameter(torch.arange(1, state + 1).log().expand(ways * dim, -1).clone())
+        self.dt_projs_bias = nn.Parameter(bias)
+        decay = numbers(lambda: torch.arange(1, state + 1).log().repeat(ways * dim, 1), ways * dim, state)
+        self.A_logs = nn.Parameter(decay)
         self.Ds = nn.Parameter(torch.ones(ways * dim))
 
     def scan(self, u: Tensor, way: int, prompt: Tensor | None = None) -> Tensor:
@@ -75,6 +78,12 @@ class Scans(nn.Module):
         decay, skip = (weight.chunk(len(self.x_proj_weight))[way] for weight in (self.A_logs, self.Ds))
         c = c if prompt is None else c + prompt
         return selective_scan(u, F.softplus(dt), -decay.float().exp(), b, c, skip)
+
+
+def _first_steps(*shape: int) -> Tensor:
+    """Of what softplus makes steps from 0.001 to 0.1, all magnitudes as likely."""
+    steps = torch.empty(shape).uniform_(math.log(1e-3), math.log(1e-1)).exp().clamp(min=1e-4)
+    return steps + (-torch.expm1(-steps)).log()
 
 
 def scan_macs(length: int, dim: int, state: int) -> int:
