@@ -153,7 +153,7 @@ def test_what_cannot_be_fitted_is_refused(pictures: Path, tmp_path: Path) -> Non
     assert "1 to 8" in refused(WeightsError, *run, "--scale", 9)
     assert ".safetensors" in refused(UsageError, source, tmp_path / "out.pth", *run[2:], "--scale", 3)
     assert "is no folder" in refused(
-        UsageError, source, tmp_path / "no" / "out.safetensors", *run[2:], "--scale", 3
+        WeightsError, source, tmp_path / "no" / "out.safetensors", *run[2:], "--scale", 3
     )
     small.mkdir()
     (pictures / "small.png").rename(small / "small.png")

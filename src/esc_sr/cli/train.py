@@ -1,6 +1,5 @@
 """`esc-sr train`: one command per recipe."""
 
-import os
 import sys
 from collections.abc import Callable, Mapping
 from functools import partial
@@ -284,8 +283,6 @@ def fit(
         raise UsageError("pass either --scale or --decoder")
     check_suffix(out)
     check_target(out, weights.find(source), overwrite)
-    if not os.access(out.parent, os.W_OK):
-        raise UsageError(f"{out}: cannot be written, {out.parent} is no folder or closed to you")
 
     def progress(done: int, total: int) -> None:
         if done == total or sys.stdout.isatty():

@@ -1,6 +1,5 @@
 """From a run's averaged weights to a file for users: stored small, with scores on its card."""
 
-import os
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
 from copy import deepcopy
@@ -19,6 +18,7 @@ from esc_sr.errors import WeightsError
 from esc_sr.evaluate import Protocol, Scores, evaluate
 from esc_sr.families.contract import Network
 from esc_sr.train.recipes import learnt_degraded
+from esc_sr.weights.conversion import check_folder
 
 HARMLESS = 0.005
 """Weights are stored in float16 where the PSNR on Set5 changes by less than this many dB."""
@@ -49,8 +49,7 @@ def publish(
         WeightsError: The weights cannot be read, or `out` cannot be written.
         DataError: A benchmark set is missing.
     """
-    if not os.access(out.parent, os.W_OK):
-        raise WeightsError(f"{out}: cannot be written, {out.parent} is no folder or closed to you")
+    check_folder(out)
     model = weights.load(source)
     card = dict(weights.card(source) or {})
     halved = deepcopy(model).half().float()

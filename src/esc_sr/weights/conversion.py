@@ -1,6 +1,7 @@
 """Checkpoints to other names and other scales."""
 
 import io
+import os
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -114,9 +115,21 @@ def check_suffix(out: Path, suffixes: Sequence[str] = (".safetensors",), what: s
 
 
 def check_target(out: Path, source: Path, overwrite: bool) -> None:
-    """Raise UsageError if a file to write exists, and is not to be replaced, or is the source."""
+    """Refuse a file to write, before the work.
+
+    Raises:
+        UsageError: It exists, and is not to be replaced, or is the source.
+        WeightsError: Its folder is none, or closed.
+    """
     if out.exists() and (not overwrite or out.samefile(source)):
         raise UsageError(f"{out}: exists; give another name or --overwrite (never the input itself)")
+    check_folder(out)
+
+
+def check_folder(out: Path) -> None:
+    """Raise WeightsError if no file can be made where `out` is to be."""
+    if not os.access(out.parent, os.W_OK):
+        raise WeightsError(f"{out}: cannot be written, {out.parent} is no folder or closed to you")
 
 
 def starting_weights(source: str | Path, config: Config) -> dict[str, Tensor]:
