@@ -178,6 +178,10 @@ def test_failures_are_described(client: httpx.Client) -> None:
         (operation,) = paths[f"/{way}"].values()
         assert {*statuses.split()} <= {*operation["responses"]}, way
     assert "409" not in paths["/v1/jobs/{id}/before"]["get"]["responses"]
+    for operations in paths.values():
+        for method, operation in operations.items():
+            assert {"401", "421"} <= {*operation["responses"]}
+            assert ("403" in operation["responses"]) == (method in ("post", "delete"))
 
 
 def test_what_nobody_thought_of_is_logged(client: httpx.Client, monkeypatch: pytest.MonkeyPatch) -> None:

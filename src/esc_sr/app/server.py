@@ -11,11 +11,11 @@ from typing import TYPE_CHECKING, Annotated, Any
 from esc_sr import __version__
 from esc_sr.app import work
 from esc_sr.app.api_page import describe
+from esc_sr.app.failures import failing, say_failures
 from esc_sr.app.guard import Application, Guard
-from esc_sr.app.job import AppJob, CancelledError, JobStatus
-from esc_sr.app.limits import Limits, RefusalError, status_of
+from esc_sr.app.job import AppJob, JobStatus
+from esc_sr.app.limits import Limits, RefusalError
 from esc_sr.app.office import Office
-from esc_sr.errors import EscError, one_line
 from esc_sr.upscaling import DEFAULT_MODEL
 from esc_sr.weights import ADVICE, bundled_scales
 
@@ -44,13 +44,6 @@ class AppModel:
     scales: list[int]
     default: bool
     denoise: bool
-
-
-@dataclass(frozen=True)
-class Failure:
-    """Why a request was not met, in one line."""
-
-    error: str
 
 
 def make_app(
@@ -92,10 +85,10 @@ def make_app(
         description="Enlarges pictures. All that fails answers with a JSON object that says why: error.",
         docs_url=None,
         redoc_url=None,
+        responses=failing(401, 421),
         lifespan=live,
     )
-    _say_errors(app)
-    _say_surprises(app)
+    say_failures(app)
     _add_files(app)
     _add_models(app)
     _add_upscale(app, lambda: offices[0])
@@ -109,60 +102,6 @@ async def _sweep(office: Office) -> None:
     while True:
         await asyncio.sleep(min(office.limits.keep_seconds / 4, 60))
         await asyncio.to_thread(office.jobs.sweep)
-
-
-def _say(status: int, reason: object, close: bool = False) -> "Response":
-    """The answer to what goes wrong, in one line."""
-    from fastapi.responses import JSONResponse
-
-    return JSONResponse(asdict(Failure(str(reason))), status, {"connection": "close"} if close else None)
-
-
-def _say_errors(app: "FastAPI") -> None:
-    """Answer all that goes wrong with what is asked."""
-    from fastapi.exceptions import RequestValidationError
-    from fastapi.responses import Response
-    from starlette.exceptions import HTTPException
-    from starlette.requests import ClientDisconnect
-
-    @app.exception_handler(RefusalError)
-    async def refused(request: Any, error: RefusalError) -> Response:
-        return _say(error.status, error, error.close)
-
-    @app.exception_handler(EscError)
-    async def wrong(request: Any, error: EscError) -> Response:
-        return _say(status_of(error), str(error).replace("--", ""))
-
-    @app.exception_handler(RequestValidationError)
-    async def invalid(request: Any, error: RequestValidationError) -> Response:
-        return _say(422, "; ".join(f"{fault['loc'][-1]}: {fault['msg']}" for fault in error.errors()))
-
-    @app.exception_handler(HTTPException)
-    async def missing(request: Any, error: HTTPException) -> Response:
-        return _say(error.status_code, f"{error.detail}; {request.url.path} is not there for that")
-
-    @app.exception_handler(CancelledError)
-    async def cancelled(request: Any, error: CancelledError) -> Response:
-        return _say(410, "cancelled")
-
-    @app.exception_handler(ClientDisconnect)
-    async def left(request: Any, error: ClientDisconnect) -> Response:
-        return _say(400, "the client has left")
-
-
-def _say_surprises(app: "FastAPI") -> None:
-    """Answer what goes wrong by itself."""
-    from fastapi.responses import Response
-
-    @app.exception_handler(OSError)
-    async def refuses(request: Any, error: OSError) -> Response:
-        if isinstance(error, FileNotFoundError):
-            return _say(404, "removed meanwhile")
-        return _say(507, f"the disk refuses ({error.strerror})")
-
-    @app.exception_handler(Exception)  # which is raised again, and so logged
-    async def unknown(request: Any, error: Exception) -> Response:
-        return _say(500, one_line(f"{type(error).__name__}: {error}"))
 
 
 def _add_files(app: "FastAPI") -> None:
@@ -200,34 +139,13 @@ def _add_models(app: "FastAPI") -> None:
         ]
 
 
-_FAILURES = {
-    400: "What is wished cannot be",
-    404: "No such job",
-    408: "The picture came too slowly",
-    409: "The result is not there yet, or the job has failed",
-    410: "Cancelled",
-    413: "The picture is too large",
-    415: "No picture that can be read",
-    422: "A parameter has another type",
-    429: "Too many wait already",
-    500: "A fault of the server",
-    503: "The device does not suffice, or it took too long",
-    507: "No room on the disk",
-}
-
-
-def _failing(*statuses: int) -> dict[int | str, dict[str, Any]]:
-    """Answers that are failures."""
-    return {status: {"model": Failure, "description": _FAILURES[status]} for status in statuses}
-
-
-_NO_JOB = _failing(404)
+_NO_JOB = failing(404)
 
 
 def _file(description: str, *statuses: int) -> dict[int | str, dict[str, Any]]:
     """An answer that is a picture, or a failure."""
     content = {"image/*": {"schema": {"type": "string", "format": "binary"}}}
-    return {200: {"description": description, "content": content}, **_failing(*statuses, 422, 500)}
+    return {200: {"description": description, "content": content}, **failing(*statuses, 422, 500)}
 
 
 def _sent(path: Path, **about: Any) -> "FileResponse":
@@ -291,7 +209,7 @@ def _add_upscale(app: "FastAPI", office: Callable[[], Office]) -> None:
         summary="Enlarge a picture",
         status_code=202,
         response_model=JobStatus,
-        responses=_file("With wait: the enlarged file", 400, 408, 410, 413, 415, 429, 503, 507),
+        responses=_file("With wait: the enlarged file", 400, 403, 408, 410, 413, 415, 429, 503, 507),
         openapi_extra={"requestBody": body},
     )(upscale)
 
@@ -319,7 +237,10 @@ def _add_jobs(app: "FastAPI", office: Callable[[], Office]) -> None:
         return StreamingResponse(told, media_type="text/event-stream")
 
     @app.delete(
-        "/v1/jobs/{id}", summary="Cancel a job, and delete its files", status_code=204, responses=_NO_JOB
+        "/v1/jobs/{id}",
+        summary="Cancel a job, and delete its files",
+        status_code=204,
+        responses=failing(403, 404),
     )
     async def delete(id: str) -> None:
         await asyncio.to_thread(office().jobs.remove, office().jobs.find(id))
@@ -347,7 +268,7 @@ def _add_pictures(app: "FastAPI", office: Callable[[], Office]) -> None:
         response_class=StreamingResponse,
         responses={
             200: {"description": "The archive", "content": {"application/zip": {}}},
-            **_failing(404, 409, 422),
+            **failing(404, 409, 422),
         },
     )
     async def results(id: Annotated[list[str], Query(description="Of jobs that are done.")]) -> Response:
@@ -382,7 +303,7 @@ def _add_pictures(app: "FastAPI", office: Callable[[], Office]) -> None:
     @app.post(
         "/v1/jobs/{id}/preview",
         summary="A part of a picture, at once",
-        responses=_file("A PNG", 400, 404, 410, 415, 429, 503, 507),
+        responses=_file("A PNG", 400, 403, 404, 410, 415, 429, 503, 507),
     )
     async def preview(
         request: Request, id: str, left: place, top: place, width: side, height: side
