@@ -1,6 +1,7 @@
 """Where the real-world recipes get their batches from, and what they are validated on."""
 
 from collections.abc import Iterator
+from dataclasses import replace
 from functools import partial
 from itertools import islice
 
@@ -17,6 +18,7 @@ from esc_sr.data.degrade import Degradation, Order, degrade
 from esc_sr.data.degraded import cut_hr, degrade_batches, degraded_pairs
 from esc_sr.data.pictures import Decoded
 from esc_sr.data.pool import PairPool
+from esc_sr.train.recipes.real import NATIVE
 
 CPU = torch.device("cpu")
 KEEP = Order(
@@ -71,6 +73,36 @@ def test_each_part_of_a_batch_is_degraded_by_itself(monkeypatch: pytest.MonkeyPa
     assert (seen, len(lr), len(hr)) == ([2, 2, 2], 6, 6)  # six do not make four equal parts
     parts = next(batches(PairPool(1), REDUCE_ONLY, draws=3))
     torch.testing.assert_close(parts[0], F.interpolate(parts[1], (8, 8), mode="area"), rtol=0, atol=0.02)
+
+
+def test_lr_may_be_crops_of_the_pictures_as_they_are() -> None:
+    pixels = torch.randint(0, 256, (2, 48, 48, 3), dtype=torch.uint8)
+    given = partial(degrade_batches, patch=8, device=CPU, seed=0, teach=lambda lr, hr: hr.mean() + 0 * hr)
+    for clean in (1.0, 0.0):
+        others = [(1.0, replace(NATIVE, clean=clean))]
+        lr, target = next(given(iter([(pixels,)]), REDUCE_ONLY, pool=PairPool(1), others=others))
+        assert target.shape == (2, 3, 32, 32) and target.std() < 1e-6
+        for crop, picture in zip(lr, pixels.permute(0, 3, 1, 2) / 255, strict=True):
+            places = picture.unfold(1, 8, 1).unfold(2, 8, 1)
+            assert (places == crop[:, None, None]).all((0, 3, 4)).any() == bool(clean)
+
+
+def test_a_part_of_a_batch_is_degraded_in_one_of_some_ways(monkeypatch: pytest.MonkeyPatch) -> None:
+    pixels = torch.randint(0, 256, (1, 48, 48, 3), dtype=torch.uint8)
+    seen: list[Degradation] = []
+
+    def watched(hr: Tensor, settings: Degradation, generator: torch.Generator) -> Tensor:
+        seen.append(settings)
+        return degrade(hr, settings, generator)
+
+    monkeypatch.setattr(degraded, "degrade", watched)
+    others = [(0.5, replace(REDUCE_ONLY, sharpen=True)), (0.25, Degradation())]
+    made = degrade_batches(
+        iter([(pixels,)] * 60), REDUCE_ONLY, patch=8, pool=PairPool(1), device=CPU, seed=0, others=others
+    )
+    assert len(list(made)) == 60
+    counts = [seen.count(kind) for kind in (others[0][1], others[1][1], REDUCE_ONLY)]
+    assert sum(counts) == 60 and 20 <= counts[0] <= 40 and 6 <= counts[1] <= 24 and 6 <= counts[2] <= 24
 
 
 def test_batches_follow_from_the_step_and_the_pool() -> None:

@@ -133,6 +133,13 @@ def test_what_a_recipe_lacks_is_said_before_any_work(
         (UsageError, "must be at least 4", train("real-gan", *common, "--patch", 3)),
         (UsageError, "at least the patch of 8", train("real-mse", *common, "--set", "context=7")),
         (UsageError, "clean=1.5: must be from 0 to 1", train("real-mse", *common, "--set", "clean=1.5")),
+        (UsageError, "mild together", train("real-mse", *common, "--set", "mild=0.6", "--set", "native=0.5")),
+        (
+            UsageError,
+            "which has no HR",
+            train("real-mse", *common, "--set", "native=0.5", "--set", "teacher_share=0.5"),
+        ),
+        (UsageError, "only a teacher knows", train("real-mse", *common, "--set", "native=0.5")),
         (UsageError, "--data and --out", train("real-mse", "--data", pictures)),
         (
             WeightsError,

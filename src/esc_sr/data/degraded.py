@@ -1,6 +1,6 @@
 """LR/HR pairs of the real-world recipes: crops, degraded in batches and mixed over time (Supp. 6.3)."""
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from esc_sr.data.degrade import Degradation, degrade, leave_clean, sharpen
+from esc_sr.data.kernels import uniform
 from esc_sr.data.pairs import Pair, turn
 from esc_sr.data.pictures import Decoded, Source
 from esc_sr.data.places import draw_crop
@@ -38,6 +39,7 @@ def degrade_batches(
     draws: int = 1,
     redraw: int = 1,
     flat: float = 0.0,
+    others: Sequence[tuple[float, Degradation]] = (),
     teach: Callable[[Tensor, Tensor], Tensor] | None = None,
 ) -> Iterator[tuple[Tensor, Tensor]]:
     """Degrade batches of HR crops where training is done, and mix them with earlier ones.
@@ -56,6 +58,8 @@ def degrade_batches(
         redraw: steps from one degraded batch to the next; in between, pairs are drawn from the pool, once it
             is full.
         flat: probability that a crop is drawn by `draw_smooth` instead.
+        others: what a part of a batch is degraded by instead, each with its probability. Of one of scale 1,
+            LR is cut out of the picture as it is, and only `teach` knows what it should become.
         teach: gives the target for degraded LR and sharpened HR, both (batch, 3, height, width). LR that is
             left clean keeps sharpened HR.
 
@@ -70,7 +74,17 @@ def degrade_batches(
             lr, hr = pool.draw(len(pixels), generator)
         else:
             parts = (
-                crop_pairs(*_degraded(to_network(part, device), settings, teach, generator), patch, generator)
+                crop_pairs(
+                    *_degraded(
+                        to_network(part, device),
+                        _drawn(settings, others, generator),
+                        settings.scale,
+                        teach,
+                        generator,
+                    ),
+                    patch,
+                    generator,
+                )
                 for part in pixels.chunk(draws)
             )
             lr, hr = map(torch.cat, zip(*parts, strict=True))
@@ -78,13 +92,30 @@ def degrade_batches(
         yield _flatten_some(lr, hr, flat, np.random.default_rng((seed, step, rank))) if flat else (lr, hr)
 
 
+def _drawn(
+    settings: Degradation, others: Sequence[tuple[float, Degradation]], generator: torch.Generator
+) -> Degradation:
+    """What a part is degraded by; nothing is drawn where there are no others."""
+    left = float(uniform(0, 1, 1, generator)) if others else 1.0
+    for share, other in others:
+        if left < share:
+            return other
+        left -= share
+    return settings
+
+
 def _degraded(
     hr: Tensor,
     settings: Degradation,
+    scale: int,
     teach: Callable[[Tensor, Tensor], Tensor] | None,
     generator: torch.Generator,
 ) -> tuple[Tensor, Tensor]:
     """LR, and what it should become: HR, or what a teacher makes of LR."""
+    if settings.scale == 1:
+        part, _ = crop_pairs(hr, hr, hr.shape[2] // scale, generator)
+        lr = degrade(part, settings, generator)
+        return lr, teach(lr, hr) if teach else hr
     if teach is None:
         return degrade(hr, settings, generator), hr
     wanted = sharpen(hr) if settings.sharpen else hr

@@ -1,7 +1,7 @@
 """Training on realistic LR, in two stages (Supp. 6.3)."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, ClassVar
 
 import numpy as np
@@ -9,8 +9,9 @@ import torch
 from torch import Tensor, nn
 
 from esc_sr.data.crops import Batch
-from esc_sr.data.degrade import Degradation
+from esc_sr.data.degrade import Degradation, Order
 from esc_sr.data.degraded import cut_hr, degrade_batches, degraded_pairs
+from esc_sr.data.kernels import Blur
 from esc_sr.data.pairs import Pair
 from esc_sr.data.pictures import Decoded, Source
 from esc_sr.data.pool import PairPool
@@ -27,6 +28,40 @@ SHARPENED: dict[str, Callable[[Tensor, Tensor], Tensor] | None] = {
     "context": lambda lr, sharpened: sharpened,
 }
 """What `degrade_batches` is to give as the target."""
+
+MILD = Degradation(
+    first=Order(
+        blur=Blur(sigma=(0.2, 1.5)),
+        blur_prob=0.7,
+        resize=(0.1, 0.5, 0.4),
+        resize_range=(0.4, 1.2),
+        gaussian_sigma=(0.0, 10.0),
+        poisson_scale=(0.02, 0.8),
+        jpeg_quality=(60.0, 98.0),
+    ),
+    second=Order(
+        blur=Blur(sigma=(0.2, 0.8)),
+        blur_prob=0.4,
+        resize=(0.2, 0.4, 0.4),
+        resize_range=(0.5, 1.2),
+        gaussian_sigma=(0.0, 8.0),
+        poisson_scale=(0.02, 0.6),
+        jpeg_quality=(50.0, 98.0),
+    ),
+    final_sinc=0.4,
+)
+"""A degradation like that of most pictures people have, weaker than the published one."""
+
+_NOTHING = Order(blur_prob=0, resize=(0, 0, 1), gaussian=1, gaussian_sigma=(0, 0), jpeg_quality=None)
+NATIVE = Degradation(
+    scale=1,
+    sharpen=False,
+    first=_NOTHING,
+    second=replace(_NOTHING, gaussian_sigma=(0.0, 15.0), jpeg_quality=(30.0, 98.0)),
+    final_sinc=0,
+    clean=0.5,
+)
+"""Pictures as they are, half of them with noise and JPEG."""
 
 _FOUR_PROCESSES = {"draws": 4, "pool": 4 * 180}
 
@@ -48,6 +83,9 @@ class RealMSE(Recipe):
             before it is cut, so that the crop's edges are sharpened by what was beside them.
         redraw: steps from one degraded batch to the next; in between, pairs are of the pool.
         clean: probability that an LR picture is reduced by bicubic and nothing else.
+        mild: probability that a part of a batch is degraded by `MILD` instead.
+        native: probability that its LR is crops of the pictures as they are (`NATIVE`); only a teacher knows
+            what these should become.
         flat: probability that a crop is flat or smooth and drawn, not of a picture.
     """
 
@@ -65,6 +103,8 @@ class RealMSE(Recipe):
     sharpen: str = "crop"
     redraw: int = 1
     clean: float = 0.0
+    mild: float = 0.0
+    native: float = 0.0
     flat: float = 0.0
 
     def rules(self) -> dict[str, tuple[bool, str]]:
@@ -76,6 +116,12 @@ class RealMSE(Recipe):
             "sharpen": (self.sharpen in SHARPENED, f"one of {', '.join(SHARPENED)}"),
             "redraw": (self.redraw >= 1, "at least 1"),
             "clean": (0 <= self.clean <= 1, "from 0 to 1"),
+            "mild": (0 <= self.mild <= 1, "from 0 to 1"),
+            "native": (0 <= self.native <= 1 - self.mild, "from 0 to 1, with mild together"),
+            "teacher_share": (
+                0 <= self.teacher_share <= 1 and (not self.native or self.teacher_share == 1),
+                "from 0 to 1, and 1 where there is native LR, which has no HR",
+            ),
             "flat": (0 <= self.flat <= 1, "from 0 to 1"),
         }
 
@@ -97,7 +143,15 @@ class RealMSE(Recipe):
     def objective(self, setup: Setup) -> nn.Module:
         """The distance to sharpened HR, or to what the teacher makes."""
         setup.refuse_vgg(self.name)
+        self._require_teacher(setup)
         return Distance(self.loss, sharpened=setup.teacher is None and self.sharpen == "crop")
+
+    def _require_teacher(self, setup: Setup) -> None:
+        """Refuse crops as they are where nobody knows what they should become."""
+        if self.native and setup.teacher is None:
+            raise UsageError(
+                f"native={self.native:g}: only a teacher knows what such LR should become (--teacher)"
+            )
 
     def make_pool(self, processes: int = 1) -> PairPool:
         """Pairs of earlier batches, so that one does not share a degradation."""
@@ -129,8 +183,14 @@ class RealMSE(Recipe):
             draws=-(-self.draws // setup.share[1]),
             redraw=self.redraw,
             flat=self.flat,
+            others=self._others(setup.scale),
             teach=setup.teacher.answer if setup.teacher else SHARPENED[self.sharpen],
         )
+
+    def _others(self, scale: int) -> list[tuple[float, Degradation]]:
+        """What LR is made by beside the published degradation, with probabilities."""
+        mild = replace(MILD, scale=scale, clean=self.clean)
+        return [(share, kind) for share, kind in ((self.native, NATIVE), (self.mild, mild)) if share]
 
     def held_out(self, pictures: Sequence[Decoded], scale: int) -> list[Pair]:
         """Degraded LR, the same every time, and HR as it is."""
@@ -138,7 +198,12 @@ class RealMSE(Recipe):
 
     def card(self) -> dict[str, Any]:
         """The shares of clean LR, by which `learnt_degraded` tells such a network, and of smooth crops."""
-        return {"clean": self.clean, "flat": self.flat or None}
+        return {
+            "clean": self.clean,
+            "mild": self.mild or None,
+            "native": self.native or None,
+            "flat": self.flat or None,
+        }
 
 
 @dataclass(frozen=True)
@@ -189,6 +254,7 @@ class RealGAN(RealMSE):
 
     def objective(self, setup: Setup) -> nn.Module:
         """Distance, perceptual and adversarial loss."""
+        self._require_teacher(setup)
         if not setup.started:
             raise UsageError(f"{self.name} goes on from weights of real-mse: give them with --from")
         if not setup.perceptual:
