@@ -129,6 +129,20 @@ def test_a_picture_named_twice_is_done_once(tmp_path: Path) -> None:
     assert [job.source for job in find_jobs([a, tmp_path, a], None, NAMES).jobs] == [a]
 
 
+def test_a_picture_named_in_two_ways_is_done_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (picture,) = pictures(tmp_path, "a.png")
+    monkeypatch.chdir(tmp_path)
+    other = Path("..", tmp_path.name, "a.png")
+    assert len(find_jobs([picture, Path("a.png"), other, Path()], None, NAMES).jobs) == 1
+
+
+def test_what_is_no_file_is_not_overwritten_and_said_so_before_the_work(tmp_path: Path) -> None:
+    (picture,) = pictures(tmp_path, "a.png")
+    (tmp_path / "a_2x.png").mkdir()
+    (outcome,) = find_jobs([picture], None, NAMES, existing="overwrite").settled
+    assert outcome.status == "failed" and "a_2x.png: not a regular file" in outcome.reason
+
+
 def test_a_picture_that_vanishes_stops_no_other(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     a, gone = pictures(tmp_path, "a.png", "gone.png")
 

@@ -206,7 +206,7 @@ class Bar:
             self._task,
             completed=done,
             total=total or None,
-            description=" ".join(filter(None, (percent, left, escape(words)))),
+            description=" ".join(filter(None, (percent, left, escape(one_line(words))))),
             counted=counted,
             refresh=counted != self._bar.tasks[0].fields["counted"],
         )

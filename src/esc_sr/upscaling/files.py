@@ -382,7 +382,8 @@ def _distinct(jobs: list[tuple[Found, Job]], alone: bool) -> tuple[list[Job], li
             continue
         if not alone and not _only_read(job):
             raise UsageError(
-                f"{other.source} and {job.source} would both become {job.target}; do one at a time"
+                f"{other.source} and {job.source} would both become {job.target}; "
+                'do one at a time, or give --name "{stem}_{suffix}_{size}"'
             )
         reason = (
             f"{job.source}: would become {job.target}, as {other.source} does; "

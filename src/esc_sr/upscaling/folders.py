@@ -3,14 +3,14 @@
 import glob
 import os
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Hashable, Iterator, Sequence
 from pathlib import Path, PurePath, PurePosixPath
 from typing import NamedTuple
 
 from esc_sr.errors import EscError, ImageError, UsageError
 from esc_sr.image import is_picture, is_special, other_kind, picture_files, require_readable, suffix_kind
 from esc_sr.remote import Address, shown
-from esc_sr.upscaling.places import Place, looked_at, on_failure, place_of
+from esc_sr.upscaling.places import Place, by_name, looked_at, on_failure, place_of
 
 _UNSAFE = frozenset("\0\\:" if os.name == "nt" else "\0")
 """What no name of a file on this machine has, since it would be another file's."""
@@ -107,7 +107,8 @@ def find_inputs(inputs: Sequence[Place], output: Place | None) -> Inputs:
         inputs: Files, and folders, of which all `image.picture_files` are taken; as of `expand`.
         output: A folder that is not entered, unless it is an input.
     """
-    found: dict[Place, Found] = {}
+    place = by_name()
+    found: dict[Hashable, Found] = {}
     problems: list[Problem] = []
     others: set[Path] = set()
     kinds: Counter[str] = Counter()
@@ -120,8 +121,8 @@ def find_inputs(inputs: Sequence[Place], output: Place | None) -> Inputs:
 
     for given in inputs:
         for picture in pictures_of(given, output, problems.append, other):
-            if picture.named or picture.path not in found:
-                found[picture.path] = picture
+            if picture.named or place(picture.path) not in found:
+                found[place(picture.path)] = picture
     return Inputs(list(found.values()), problems, Counter(map(other_kind, sorted(others))) + kinds)
 
 

@@ -73,5 +73,7 @@ def check_target(
         )
     if not overwrite and (exists(target) if there is None else there):
         raise ImageError(f"{target}: exists already; --overwrite replaces it")
+    if isinstance(target, Path) and there is not False and target.exists() and not target.is_file():
+        raise ImageError(f"{target}: not a regular file; name another output")
     if isinstance(target, Path) and target.parent.is_dir():
         check_writable(target.parent)
