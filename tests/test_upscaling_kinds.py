@@ -13,7 +13,7 @@ import pyvips
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from PIL import Image
+from PIL import ExifTags, Image
 from torch import Tensor, nn
 
 import esc_sr
@@ -122,6 +122,21 @@ def test_a_pil_image_stays_one(mode: str) -> None:
     assert (sr.mode, sr.size) == (mode, (18, 12))
     assert sr.info == {"icc_profile": SRGB, "dpi": (300, 300), "exif": b"Exif\0\0"}
     np.testing.assert_array_equal(np.asarray(sr), esc_sr.upscale(pixels, NETWORK))
+
+
+@pytest.mark.parametrize("suffix", [".jpg", ".png", ".webp"])
+def test_a_pil_image_is_saved_with_what_it_keeps(tmp_path: Path, suffix: str) -> None:
+    """As docs/api.md has it."""
+    exif = Image.Exif()
+    exif[ExifTags.Base.Orientation] = 6
+    data = pillow(
+        Image.fromarray(noise(6, 9, 3, dtype=np.uint8)), "JPEG", icc_profile=SRGB, exif=exif, dpi=(300, 300)
+    )
+    larger = esc_sr.upscale(Image.open(io.BytesIO(data)), NETWORK)
+    about = {key: larger.info[key] for key in ("icc_profile", "exif", "xmp", "dpi") if key in larger.info}
+    larger.save(tmp_path / f"a{suffix}", quality=95, **about)
+    back = read_image(tmp_path / f"a{suffix}")
+    assert back.icc == SRGB and back.pixels.shape == (18, 12, 3)
 
 
 @pytest.mark.parametrize(("mode", "becomes"), [("1", "L"), ("P", "RGB"), ("PA", "RGBA"), ("RGBa", "RGBA")])
