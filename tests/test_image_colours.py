@@ -11,8 +11,8 @@ import pyvips
 from PIL import Image, ImageCms
 
 from esc_sr.errors import ImageError
-from esc_sr.image import Encoding, Picture, decode_image, read_image, to_rgb8, write_image
-from pictures import SRGB, SUFFIXES, noise, pillow, silent, smooth, view
+from esc_sr.image import Encoding, Picture, decode_image, decode_region, read_image, to_rgb8, write_image
+from pictures import LINEAR_GREY, SRGB, SUFFIXES, noise, pillow, silent, smooth, view
 
 P3 = bytes(pyvips.Image.profile_load("p3"))
 
@@ -246,3 +246,43 @@ def test_sixteen_bits_are_rounded_not_cut() -> None:
 def test_floats_are_rounded_and_clipped() -> None:
     pixels = np.array([[[-1.0, 0.5, 2.0], [0.1, 0.2, 1.0]]], np.float32)
     np.testing.assert_array_equal(to_rgb8(Picture(pixels)), [[[0, 128, 255], [26, 51, 255]]])
+
+
+@pytest.mark.parametrize("bands", [2, 4])
+def test_a_mask_saved_in_a_tiff_is_no_transparency(bands: int) -> None:
+    tifffile = pytest.importorskip("tifffile")
+    pixels, file = noise(9, 8, bands), io.BytesIO()
+    photometric = "rgb" if bands == 4 else "minisblack"
+    tifffile.imwrite(
+        file, pixels, photometric=photometric, extrasamples=["UNSPECIFIED"], planarconfig="contig"
+    )
+    heard: list[str] = []
+    found = decode_image(file.getvalue(), "a", notify=heard.append).pixels
+    np.testing.assert_array_equal(found, pixels[:, :, : bands - 1])
+    assert heard[:1] == ["a channel that is not said to be transparency is left out"]
+    part = decode_region(memoryview(file.getvalue()), "a", 2, 3, 4, 5).pixels
+    np.testing.assert_array_equal(part, found[2:6, 3:8])
+    file = io.BytesIO()
+    tifffile.imwrite(
+        file, pixels, photometric=photometric, extrasamples=["UNASSALPHA"], planarconfig="contig"
+    )
+    np.testing.assert_array_equal(decode_image(file.getvalue(), "a", notify=silent).pixels, pixels)
+
+
+def test_grey_on_a_coloured_background_goes_through_its_profile(tmp_path: Path) -> None:
+    pixels = np.full((8, 8, 2), (128, 255), np.uint8)
+    write_image(
+        Picture(pixels, icc=LINEAR_GREY),
+        tmp_path / "a.jpg",
+        encoding=Encoding(background="#ff0000"),
+        notify=silent,
+    )
+    found = read_image(tmp_path / "a.jpg").pixels
+    assert found.shape == (8, 8, 3) and np.abs(found.astype(int) - 188).max() <= 2
+
+
+def test_a_profile_that_is_none_of_cmyk_is_not_said_to_be_used() -> None:
+    heard: list[str] = []
+    data = pillow(Image.fromarray(smooth(3)).convert("CMYK"), "JPEG", icc_profile=SRGB)
+    decode_image(data, "a", notify=heard.append)
+    assert heard == ["CMYK became sRGB, through a common profile"]

@@ -1,16 +1,20 @@
 """What a picture file says beside its pixels: orientation, EXIF, XMP, resolution and colour profiles."""
 
+import io
+import re
 import struct
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
+from xml.etree import ElementTree
 
 import numpy as np
 import pytest
-from PIL import ExifTags, Image, IptcImagePlugin
+from PIL import ExifTags, Image, IptcImagePlugin, PngImagePlugin
 
 from esc_sr.image import Encoding, Picture, decode_image, format_of, read_image, write_image
+from esc_sr.image.png import comments_of
 from pictures import LINEAR_GREY, SRGB, SUFFIXES, noise, pillow, silent, smooth, view
 
 XMP = b'<x:xmpmeta xmlns:x="adobe:ns:meta/"><d tiff:Orientation="6"/></x:xmpmeta>'
@@ -258,3 +262,73 @@ def test_exif_of_a_tiff_is_said_to_be_lost() -> None:
         heard: list[str] = []
         decode_image(pillow(Image.fromarray(noise(8, 9, 3)), "TIFF", **options), "a", notify=heard.append)
         assert heard == ["EXIF of TIFF files is not kept"]
+
+
+def texts() -> PngImagePlugin.PngInfo:
+    info = PngImagePlugin.PngInfo()
+    info.add_text("Title", "Häuser")
+    info.add_itxt("parameters", "a cat, π, 猫\nSteps: 20", "en", "Parameter")
+    info.add_text("Comment", "long " * 99, zip=True)
+    info.add_itxt("XML:com.adobe.xmp", XMP.decode())
+    return info
+
+
+@pytest.mark.parametrize("dpi", [None, (300.0, 300.0)])
+def test_the_texts_of_a_png_are_kept(tmp_path: Path, dpi: tuple[float, float] | None) -> None:
+    data = pillow(Image.fromarray(noise(8, 9, 3)), "PNG", pnginfo=texts(), **({"dpi": dpi} if dpi else {}))
+    picture = decode_image(data, "a")
+    write_image(replace(picture, pixels=noise(60, 70, 3)), tmp_path / "a.png")
+    written: Any = view(tmp_path / "a.png")
+    wanted: Any = Image.open(io.BytesIO(data))
+    assert {key: written.text[key] for key in ("Title", "parameters", "Comment")} == {
+        key: wanted.text[key] for key in ("Title", "parameters", "Comment")
+    }
+    assert ("dpi" in written.info) == (dpi is not None)
+    assert (tmp_path / "a.png").read_bytes().count(b"XML:com.adobe.xmp") == 1
+    np.testing.assert_array_equal(read_image(tmp_path / "a.png").pixels, noise(60, 70, 3))
+    write_image(picture, tmp_path / "b.png", encoding=Encoding(strip_metadata=True))
+    assert b"tEXt" not in (tmp_path / "b.png").read_bytes()
+    for suffix in (".jpg", ".webp", ".avif", ".tif"):
+        heard: list[str] = []
+        write_image(picture, tmp_path / f"a{suffix}", notify=heard.append)
+        assert any("comments cannot be written into" in line for line in heard)
+
+
+def test_damaged_texts_are_left_out() -> None:
+    data = pillow(Image.fromarray(noise(8, 9, 3)), "PNG", pnginfo=texts())
+    place = data.index(b"tEXtTitle")
+    whole, broken = comments_of(data), comments_of(data[: place + 6] + b"?" + data[place + 7 :])
+    assert whole and broken and len(whole) - len(broken) == 12 + len("Title") + 1 + len("Häuser")
+    assert comments_of(data[: place + 8]) is None and comments_of(b"") is None
+
+
+@pytest.mark.parametrize("suffix", [".png", ".jpg", ".webp"])
+def test_exif_without_a_resolution_gains_none_but_the_common_one(tmp_path: Path, suffix: str) -> None:
+    write_image(Picture(noise(8, 9, 3), exif=exif(1)), tmp_path / f"a{suffix}")
+    assert read_image(tmp_path / f"a{suffix}").dpi is None
+    tags = view(tmp_path / f"a{suffix}").getexif()
+    assert tags[ExifTags.Base.Make] == "Len" and tags.get(ExifTags.Base.XResolution, 72) == 72
+
+
+def test_xmp_that_a_jpeg_cannot_hold_is_told(tmp_path: Path) -> None:
+    for size, lost in ((60_000, False), (60_001, True)):
+        heard: list[str] = []
+        xmp = XMP.replace(b"<d ", b"<!--" + b"x" * (size - len(XMP) - 7) + b"--><d ")
+        assert len(xmp) == size
+        write_image(Picture(noise(8, 9, 3), xmp=xmp), tmp_path / f"{size}.jpg", notify=heard.append)
+        assert (read_image(tmp_path / f"{size}.jpg").xmp is None) == lost == bool(heard)
+
+
+def test_what_lies_behind_a_jpeg_is_told_and_not_claimed(tmp_path: Path) -> None:
+    xmp = b"""<x:xmpmeta xmlns:x="adobe:ns:meta/"><rdf:Description tiff:Orientation="6" hdrgm:Version="1.0"
+ GCamera:MotionPhoto="1" GCamera:MotionPhotoVersion='1' xmpNote:HasExtendedXMP="AB" dc:format="image/jpeg">
+<GCamera:MicroVideoOffset>9</GCamera:MicroVideoOffset><dc:title>kept</dc:title><Container:Directory>
+<rdf:Seq><rdf:li Item:Semantic="GainMap"/></rdf:Seq></Container:Directory></rdf:Description></x:xmpmeta>"""
+    data = pillow(Image.fromarray(noise(8, 9, 3)), "JPEG", xmp=xmp)
+    heard: list[str] = []
+    write_image(decode_image(data, "a", notify=heard.append), tmp_path / "a.jpg")
+    assert heard == ["the HDR gain map is not kept", "the video inside is not kept"]
+    left = read_image(tmp_path / "a.jpg").xmp or b""
+    assert not re.search(rb"hdrgm|Motion|MicroVideo|ExtendedXMP|GainMap|Container", left)
+    assert b'dc:format="image/jpeg">' in left and b"<dc:title>kept</dc:title>" in left
+    ElementTree.fromstring(re.sub(rb"\b(?:tiff|dc|rdf):", b"", left).replace(b"x:xmpmeta", b"xmpmeta"))

@@ -222,3 +222,9 @@ def test_damaged_heic_is_one_line() -> None:
         for end in range(20, len(data), 60):
             with pytest.raises(ImageError, match="^cannot read cut.heic: not a complete HEIC picture"):
                 decode_image(data[:end], "cut.heic")
+
+
+def test_a_fourth_byte_that_is_nothing_hides_nothing() -> None:
+    for alpha, bands in ((0, 3), (7, 4)):
+        data = pillow(Image.fromarray(np.dstack([noise(6, 5, 3), np.full((6, 5), alpha, np.uint8)])), "TGA")
+        assert decode_image(data, "a").pixels.shape == (6, 5, bands)

@@ -80,7 +80,8 @@ def upscale(
         str, typer.Option(metavar="white|black|#rrggbb", help="Where the output has no transparency.")
     ] = "white",
     strip_metadata: Annotated[
-        bool, typer.Option("--strip-metadata", help="Leave out EXIF, XMP and IPTC; ICC profiles stay.")
+        bool,
+        typer.Option("--strip-metadata", help="Leave out EXIF, XMP, IPTC and comments; ICC profiles stay."),
     ] = False,
     allow_large: Annotated[
         bool, typer.Option("--allow-large", help="Take more than 128 megapixels, all frames together.")

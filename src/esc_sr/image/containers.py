@@ -4,7 +4,7 @@ import re
 import struct
 from collections.abc import Sequence
 
-COMPRESSION, TILE_OFFSETS = 259, 324  # tags of TIFF
+COMPRESSION, TILE_OFFSETS, EXTRA_SAMPLES = 259, 324, 338  # tags of TIFF
 _TIFF_SIZES = {1: 1, 2: 1, 3: 2, 4: 4, 5: 8, 6: 1, 7: 1, 8: 2, 9: 4, 10: 8, 11: 4, 12: 8, 13: 4, 16: 8}
 _TIFF_ENTRIES = 4096  # libtiff reads no more
 _TIFF_NUMBERS = {1: "B", 3: "H", 4: "I", 16: "Q"}
@@ -76,7 +76,7 @@ def tiff_tag(data: bytes, tag: int) -> bytes | None:
     return _tiff_entry(data, tag)[1]
 
 
-def tiff_numbers(data: bytes, tag: int) -> Sequence[int]:
+def tiff_numbers(data: bytes | memoryview, tag: int) -> Sequence[int]:
     """The whole numbers of a tag of the first page; none if it is missing or holds something else."""
     code, value = _tiff_entry(data, tag)
     if value is None or code[1:] not in _TIFF_NUMBERS.values():
@@ -89,7 +89,7 @@ def warns_of_damage(data: bytes) -> bool:
     return tiff_numbers(data, COMPRESSION) in ((6,), (7,)) or bool(tiff_numbers(data, TILE_OFFSETS))
 
 
-def _tiff_entry(data: bytes, tag: int) -> tuple[str, bytes | None]:
+def _tiff_entry(data: bytes | memoryview, tag: int) -> tuple[str, bytes | None]:
     """Byte order and `struct` code of a tag's values, and these, as stored: whole ones only."""
     order = "<" if data[:2] == b"II" else ">"
     try:
@@ -104,7 +104,7 @@ def _tiff_entry(data: bytes, tag: int) -> tuple[str, bytes | None]:
             if found == tag:
                 one = _TIFF_SIZES.get(kind, 0)
                 offset = offset if count * one > inside else place + step - inside
-                value = data[offset : offset + count * one]
+                value = bytes(data[offset : offset + count * one])
                 return order + _TIFF_NUMBERS.get(kind, "x"), value[: len(value) // max(one, 1) * one]
     except (struct.error, OverflowError):
         pass  # points outside the file

@@ -10,20 +10,35 @@ import pyvips
 from esc_sr.image.containers import tiff_tag
 from esc_sr.image.native import libvips
 from esc_sr.image.picture import Picture
+from esc_sr.image.png import comments_of
 
 CANNOT_HOLD = {
     "png": ("IPTC",),
-    "webp": ("IPTC",),
-    "avif": ("IPTC",),
-    "tiff": ("EXIF",),
-    "gif": ("EXIF", "XMP", "IPTC"),
+    "jpeg": ("comments",),
+    "webp": ("IPTC", "comments"),
+    "avif": ("IPTC", "comments"),
+    "tiff": ("EXIF", "comments"),
+    "gif": ("EXIF", "XMP", "IPTC", "comments"),
 }
-"""What libvips cannot write into these formats."""
+"""What cannot be written into these formats here."""
 
 _BLOCKS = {"icc": "icc-profile-data", "exif": "exif-data", "xmp": "xmp-data", "iptc": "iptc-data"}
 _UNKNOWN_DPI = (25.4, 72.0)  # what libvips says of a file that states none
+_X_RESOLUTION = 282  # of TIFF, and so of EXIF
 _IPTC_TAG = 33723  # of TIFF
 _EXIF_TAGS = (270, 271, 272, 306, 315, 33432, 34665, 34853)  # likewise: description, maker, date, ..., GPS
+_GAIN_MAP = "the HDR gain map"
+_INSIDE = {
+    _GAIN_MAP: re.compile(rb"\bhdrgm:Version\b"),
+    "the video inside": re.compile(rb"\b(?:MotionPhoto|MicroVideo)(?:\s*=\s*[\"']|>)1"),
+}
+"""What XMP says of a JPEG that has more behind it, by what that is."""
+_OF_WHAT_IS_INSIDE = rb"(?:hdrgm:\w+|G?Camera:(?:Motion|Micro)\w+|xmpNote:HasExtendedXMP)"
+_PARTS = re.compile(
+    rb"""<Container:Directory\b.*?</Container:Directory>|<(%s)>[^<]*</\1>|\s%s\s*=\s*(?:"[^"]*"|'[^']*')"""
+    % (_OF_WHAT_IS_INSIDE, _OF_WHAT_IS_INSIDE),
+    re.DOTALL,
+)
 _IPTC_IN_JPEG = b"8BIM\x04\x04"  # the resource in Photoshop's block
 
 
@@ -39,6 +54,7 @@ def metadata_of(image: Any, data: bytes, kind: str) -> dict[str, Any]:
         "exif": exif if exif and len(exif) > 8 else None,  # no more than a TIFF header: libvips refuses it
         "xmp": field(image, "xmp-data") or None,
         "iptc": iptc or None,
+        "comments": comments_of(data) if kind == "png" else None,
         "dpi": None if round(dpi[0], 1) in _UNKNOWN_DPI else dpi,
     }
 
@@ -50,9 +66,17 @@ def read_blocks(path: Path) -> list[str]:
         return [name for name, field in _BLOCKS.items() if image.get_typeof(field)]
 
 
-def has_lost_exif(data: bytes, kind: str) -> bool:
-    """Whether there is EXIF where libvips does not read it: in a TIFF, a block or single tags."""
-    return kind == "tiff" and any(tiff_tag(data, tag) is not None for tag in _EXIF_TAGS)
+def not_kept(image: Any, data: bytes, kind: str) -> list[str]:
+    """What a file has that is lost in reading, a line each: EXIF of a TIFF, and what a JPEG has inside."""
+    if kind == "tiff" and any(tiff_tag(data, tag) is not None for tag in _EXIF_TAGS):
+        return ["EXIF of TIFF files is not kept"]
+    if kind != "jpeg":
+        return []
+    xmp = field(image, "xmp-data") or b""
+    found = {what for what, sign in _INSIDE.items() if sign.search(xmp)}
+    if image.get_typeof("gainmap-data"):
+        found.add(_GAIN_MAP)
+    return [f"{what} is not kept" for what in sorted(found)]
 
 
 def set_metadata(image: Any, picture: Picture, kind: str) -> Any:
@@ -72,7 +96,7 @@ def set_metadata(image: Any, picture: Picture, kind: str) -> Any:
         if blob:
             image.set_type(pyvips.GValue.blob_type, name, blob)
     # Setting the EXIF block unpacked it into fields; what follows replaces those that no longer hold.
-    if picture.dpi or not picture.exif:
+    if picture.dpi or tiff_tag((picture.exif or b"").removeprefix(b"Exif\0\0"), _X_RESOLUTION) is None:
         across, down = picture.dpi or (72.0, 72.0)
         image = image.copy(xres=across / 25.4, yres=down / 25.4)
     image.set_type(pyvips.GValue.gstr_type, "resolution-unit", "in")
@@ -92,9 +116,10 @@ def field(image: Any, name: str) -> Any:
 
 
 def _corrected(xmp: bytes, width: int, height: int) -> bytes:
-    """An XMP packet that says 1 for the orientation and these sizes, wherever it speaks of them."""
+    """An XMP packet that says 1 for the orientation and these sizes, and nothing of parts that are gone."""
     *with_thumbnails, rest = xmp.split(b"</xmp:Thumbnails>")
     xmp = b"".join(part.partition(b"<xmp:Thumbnails>")[0] for part in with_thumbnails) + rest
+    xmp = _PARTS.sub(b"", xmp)
     facts = {
         rb"tiff:Orientation": 1,
         rb"tiff:ImageWidth|exif:PixelXDimension": width,

@@ -81,6 +81,7 @@ class Picture:
         exif: EXIF block; its orientation and sizes no longer hold and are put right in writing.
         xmp: XMP packet; as `exif`.
         iptc: IPTC records (IIM).
+        comments: Chunks of text of a PNG.
         dpi: Horizontal and vertical resolution in pixels per inch; None is unknown, in a PNG unsaid, else 72.
         bits: How many bits of 16 the file had, where it is not all of them: 10 or 12.
 
@@ -93,6 +94,7 @@ class Picture:
     exif: bytes | None = None
     xmp: bytes | None = None
     iptc: bytes | None = None
+    comments: bytes | None = None
     dpi: tuple[float, float] | None = None
     bits: int | None = None
 

@@ -124,7 +124,9 @@ def _pixels(opened: Any, data: bytes, kind: str) -> np.ndarray:
             return np.rint(levels * (65535 / maximum)).astype(np.uint16).reshape(shape)
     if opened.mode == "I":  # a PGM of more than 8 bits, filled up to 16
         return np.asarray(opened).astype(np.uint16)
-    return from_pillow(opened)
+    pixels = from_pillow(opened)
+    unused = kind in ("bmp", "tga") and opened.mode == "RGBA" and not pixels[:, :, 3].any()
+    return pixels[:, :, :3] if unused else pixels  # their fourth byte is alpha or nothing
 
 
 def _jp2_bits(data: bytes) -> int | None:

@@ -12,9 +12,16 @@ import numpy as np
 import pyvips
 
 from esc_sr.errors import ImageError
-from esc_sr.image.containers import colour_code, hidden_frames, kind_of, warns_of_damage
+from esc_sr.image.containers import (
+    EXTRA_SAMPLES,
+    colour_code,
+    hidden_frames,
+    kind_of,
+    tiff_numbers,
+    warns_of_damage,
+)
 from esc_sr.image.damage import fault_of, is_too_large
-from esc_sr.image.metadata import field, has_lost_exif, metadata_of
+from esc_sr.image.metadata import field, metadata_of, not_kept
 from esc_sr.image.native import cmyk_to_srgb, libvips, reason
 from esc_sr.image.others import is_special
 from esc_sr.image.picture import ANIMATED, Animation, Header, Picture
@@ -138,6 +145,7 @@ def decode_region(data: memoryview, name: str, top: int, left: int, height: int,
             return _cut(data, name, top, left, height, width)
         bits = field(image, "heif-bitdepth") or 8
         image, _ = _in_known_colours(image, start, kind, name, _ignore)
+        image = _without_masks(image, data, kind, _ignore)
         buffer = pyvips.Region.new(image).fetch(left, top, width, height)
     pixels = np.frombuffer(buffer, _DTYPES[image.format]).reshape(height, width, image.bands)
     _require_finite(pixels, name)
@@ -245,15 +253,16 @@ def _decode(
         elif kind in PLUGIN_KINDS:
             image = plugin_image(data, kind, name, notify)
         image, icc = _in_known_colours(image, data, kind, name, notify)
+        image = _without_masks(image, data, kind, notify)
         pixels = _pixels(image, shown, name)
         delays, loop = list(field(image, "delay") or []), field(image, "loop") or 0
-        about = metadata_of(image, data, kind)
+        about, lost = metadata_of(image, data, kind), not_kept(image, data, kind)
     if count > shown:
         notify(f"{name}: the first of {count} pages is read")
     elif hidden_frames(data, kind):
         notify(f"{name}: the first frame of the animation is read")
-    if has_lost_exif(data, kind):
-        notify("EXIF of TIFF files is not kept")
+    for line in lost:
+        notify(line)
     bits = field(image, "heif-bitdepth") or 8
     pixels = [_widened(page, bits) for page in pixels]
     first = Picture(pixels[0], icc=icc, bits=bits if 8 < bits < 16 else None, **about)
@@ -312,7 +321,8 @@ def _in_known_colours(
     """The image in grey or RGB, and its profile."""
     icc = field(image, "icc-profile-data")
     if image.interpretation == "cmyk" and image.format in ("uchar", "ushort"):
-        notify(f"CMYK became sRGB, through {'its own' if icc else 'a common'} profile")
+        own = icc is not None and icc[16:20] == b"CMYK"
+        notify(f"CMYK became sRGB, through {'its own' if own else 'a common'} profile")
         image, icc = cmyk_to_srgb(image), None
     if image.interpretation not in _SPACES.get(image.format, ()) or image.bands > 4:
         raise ImageError(
@@ -325,6 +335,14 @@ def _in_known_colours(
     elif icc is None and code is not None and code not in _SRGB_CODES:
         notify(f"{name}: its colours, code {code[0]}/{code[1]} of ITU-T H.273, are taken for sRGB")
     return image, fitting(icc, image.bands)
+
+
+def _without_masks(image: Any, data: bytes | memoryview, kind: str, notify: Callable[[str], object]) -> Any:
+    """The image without a last channel that is no transparency: a mask or selection saved in a TIFF."""
+    if kind != "tiff" or image.bands not in (2, 4) or tiff_numbers(data, EXTRA_SAMPLES)[:1] != (0,):
+        return image
+    notify("a channel that is not said to be transparency is left out")
+    return image.extract_band(0, n=image.bands - 1)
 
 
 def _pixels(image: Any, count: int, name: str) -> list[np.ndarray]:

@@ -13,14 +13,15 @@ import numpy as np
 import pyvips
 
 from esc_sr.errors import ImageError, require
-from esc_sr.image.density import DensityFilter
 from esc_sr.image.metadata import CANNOT_HOLD, set_metadata
 from esc_sr.image.native import colour_space, libvips, reason, wrapped
 from esc_sr.image.picture import ANIMATED, MAX_SIDE, Animation, Picture, format_of
+from esc_sr.image.png import PNGFilter
 from esc_sr.image.read import fitting
 from esc_sr.machine.claim import Claim
 
 SUBSAMPLINGS = {"auto": "off", "4:4:4": "off", "4:2:0": "on"}
+_MOST_XMP = 60_000  # that libvips writes into a JPEG, of whose segments it fills one
 _BACKGROUNDS = {"white": "#ffffff", "black": "#000000"}
 _QUALITY = {"jpeg": 95, "webp": 95, "avif": 90}
 _SAVE: dict[str, dict[str, Any]] = {
@@ -44,7 +45,8 @@ class Encoding:
         lossless: WebP and AVIF keep every value; of 16 bits WebP still holds 8 and AVIF 12.
         background: What shows through in a format without transparency: "white", "black" or "#rrggbb", in
             the picture's own colour space.
-        strip_metadata: Leave out EXIF, XMP and IPTC; the ICC profile stays.
+        strip_metadata: Leave out EXIF, with it the resolution in JPEG and WebP, XMP, IPTC and comments; the
+            ICC profile stays.
 
     Raises:
         UsageError: A value is none of these.
@@ -119,7 +121,7 @@ def write_image(
         with libvips(), nullcontext(claim) if claim else closing(Claim(path)) as mine:
             image = _prepare(animation, kind, encoding, notify)
             with open(mine.part.fileno(), "wb", closefd=False) as file:
-                _save(image, kind, file, encoding, animation.frames[0].dpi is None)
+                _save(image, kind, file, encoding, animation.frames[0])
             mine.publish(overwrite)
     except FileExistsError as error:
         raise ImageError(
@@ -140,7 +142,7 @@ def encode_image(
     try:
         with libvips(), TemporaryFile() as file:
             image = _prepare(picture, kind, encoding, notify)
-            _save(image, kind, file, encoding, picture.frames[0].dpi is None)
+            _save(image, kind, file, encoding, picture.frames[0])
             file.seek(0)
             return file.read()
     except (OSError, pyvips.Error) as error:
@@ -151,7 +153,7 @@ def _prepare(animation: Animation, kind: str, encoding: Encoding, notify: Callab
     """The libvips image that the format can hold, with its metadata; frames lie below each other."""
     picture, frames = animation.frames[0], animation.frames
     if encoding.strip_metadata:
-        picture = replace(picture, exif=None, xmp=None, iptc=None)
+        picture = replace(picture, exif=None, xmp=None, iptc=None, comments=None)
     for line in _losses(animation, picture, kind, encoding):
         notify(line)
     if len(frames) > 1 and kind in ANIMATED:
@@ -162,8 +164,8 @@ def _prepare(animation: Animation, kind: str, encoding: Encoding, notify: Callab
     image = _in_depth_of(image, kind, _bits_held("avif", picture, encoding))
     if kind == "jpeg" and image.hasalpha():
         background = encoding.background_rgb
-        if len(set(background)) > 1:
-            image = image.colourspace("srgb")
+        if len(set(background)) > 1 and image.bands < 3:
+            image = _coloured(image)
         background = background if image.bands > 2 else background[:1]
         image = image.cast("float").flatten(background=background, max_alpha=255).rint().cast("uchar")
     image = set_metadata(image, picture, kind)
@@ -179,8 +181,7 @@ def _losses(animation: Animation, picture: Picture, kind: str, encoding: Encodin
     pixels, lines = picture.pixels, []
     if len(animation.frames) > 1 and kind not in ANIMATED:
         lines.append(f"{kind} holds the first frame only; gif and webp hold animations")
-    if missing := [name for name in CANNOT_HOLD.get(kind, ()) if getattr(picture, name.lower())]:
-        lines.append(f"{' and '.join(missing)} cannot be written into {kind}")
+    lines += _metadata_losses(picture, kind)
     if kind == "gif":
         lines.append("gif holds 256 colours and no half-transparent pixels; png and webp do")
     if kind == "jpeg" and pixels.shape[2] in (2, 4) and (pixels[:, :, -1] < _peak(pixels)).any():
@@ -196,6 +197,16 @@ def _losses(animation: Animation, picture: Picture, kind: str, encoding: Encodin
         lines.append("jpeg is never lossless; webp and avif can be")
     if kind == "webp" and encoding.subsampling == "4:4:4" and not encoding.lossless:
         lines.append("webp is always 4:2:0 unless it is lossless")
+    return lines
+
+
+def _metadata_losses(picture: Picture, kind: str) -> list[str]:
+    """Likewise, of what is said about the picture."""
+    lines = []
+    if missing := [name for name in CANNOT_HOLD.get(kind, ()) if getattr(picture, name.lower())]:
+        lines.append(f"{' and '.join(missing)} cannot be written into {kind}")
+    if kind == "jpeg" and len(picture.xmp or b"") > _MOST_XMP:
+        lines.append(f"jpeg holds {_MOST_XMP} bytes of XMP, and the picture has more: left out")
     return lines
 
 
@@ -217,9 +228,15 @@ def _in_colours_of(image: Any, kind: str) -> Any:
         image = (image * 65535).rint().cast("ushort").copy(interpretation=colour_space("ushort", image.bands))
     if image.get_typeof("icc-profile-data"):
         if kind == "gif" or (image.bands < 3 and kind in ("webp", "avif")):
-            depth = 16 if image.format == "ushort" else 8
-            image = image.icc_transform("srgb", embedded=True, depth=depth)
+            image = _coloured(image)
     return image
+
+
+def _coloured(image: Any) -> Any:
+    """Integers as sRGB, through their profile where they have one."""
+    if not image.get_typeof("icc-profile-data"):
+        return image.colourspace("srgb")
+    return image.icc_transform("srgb", embedded=True, depth=16 if image.format == "ushort" else 8)
 
 
 def _in_depth_of(image: Any, kind: str, avif_bits: int) -> Any:
@@ -234,22 +251,23 @@ def _in_depth_of(image: Any, kind: str, avif_bits: int) -> Any:
     return (image / 257).rint().cast("uchar").copy(interpretation=colour_space("uchar", image.bands))
 
 
-def _save(image: Any, kind: str, file: BinaryIO, encoding: Encoding, no_density: bool) -> None:
-    """Encode into an open file; a PNG without a density, if there is none."""
+def _save(image: Any, kind: str, file: BinaryIO, encoding: Encoding, picture: Picture) -> None:
+    """Encode into an open file; `picture` is the first frame."""
     options = _SAVE[kind] | _choices(image, kind, encoding)
     keep = pyvips.enums.ForeignKeep
     # libvips makes up an EXIF block, if only for the resolution, unless told not to.
     unwanted = encoding.strip_metadata or round(image.xres * 25.4) == 72
     options["keep"] = keep.ALL if image.get_typeof("exif-data") or not unwanted else keep.ALL & ~keep.EXIF
     saver = f"{'heif' if kind == 'avif' else kind}save_target"
-    if kind != "png" or not no_density:
+    comments = b"" if encoding.strip_metadata else picture.comments or b""
+    if kind != "png" or (picture.dpi and not comments):
         pyvips.Operation.call(saver, image, pyvips.Target.new_to_descriptor(file.fileno()), **options)
         return
-    density = DensityFilter(file)
+    png = PNGFilter(file, picture.dpi is not None, comments)
     try:
-        pyvips.Operation.call(saver, image, density.target, **options)
+        pyvips.Operation.call(saver, image, png.target, **options)
     except pyvips.Error as error:
-        raise density.error or error from error
+        raise png.error or error from error
 
 
 def _choices(image: Any, kind: str, encoding: Encoding) -> dict[str, Any]:
