@@ -1,11 +1,17 @@
 """A network layer after layer and as `banded` executes it: the same numbers; hooks see every layer."""
 
+import pickle
 from collections import Counter
+from copy import deepcopy
 from dataclasses import replace
 
 import pytest
 import torch
 from torch import Tensor, nn
+from torch._subclasses import FakeTensorMode
+from torch.fx.experimental.proxy_tensor import make_fx
+from torch.nn.modules.module import register_module_forward_hook
+from torch.utils.flop_counter import FlopCounterMode
 
 from esc_sr import native
 from esc_sr.families.esc import ESC, banded
@@ -112,16 +118,93 @@ def test_a_hook_of_any_kind_is_called(kind: str) -> None:
     assert len(calls) == 1
 
 
+@torch.no_grad()
+def test_a_hook_on_all_layers_is_called() -> None:
+    net, seen = make(VARIANTS["esc"]), set[nn.Module]()
+    handle = register_module_forward_hook(lambda layer, *_: seen.update([layer]))
+    try:
+        net(picture(9, 9))
+    finally:
+        handle.remove()
+    assert {layer for layer in net.modules() if not isinstance(layer, nn.ModuleList)} <= seen
+
+
+class Halved(nn.Conv2d):
+    def forward(self, x: Tensor) -> Tensor:
+        return super().forward(x) / 2
+
+
+@pytest.mark.parametrize("gradients", [False, True])
+def test_a_layer_that_was_changed_or_replaced_is_called(gradients: bool, kernels: str) -> None:
+    x = picture(19, 9)
+    with torch.set_grad_enabled(gradients):
+        net = make(VARIANTS["esc"])
+        before = net(x)
+        vars(net.get_submodule("blocks.0.convattns.0"))["forward"] = lambda att, *_: torch.zeros_like(att)
+        patched = net(x)
+        assert (patched - before).abs().max() > 1e-4
+        net.head.register_forward_hook(lambda *_: None)
+        assert_equal(net(x), patched)
+        net = make(VARIANTS["esc"])
+        tail = deepcopy(net.tail)
+        tail.__class__ = Halved
+        net.tail = tail
+        assert (net(x) - before).abs().max() > 1e-4
+        net.set_submodule("blocks.0.ffns.0", nn.Identity())
+        assert net(x).isfinite().all()
+        net = deepcopy(make(VARIANTS["esc"]))
+        nn.utils.parametrize.register_parametrization(net.tail, "weight", Twice())
+        assert (net(x) - before).abs().max() > 1e-4
+        assert pickle.loads(pickle.dumps(make(VARIANTS["esc"]))).made_of == make(VARIANTS["esc"]).made_of
+
+
+class Twice(nn.Module):
+    def forward(self, weight: Tensor) -> Tensor:
+        return 2 * weight
+
+
+@pytest.mark.filterwarnings("ignore:`torch.jit", "ignore::torch.jit.TracerWarning")
+@pytest.mark.parametrize("name", NAMES)
+@torch.no_grad()
+def test_torch_sees_what_is_computed(name: str) -> None:
+    """Tracing, counting, and tensors without numbers: kernels would write past all of these."""
+    net, x, other = network(name), picture(16, 16), picture(32, 32)  # whole windows: traces fix the padding
+    if isinstance(net, ESC):
+        traced = torch.jit.trace(net, x)
+        for given in (x, other):
+            assert_equal(traced(given), net(given))
+        assert_equal(make_fx(net)(x)(x), net(x))
+    with FlopCounterMode(display=False) as seen:
+        enlarge(net, x)
+    with native.without(), FlopCounterMode(display=False) as plain:
+        plainly(net, x)
+    assert seen.get_total_flops() == plain.get_total_flops() > 0
+    wanted = enlarge(net, x).shape
+    with FakeTensorMode(allow_non_fake_inputs=True) as mode:
+        assert enlarge(net, mode.from_tensor(x)).shape == wanted
+
+
+@pytest.mark.filterwarnings("ignore:There is a performance drop")
+def test_functions_of_a_network_can_be_transformed() -> None:
+    net, x = make(VARIANTS["esc"]), picture(9, 9)
+    found = torch.func.grad(lambda x: net(x).square().sum())(x)
+    x.requires_grad_()
+    (wanted,) = torch.autograd.grad(net(x).square().sum(), x)
+    assert (found - wanted).norm() <= 1e-4 * wanted.norm()
+    with torch.no_grad():
+        assert_equal(torch.func.vmap(net)(x[None].expand(3, -1, -1, -1, -1))[2], net(x))
+
+
 def test_what_is_executed_in_bands(kernels: str) -> None:
     net, x = make(VARIANTS["esc"]), picture(9, 9)
-    assert rows_module.applies(net, x) == (kernels == "auto")
+    assert rows_module.applies(net, net.made_of, x) == (kernels == "auto")
     with torch.no_grad():
-        assert rows_module.applies(net, x)
-        assert not rows_module.applies(net.to("meta"), x.to("meta"))
+        assert rows_module.applies(net, net.made_of, x)
+        assert not rows_module.applies(net.to("meta"), net.made_of, x.to("meta"))
         net.register_forward_hook(lambda *_: None)  # sees the network anyhow
-        assert rows_module.applies(net, x)
+        assert rows_module.applies(net, net.made_of, x)
         net.head.register_forward_hook(lambda *_: None)
-        assert not rows_module.applies(net, x)
+        assert not rows_module.applies(net, net.made_of, x)
 
 
 @torch.no_grad()
@@ -151,3 +234,14 @@ def test_a_compiled_network_is_one_graph(gradients: bool) -> None:
     net, x = make(replace(VARIANTS["esc"], n_blocks=1, n_convattn=1)), picture(9, 9)
     with torch.set_grad_enabled(gradients):
         assert_equal(torch.compile(net, backend="eager", fullgraph=True)(x), net(x))
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+@torch.no_grad()
+def test_halves_of_lte_are_near_and_finite(dtype: torch.dtype, kernels: str) -> None:
+    """Coordinates in half precision would tell few of so many columns apart, and divide 0 by 0."""
+    net, x = network("lte"), picture(3, 300)
+    wanted = enlarge(net, x)
+    found = enlarge(net.to(dtype), x.to(dtype))
+    assert found.dtype == dtype and found.isfinite().all()
+    assert (found - wanted).abs().mean() < 0.01

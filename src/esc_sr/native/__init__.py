@@ -8,7 +8,17 @@ from esc_sr.native.attention import attend, attend_windows
 from esc_sr.native.convolution import LARGEST, conv3x3, depthwise_conv, large_conv, pointwise, takes_onto
 from esc_sr.native.decoder import Places, decode
 from esc_sr.native.ffn import feed_forward
-from esc_sr.native.library import DTYPES, LEVELS, VARIABLE, available, describe, level, takes, without
+from esc_sr.native.library import (
+    DTYPES,
+    LEVELS,
+    VARIABLE,
+    available,
+    describe,
+    level,
+    looked_on,
+    takes,
+    without,
+)
 from esc_sr.native.processor import multiplies
 
 __all__ = [
@@ -29,6 +39,7 @@ __all__ = [
     "level",
     "multiplies",
     "pointwise",
+    "looked_on",
     "takes",
     "takes_onto",
     "without",

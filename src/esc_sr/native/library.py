@@ -12,6 +12,7 @@ from pathlib import Path
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+from torch.nn import Parameter
 
 from esc_sr.errors import DeviceError, UsageError
 
@@ -117,14 +118,33 @@ def load() -> tuple[ctypes.CDLL | None, str]:
     return library, ""
 
 
+def looked_on() -> bool:
+    """Tell whether torch records, counts or transforms what is computed, and so must see each operation.
+
+    That is where it compiles, exports or traces, in a dispatch mode (of fake tensors, or a count of FLOPs)
+    and inside of `torch.func`. Kernels, and results that are written in place, it cannot see.
+    """
+    return (
+        torch.compiler.is_compiling()
+        or torch._C._get_tracing_state() is not None
+        or torch._C._len_torch_dispatch_stack() > 0
+        or torch._C._functorch.peek_interpreter_stack() is not None
+    )
+
+
 def takes(x: Tensor) -> bool:
-    """Tell whether kernels can work on tensors like this one.
+    """Tell whether kernels can work on tensors like this one, here and now.
 
     Raises:
         UsageError: `ESC_SR_NATIVE` is set to something unknown.
         DeviceError: `ESC_SR_NATIVE` names a level that is not there.
     """
-    return x.device.type == "cpu" and x.dtype in DTYPES and not torch.compiler.is_compiling() and available()
+    return _lies_here(x) and not looked_on() and available()
+
+
+def _lies_here(x: Tensor) -> bool:
+    """Tell whether a tensor has numbers of a known type in this memory; other classes may have none."""
+    return type(x) in (Tensor, Parameter) and x.device.type == "cpu" and x.dtype in DTYPES
 
 
 def rounds(x: Tensor) -> bool:
@@ -146,11 +166,13 @@ def check_types(*tensors: Tensor) -> None:
     """Refuse tensors that kernels, which trust their arguments, must not get.
 
     Raises:
-        ValueError: One is of none of `DTYPES`, or not on the CPU.
+        ValueError: One is of none of `DTYPES`, or of a class of its own, or not on the CPU.
     """
     for t in tensors:
-        if t.device.type != "cpu" or t.dtype not in DTYPES:
-            raise ValueError(f"{t.dtype} on {t.device}: pass float32, bfloat16 or float16 on the CPU")
+        if not _lies_here(t):
+            raise ValueError(
+                f"{type(t).__name__} of {t.dtype} on {t.device}: pass float32, bfloat16 or float16 on the CPU"
+            )
 
 
 def run(kernel: str, problem: ctypes.Structure, rounding: bool = False) -> Tensor:

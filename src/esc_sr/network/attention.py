@@ -216,8 +216,10 @@ def _naive(q: Tensor, k: Tensor, v: Tensor, bias: Tensor) -> Tensor:
 
 def _sdpa(q: Tensor, k: Tensor, v: Tensor, table: Tensor, window: int) -> Tensor:
     needs_gradient = torch.is_grad_enabled() and any(t.requires_grad for t in (q, k, v, table))
-    if needs_gradient and q.device.type == "cpu" and not torch.compiler.is_compiling():
+    if needs_gradient and q.device.type == "cpu" and not native.looked_on():
         return _ChunkedAttention.apply(q, k, v, table, window)
+    if needs_gradient and q.device.type == "cpu" and not torch.compiler.is_compiling():
+        return _naive(q, k, v, position_bias(table, window).to(q.dtype))  # torch's has no gradient for it
     return F.scaled_dot_product_attention(q, k, v, attn_mask=position_bias(table, window).to(q.dtype)[None])
 
 

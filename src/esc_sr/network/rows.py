@@ -1,6 +1,6 @@
 """Working through a picture in bands of rows, exactly."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence, Sized
 from dataclasses import dataclass
 
 import torch
@@ -47,27 +47,47 @@ class Bands:
 
 def default_bands(x: Tensor) -> Bands | None:
     """How a forward works through a picture (B, C, H, W): in bands, or None, in one differentiable piece."""
-    if torch.is_grad_enabled() or torch.compiler.is_compiling() or x.is_meta:
+    if torch.is_grad_enabled() or native.looked_on() or x.is_meta:
         return None
     return Bands(max(BAND_PIXELS // x.shape[3], 1), x.device)
 
 
-def applies(network: nn.Module, x: Tensor) -> bool:
+Layers = tuple[type[nn.Module], ...]
+"""What the modules of a network are, itself first."""
+
+
+def layers_of(network: nn.Module) -> Layers:
+    """What its modules are; a network keeps it, as it is built, for `applies`."""
+    return tuple(map(type, network.modules()))
+
+
+def applies(network: nn.Module, made_of: Layers, x: Tensor) -> bool:
     """Tell whether a network's forward on an input (B, C, H, W) is executed band by band, not layer by layer.
 
     It is not where nothing would be gained, which is in one piece without kernels: where gradients are
-    recorded on a GPU, on the device "meta", and when torch compiles or exports. Nor is it where any layer has
-    a hook, which is to see what the layer takes and gives, of the whole picture.
+    recorded on a GPU, on the device "meta", and where torch looks on. Nor is it where any layer has a hook,
+    which is to see what the layer takes and gives, of the whole picture, or was replaced by another one.
+
+    Args:
+        network: The network.
+        made_of: `layers_of` it, when it was built.
+        x: The input.
     """
-    if default_bands(x) is None and not native.takes(x):
+    if default_bands(x) is None and not native.takes(x) or any(_hooks(nn.modules.module, "_global")):
         return False
-    return not any(_has_hook(layer) for layer in network.modules() if layer is not network)
-
-
-def _has_hook(layer: nn.Module) -> bool:
-    return any(
-        (layer._forward_pre_hooks, layer._forward_hooks, layer._backward_pre_hooks, layer._backward_hooks)
+    layers = list(network.modules())
+    if any(any(_hooks(layer)) for layer in layers[1:]) or len(layers) != len(made_of):
+        return False
+    return all(
+        type(layer).forward is built.forward and "forward" not in vars(layer)
+        for layer, built in zip(layers, made_of, strict=True)
     )
+
+
+def _hooks(owner: object, prefix: str = "") -> Iterator[Sized]:
+    """The hooks on a layer, or on all there are."""
+    kinds = ("forward_pre_hooks", "forward_hooks", "backward_pre_hooks", "backward_hooks")
+    return (getattr(owner, f"{prefix}_{kind}") for kind in kinds)
 
 
 def walk(

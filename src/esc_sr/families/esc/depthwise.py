@@ -26,7 +26,7 @@ def depthwise(x: Tensor, kernels: Tensor) -> Tensor:
             for j in range(size):
                 y = y + padded[:, :, i : i + height, j : j + width] * kernels[:, :, i : i + 1, j : j + 1]
         return y
-    if size >= _LARGE and x.device.type == "cpu" and not torch.compiler.is_compiling():
+    if size >= _LARGE and x.device.type == "cpu" and not native.looked_on():
         large: Tensor = _LargeDepthwise.apply(x, kernels)
         return large
     return _convolve(x, kernels)

@@ -48,10 +48,11 @@ class ESCEncoder(Encoder):
         self.blocks = nn.ModuleList(ESCBlock(config) for _ in range(config.n_blocks))
         self.norm_last = LayerNorm2d(config.dim) if config.decomposed else nn.Identity()
         self.tail = nn.Conv2d(config.dim, config.dim, 3, padding=1)
+        self.made_of = rows.layers_of(self)
 
     def forward(self, lr: Tensor) -> Tensor:
         """`features`, executed as `rows.applies` decides."""
-        if rows.applies(self, lr):
+        if rows.applies(self, self.made_of, lr):
             return banded.features(self, lr, default_bands(lr))
         return self.features(lr)
 
@@ -121,6 +122,7 @@ class ESC(ESCEncoder, Network):
         self.upsampler = build_upsampler(config.upsampler, config.dim, config.upsampler_width, enlargement)
         if config.skip == "conv":
             self.skip = ConvSkip(3 * config.unshuffle**2, config.dim)
+        self.made_of = rows.layers_of(self)
 
     def forward(self, lr: Tensor) -> Tensor:
         """Enlarge pictures (Eq. 1), executed as `rows.applies` decides.
@@ -132,7 +134,7 @@ class ESC(ESCEncoder, Network):
             (B, 3, scale H, scale W), RGB around 0..1, not clamped.
         """
         height, width = self.config.scale * lr.shape[2], self.config.scale * lr.shape[3]
-        if rows.applies(self, lr):
+        if rows.applies(self, self.made_of, lr):
             return join(self.bands(lr, default_bands(lr)), height)
         x = self.folded(lr)  # (B, 3 unshuffle^2, H', W')
         f = self.features(x)  # (B, C, H', W')

@@ -63,12 +63,15 @@ class LTE(nn.Module):
             cell: Height and width of an output pixel (B, Q, 2), in the same unit.
 
         Returns:
-            Colours (B, Q, 3) in the range of `lr`.
+            Colours (B, Q, 3) in the range of `lr` and of the type of `coord`, which is that of all but the
+            layers.
         """
+        lr, coef, freq = (t.to(coord.dtype) for t in (lr, coef, freq))
+        stored = self.phase.weight.dtype
         size = coord.new_tensor(coef.shape[-2:])
         y, x = (_centres(side).to(coord.dtype).to(coord.device) for side in coef.shape[-2:])
         grid = torch.stack(torch.meshgrid(y, x, indexing="ij")).expand(len(coef), -1, -1, -1)
-        phase = self.phase(cell * size)  # (B, Q, hidden / 2)
+        phase = self.phase((cell * size).to(stored))  # (B, Q, hidden / 2)
         colours, areas = [], []
         for down in (-1, 1):
             for right in (-1, 1):
@@ -78,7 +81,7 @@ class LTE(nn.Module):
                 waves = _sample(freq, corner, "nearest").unflatten(-1, (-1, 2))  # (B, Q, hidden / 2, 2)
                 angle = torch.pi * ((waves * distance[:, :, None]).sum(-1) + phase)
                 basis = torch.cat((angle.cos(), angle.sin()), -1)
-                colours.append(self.mlp(_sample(coef, corner, "nearest") * basis))
+                colours.append(self.mlp((_sample(coef, corner, "nearest") * basis).to(stored)))
                 areas.append((distance.abs() + 1e-9).prod(-1, keepdim=True))  # each side apart, see _rows
         total = torch.stack(areas).sum(0)
         blend = sum(colour * (area / total) for colour, area in zip(colours, reversed(areas), strict=True))
@@ -101,7 +104,7 @@ class LTE(nn.Module):
             (B, 3, h, w), float32.
         """
         height, width = coef.shape[-2:]
-        phase = self.phase(cell * cell.new_tensor([height, width]))  # (hidden / 2,)
+        phase = self.phase((cell * cell.new_tensor([height, width])).to(self.phase.weight.dtype))
         layers = [(layer.weight, layer.bias) for layer in self.mlp if isinstance(layer, nn.Linear)]
         colours = native.decode(coef, freq, phase, layers, _places(y, height), _places(x, width))
         grid = torch.stack(torch.meshgrid(x, y, indexing="xy"), -1).to(lr.dtype)
@@ -182,6 +185,7 @@ class EncoderLTE(Network):
         self.reach, self.blend, self.exact = self.encoder.reach, self.encoder.blend, self.encoder.exact
         self.blended = self.encoder.dim
         self.inner = tuple(f"encoder.{name}" for name in self.encoder.inner)
+        self.made_of = rows.layers_of(self)
 
     @property
     def passes(self) -> int:
@@ -212,7 +216,8 @@ class EncoderLTE(Network):
         """
         maps = _Maps(self)
         coef, freq = maps(lr)
-        points = pixel_centres(7, 11).to(lr.dtype).expand(len(lr), -1, -1)
+        exact = torch.promote_types(lr.dtype, torch.float32)
+        points = pixel_centres(7, 11).to(exact).expand(len(lr), -1, -1)
         given = {"input": lr, "coef": coef, "freq": freq}
         asked = {"coord": points, "cell": torch.full_like(points, 0.1)}
         axes = dict.fromkeys(given, PICTURES)
@@ -236,7 +241,7 @@ class EncoderLTE(Network):
         Returns:
             (B, 3, *size), RGB around 0..1, not clamped.
         """
-        if rows.applies(self, lr):
+        if rows.applies(self, self.made_of, lr):
             return join(self.bands(lr, default_bands(lr), size), size[0])
         return self._rows(lr, self.encoder((lr - 0.5) / 0.5), size, 0, size[0]) * 0.5 + 0.5
 
@@ -304,14 +309,17 @@ class EncoderLTE(Network):
         Features begin at the row `start` of the input.
         """
         first, last, y, x, cell = self._grid(lr, size, top, bottom, frame)
-        lr = (lr[:, :, first:last] - 0.5) / 0.5
-        maps = self.decoder.maps(features[:, :, first - start : last - start].to(lr))
-        if native.takes(lr) and not torch.is_grad_enabled() and rows.applies(self, lr):
-            return self.decoder.decode_grid(lr, *maps, y.float(), x.float(), cell)
-        return _in_chunks(lr, y, x, cell, lambda coord, cell: self.decoder(lr, *maps, coord, cell))
+        given = (lr[:, :, first:last] - 0.5) / 0.5
+        maps = self.decoder.maps(features[:, :, first - start : last - start].to(given))
+        seen, coef, freq = (t.to(cell.dtype) for t in (given, *maps))
+        if native.takes(lr) and not torch.is_grad_enabled() and rows.applies(self, self.made_of, lr):
+            return self.decoder.decode_grid(seen, coef, freq, y.float(), x.float(), cell).to(lr.dtype)
+        found = _in_chunks(seen, y, x, cell, lambda coord, cell: self.decoder(seen, coef, freq, coord, cell))
+        return found.to(lr.dtype)
 
     def _grid(self, lr: Tensor, size: tuple[int, int], top: int, bottom: int, frame: int) -> _Grid:
-        """Where rows of the target are decoded."""
+        """Where rows of the target are decoded; at least in float32, as halves tell few pixels apart."""
+        exact = torch.promote_types(lr.dtype, torch.float32)
         (height, width), (all_rows, columns) = size, lr.shape[2:]
         lr_height, lr_width = all_rows - 2 * frame, columns - 2 * frame
         first = max(top * lr_height // height + frame - REACH, 0)
@@ -319,9 +327,9 @@ class EncoderLTE(Network):
         y = (torch.arange(top, bottom, dtype=torch.float64) + 0.5) * lr_height / height  # in pixels
         x = (torch.arange(width, dtype=torch.float64) + 0.5) * lr_width / width
         y, x = (y + frame - first) / (last - first) * 2 - 1, (x + frame) / columns * 2 - 1
-        cell = lr.new_tensor([2 / height, 2 / width])
-        growth = lr.new_tensor([height / lr_height, width / lr_width]) / self.config.trained_scale
-        cell = cell * growth.clamp(min=1) * lr.new_tensor([lr_height / (last - first), lr_width / columns])
+        cell = lr.new_tensor([2 / height, 2 / width], dtype=exact)
+        growth = cell.new_tensor([height / lr_height, width / lr_width]) / self.config.trained_scale
+        cell = cell * growth.clamp(min=1) * cell.new_tensor([lr_height / (last - first), lr_width / columns])
         return _Grid(first, last, y, x, cell)
 
     def by_graphs(
@@ -346,7 +354,7 @@ def _in_chunks(
     lr: Tensor, y: Tensor, x: Tensor, cell: Tensor, decode: Callable[[Tensor, Tensor], Tensor]
 ) -> Tensor:
     """Decode the points of a grid, as of `_Grid`, to (B, 3, h, w)."""
-    y, x = (t.to(lr.dtype).to(lr.device) for t in (y, x))
+    y, x = (t.to(cell.dtype).to(lr.device) for t in (y, x))
     chunks = []
     for chunk in torch.stack(torch.meshgrid(y, x, indexing="ij"), -1).view(-1, 2).split(QUERIES):
         coord = chunk.expand(len(lr), -1, -1)
