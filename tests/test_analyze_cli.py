@@ -1,5 +1,6 @@
 """`esc-sr analyze`: figures and numbers, drawn again without computing, and what is refused."""
 
+import io
 import json
 from pathlib import Path
 from types import ModuleType
@@ -155,6 +156,14 @@ def test_a_store_keeps_what_is_asked_for(tmp_path: Path) -> None:
     file = tmp_path / "a.npz"
     file.write_bytes(b"no such file")
     store = Store(file)
+    np.save(tmp_path / "array", np.zeros(3))
+    damaged = io.BytesIO()
+    np.savez_compressed(damaged, x=np.random.default_rng(0).random(99))
+    flipped = bytearray(damaged.getvalue())
+    flipped[80:90] = bytes(255 - byte for byte in flipped[80:90])
+    (tmp_path / "flipped.npz").write_bytes(flipped)
+    for other in ("array.npy", "flipped.npz"):
+        assert Store(tmp_path / other).get("a", lambda: {"x": np.ones(1)})["x"].tolist() == [1]
     store.get("a", lambda: {"x": np.array(["a"]), "y": np.arange(3)})
     store.get("b", lambda: {"x": np.array(["b"])})
     again = Store(file)

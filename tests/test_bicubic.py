@@ -1,6 +1,7 @@
 """The bicubic that makes training and benchmark pictures: exact against the published files."""
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -182,3 +183,11 @@ def test_impossible_arguments_are_refused() -> None:
     for scale in (0, 5):
         with pytest.raises(UsageError, match="use 1 to 4"):
             downscale(noise(4, 6), scale)
+
+
+@pytest.mark.parametrize("size", [(2.5, 2), (2,), (2, 2, 2)])
+def test_sizes_that_are_none_are_refused(size: Any) -> None:
+    with pytest.raises(UsageError, match="height and width in whole pixels"):
+        resize(np.zeros((4, 4, 3), np.uint8), size)
+    with pytest.raises(UsageError, match="height and width in whole pixels"):
+        resize(torch.zeros(3, 4, 4), size)

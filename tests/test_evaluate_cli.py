@@ -1,6 +1,7 @@
 """`esc-sr evaluate`: what is measured, printed, written and refused."""
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -260,3 +261,12 @@ def test_help_says_what_several_sets_mean(here: Path) -> None:
     words = " ".join(evaluate("--help").stdout.replace("│", " ").split())
     assert "several, as --data A B or --data A --data B, are measured one by one" in words
     assert "with a row for each, and no mean over them" in words
+
+
+def test_sets_that_would_be_saved_in_one_folder_are_refused(here: Path) -> None:
+    (here / "more").mkdir()
+    shutil.copytree(here / "Set5", here / "more" / "Set5")
+    result = evaluate("-n", "bicubic", "--data", "Set5", "more/Set5", "--save", "out")
+    assert result.exit_code == 2 and "several sets are called Set5" in result.stderr
+    assert not (here / "out").exists()
+    assert evaluate("-n", "bicubic", "--data", "Set5", "more/Set5").exit_code == 0

@@ -144,6 +144,8 @@ def test_tensor_in_tensor_out(model: ESC, shape: tuple[int, ...]) -> None:
 def test_a_network_that_returns_its_input_does_not_change_it() -> None:
     lr = torch.full((1, 3, 2, 2), 1.5)
     assert upscale(lr, nn.Identity(), scale=1).max() == 1
+    with pytest.raises(UsageError, match="Upsample makes .*, which is not x2; give the module's own scale"):
+        upscale(lr, nn.Upsample(scale_factor=3), scale=2)
     assert lr.min() == 1.5
 
 

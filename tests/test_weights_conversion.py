@@ -285,3 +285,23 @@ def test_models_command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None
     assert weights.starting_weights("tiny", ESCConfig(**TINY, scale=3))["upsampler.0.bias"].shape == (27,)
     assert "tiny-x2" in esc_sr("models").stdout
     assert re.search(r"iterations +12\b", esc_sr("models", "tiny").stdout)
+
+
+@pytest.mark.parametrize("to", ["native", "official"])
+def test_tensors_that_lie_otherwise_or_in_one_place_are_converted(tmp_path: Path, to: str) -> None:
+    torch.manual_seed(0)
+    state = ESC(ESCConfig(**TINY)).state_dict()
+    state["tail.weight"] = state["tail.weight"].contiguous(memory_format=torch.channels_last)
+    norms = [name for name in state if name.endswith("norm_attn.weight") or name.endswith("norm_in.weight")]
+    for name in norms:
+        state[name] = state[norms[0]]  # one storage
+    assert len(norms) > 1 and not state["tail.weight"].is_contiguous()
+    weights.convert(golden_like(state, tmp_path), tmp_path / "out.safetensors", to)  # type: ignore[arg-type]
+    back = weights.load(tmp_path / "out.safetensors").state_dict()
+    assert all(torch.equal(back[name], value) for name, value in state.items())
+
+
+def golden_like(state: dict[str, torch.Tensor], folder: Path) -> Path:
+    """A pickle of our own names with the tensors as they lie."""
+    torch.save(state, folder / "state.pth")
+    return folder / "state.pth"

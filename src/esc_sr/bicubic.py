@@ -37,6 +37,8 @@ def resize(image: Image, size: tuple[int, int], edge: Edge = "mirror") -> Image:
     """
     if edge not in ("mirror", "replicate"):
         raise UsageError(f"edge is {edge!r}; choose 'mirror' or 'replicate'")
+    if len(size) != 2 or any(side != int(side) for side in size):
+        raise UsageError(f"cannot resize to {size}; give height and width in whole pixels")
     if min(size) < 1:
         raise UsageError(f"cannot resize to {size[0]} x {size[1]} pixels; each side must be at least 1")
     if isinstance(image, Tensor):

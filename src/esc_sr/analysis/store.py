@@ -3,6 +3,7 @@
 import io
 import json
 import zipfile
+import zlib
 from collections.abc import Callable, Mapping
 from hashlib import sha256
 from pathlib import Path
@@ -90,6 +91,6 @@ def _read(file: Path) -> dict[str, Arrays]:
             for path in arrays.files:
                 key, _, name = path.partition("/")
                 groups.setdefault(key, {})[name] = arrays[path]
-    except (OSError, ValueError, EOFError, zipfile.BadZipFile):
+    except (OSError, ValueError, TypeError, EOFError, zipfile.BadZipFile, zlib.error):
         return {}
     return dict(groups)

@@ -24,7 +24,9 @@ def degrade(
     inputs: Annotated[list[Path], typer.Argument(metavar="IN", help="Picture files, and folders of them.")],
     output: Annotated[Path, typer.Option("-o", "--output", help="Folder to write into; made if missing.")],
     count: Annotated[int, typer.Option(min=1, help="Samples per picture.")] = 4,
-    seed: Annotated[int, typer.Option(min=0, help="The same seed gives the same samples.")] = 0,
+    seed: Annotated[
+        int, typer.Option(min=0, max=2**63 - 1, help="The same seed gives the same samples.")
+    ] = 0,
     scale: Annotated[int, typer.Option(min=1, help="How much smaller the samples are.")] = 4,
     sheet: Annotated[
         bool, typer.Option("--sheet", help=f"Also {SHEET}: the middle of each picture beside its samples.")

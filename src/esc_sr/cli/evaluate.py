@@ -1,6 +1,7 @@
 """`esc-sr evaluate`: PSNR and SSIM on benchmark sets, beside the paper's."""
 
 import sys
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import partial
@@ -98,7 +99,7 @@ def evaluate(
     if table and (table == 5) != (channels == "rgb"):
         raise UsageError(f"Table {table} is on {'rgb' if table == 5 else 'y'}, and --channels is {channels}")
     natural = load_niqe(niqe_parameters) if niqe_parameters else None
-    sets = _find_sets([*(data or []), *(more or [])], hr, lr, scales)
+    sets = _find_sets([*(data or []), *(more or [])], hr, lr, scales, save)
     rows: list[ScoreRow] = []
     facts = {
         "command": sys.argv[1:],
@@ -178,9 +179,9 @@ def _check_cluster(cluster: str | None, device: str, save: Path | None) -> None:
 
 
 def _find_sets(
-    folders: Sequence[Path], hr: Path | None, lr: Path | None, scales: Sequence[int]
+    folders: Sequence[Path], hr: Path | None, lr: Path | None, scales: Sequence[int], save: Path | None
 ) -> list[BenchmarkSet]:
-    """All sets at all scales; what is wrong with any of them is said at once."""
+    """All sets at all scales; what is wrong with any is said at once, and what could not be saved apart."""
     if bool(folders) == bool(lr):
         raise UsageError(
             "give the pictures either as --data DIR [DIR ...] or as --lr DIR, mostly with --hr DIR"
@@ -199,6 +200,9 @@ def _find_sets(
                 problems.append(str(error))
     if problems:
         raise DataError("; ".join(problems))
+    names = Counter((one.name, one.scale) for one in sets)
+    if save and (twice := sorted({name for (name, _), count in names.items() if count > 1})):
+        raise UsageError(f"--save: several sets are called {', '.join(twice)}; do one at a time")
     return sets
 
 

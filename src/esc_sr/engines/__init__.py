@@ -21,6 +21,7 @@ from esc_sr.errors import DeviceError, UsageError, WeightsError
 from esc_sr.families import describe
 from esc_sr.families.contract import Network
 from esc_sr.machine.device import pick_device
+from esc_sr.machine.precision import check_precision
 from esc_sr.runtimes import SUFFIXES, check_runtime
 
 ENGINES = ("auto", "torch", "native", *sorted(SUFFIXES, reverse=True))
@@ -97,10 +98,11 @@ def load(
 
     Raises:
         WeightsError: No such weights; or the file is damaged, of another network, or of another scale.
-        UsageError: As `check_engine`, or the engine does not compute on the device, or so large numbers; or
-            `denoise` is out of range, or there is no such mixture.
+        UsageError: As `check_engine` and `check_precision`, or the engine does not compute on the device, or
+            so large numbers; or `denoise` is out of range, or there is no such mixture.
         DeviceError: As `check_engine`, or the device is missing.
     """
+    check_precision(precision)
     kind = kind_of_graph(name_or_path)
     place = pick_place(device, kind or engine) if isinstance(device, str) else device
     if denoise is not None:

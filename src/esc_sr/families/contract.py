@@ -8,6 +8,7 @@ from typing import Any, NamedTuple, Self
 
 from torch import Tensor, nn
 
+from esc_sr.errors import UsageError
 from esc_sr.network.attention import BACKENDS, SelfAttention
 from esc_sr.network.rows import Bands
 
@@ -330,6 +331,7 @@ class ForeignConfig(Config):
 class Foreign(Network):
     """A module of which nothing is known but its scale; it takes a picture in one piece."""
 
+    config: ForeignConfig
     has_tiles = False
     measured_multiple = 32
 
@@ -340,8 +342,20 @@ class Foreign(Network):
         self.module = module
 
     def forward(self, lr: Tensor) -> Tensor:
-        """What the module gives."""
-        return self.module(lr)
+        """What the module gives.
+
+        Raises:
+            UsageError: That is of another size.
+        """
+        sr: Tensor = self.module(lr)
+        scale = self.config.scale
+        wanted = (*lr.shape[:2], *(scale * side for side in lr.shape[2:]))
+        if sr.shape != wanted:
+            raise UsageError(
+                f"{self.config.name} makes {tuple(sr.shape)} of {tuple(lr.shape)}, which is not x{scale}; "
+                "give the module's own scale"
+            )
+        return sr
 
 
 def adopt(module: nn.Module, scale: int | None) -> Network:

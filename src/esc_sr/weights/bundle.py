@@ -52,10 +52,10 @@ def find(name_or_path: str | Path, scale: int | None = None) -> Path:
     if path.is_file():
         return path
     names = _names()
-    for name in (str(name_or_path), f"{name_or_path}-x{scale or 2}"):
+    for name in (str(name_or_path), f"{name_or_path}-x{2 if scale is None else scale}"):
         if name in names:
             return names[name]
-    wanted = f"{name_or_path} at x{scale}" if scale else str(name_or_path)
+    wanted = f"{name_or_path} at x{scale}" if scale is not None else str(name_or_path)
     raise WeightsError(f"{wanted}: neither a file nor bundled; bundled are {', '.join(names) or 'none'}")
 
 

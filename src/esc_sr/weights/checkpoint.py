@@ -106,9 +106,17 @@ def write(checkpoint: Checkpoint, path: Path) -> None:
     metadata = header(checkpoint.config)
     if checkpoint.card is not None:
         metadata["card"] = json.dumps(checkpoint.card)
-    tensors = {name: value.detach().cpu().contiguous() for name, value in checkpoint.state.items()}
+    tensors = apart(checkpoint.state)
     metadata[HASH] = _hash(metadata, tensors)
     write_atomically(path, safetensors.torch.save(tensors, metadata))
+
+
+def apart(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Tensors on the CPU, each in memory of its own and in the usual order, as safetensors wants them."""
+    return {
+        name: value.detach().cpu().clone(memory_format=torch.contiguous_format)
+        for name, value in state.items()
+    }
 
 
 def header(config: Config) -> dict[str, str]:

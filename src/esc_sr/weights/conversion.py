@@ -16,7 +16,7 @@ from esc_sr import families
 from esc_sr.errors import UsageError, WeightsError
 from esc_sr.families.contract import Config
 from esc_sr.weights.bundle import card, find
-from esc_sr.weights.checkpoint import Checkpoint, read, save, write
+from esc_sr.weights.checkpoint import Checkpoint, apart, read, save, write
 from esc_sr.weights.container import write_atomically
 from esc_sr.weights.mixture import mix
 from esc_sr.weights.opening import load
@@ -67,7 +67,7 @@ def convert(
     except ValueError as error:
         raise WeightsError(f"{path}: {error}") from error
     if out.suffix == ".safetensors":
-        write_atomically(out, safetensors.torch.save(state))
+        write_atomically(out, safetensors.torch.save(apart(state)))
     else:
         data = io.BytesIO()
         torch.save(family.published(config, state), data)

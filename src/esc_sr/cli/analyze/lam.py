@@ -1,6 +1,7 @@
 """`esc-sr analyze lam`: which pixels a patch is made from."""
 
 import re
+from math import lcm
 from pathlib import Path
 from typing import Annotated
 
@@ -56,7 +57,8 @@ def lam(
         networks, scale = load_all(model or ["esc-light"], scale, work.device)
         lr, original = read_pair(picture, hr, scale)
         chosen = _patch(patch, lr, networks, scale)
-        cut, inside = lams.cut_around(lr, chosen, scale, cutout, max(n.window for n in networks.values()))
+        whole = lcm(*(network.window for network in networks.values()))
+        cut, inside = lams.cut_around(lr, chosen, scale, cutout, whole)
         found = {}
         for name, network in networks.items():
             lams.check_patch(inside, enlarged(cut.shape[:2], scale))
