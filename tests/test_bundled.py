@@ -35,15 +35,15 @@ LEAST_ON_SET5 = {
     "esc-fp-x2": 37.0,
     "esc-fp-x3": 33.1,
     "esc-fp-x4": 30.7,
-    "esc-light-real-x2": 31.6,
+    "esc-light-real-x2": 31.7,
     "esc-light-real-x4": 28.43,
     "esc-light-real-weak-x4": 30.2,
     "esc-real-x4": 28.43,
 }  # dB
 DISTANCE_TO_TEACHER = {
-    "esc-light-real-x2": 0.49,
-    "esc-light-real-x4": 0.5,
-    "esc-light-real-weak-x4": 0.77,
+    "esc-light-real-x2": 0.47,
+    "esc-light-real-x4": 0.435,
+    "esc-light-real-weak-x4": 0.75,
     "esc-real-x4": 0.49,
 }  # of bicubic's
 NAMES = [name for name, _, _ in weights.bundled()]
