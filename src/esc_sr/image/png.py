@@ -61,9 +61,8 @@ def comments_of(data: bytes) -> bytes | None:
         end = place + 12 + int.from_bytes(data[place : place + 4], "big")
         if end > len(data):
             break
-        kind, body = data[place + 4 : place + 8], data[place + 4 : end - 4]
-        if kind in _TEXT and not body[4:].startswith(_METADATA):
-            if zlib.crc32(body) == int.from_bytes(data[end - 4 : end], "big"):
+        if data.startswith(_TEXT, place + 4) and not data.startswith(_METADATA, place + 8):
+            if zlib.crc32(data[place + 4 : end - 4]) == int.from_bytes(data[end - 4 : end], "big"):
                 found.append(data[place:end])
         place = end
     return b"".join(found) or None
