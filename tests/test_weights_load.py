@@ -1,5 +1,6 @@
 """Loading: golden files, containers, dialects, our own format, bundled names."""
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +10,7 @@ import torch
 from torch import Tensor
 
 from esc_sr import families, weights
+from esc_sr.engines import equip
 from esc_sr.errors import WeightsError
 from esc_sr.families.contract import Network
 from esc_sr.families.esc import ESC, ESCConfig
@@ -170,6 +172,22 @@ def test_our_format_keeps_network_and_card(config: ESCConfig | LTEConfig, tmp_pa
     state = loaded.state_dict()
     assert all(torch.equal(state[name], value) for name, value in model.state_dict().items())
     assert all(parameter.requires_grad for parameter in loaded.parameters())
+
+
+@pytest.mark.parametrize("wrap", [torch.nn.DataParallel, lambda network: equip(network, "torch")])
+def test_a_wrapped_network_is_written_as_itself(
+    wrap: Callable[[Network], torch.nn.Module], tmp_path: Path
+) -> None:
+    model = ESC(ESCConfig(**TINY))
+    weights.save(wrap(model), tmp_path / "ours.safetensors")
+    loaded = weights.load(tmp_path / "ours.safetensors")
+    assert all(torch.equal(loaded.state_dict()[name], value) for name, value in model.state_dict().items())
+
+
+def test_what_has_no_network_of_ours_is_not_written(tmp_path: Path) -> None:
+    with pytest.raises(WeightsError, match="not written, since Linear has no weights of a family here"):
+        weights.save(torch.nn.Linear(2, 2), tmp_path / "ours.safetensors")
+    assert not list(tmp_path.iterdir())
 
 
 def test_float16_storage_is_loaded_in_the_precision_asked_for(tmp_path: Path) -> None:

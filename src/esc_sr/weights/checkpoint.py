@@ -9,7 +9,7 @@ from typing import Any
 
 import safetensors.torch
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from esc_sr import families
 from esc_sr.errors import WeightsError
@@ -71,7 +71,7 @@ class Checkpoint:
 
 
 def save(
-    model: Network,
+    model: nn.Module,
     path: str | Path,
     card: Mapping[str, Any] | None = None,
     dtype: torch.dtype | None = None,
@@ -79,20 +79,26 @@ def save(
     """Write a network as safetensors, with its sizes and card in the header, atomically.
 
     Args:
-        model: The network.
+        model: The network, or what wraps one: engine "torch", `torch.compile`, `nn.DataParallel`.
         path: File to write; an existing one is replaced.
         card: What is known of its training, anything JSON holds.
         dtype: Store the parameters in this type instead of their own, for example torch.float16.
 
     Raises:
-        WeightsError: As of `write`.
+        WeightsError: As of `write`, or there is no network of a family here.
     """
-    parameters = {name for name, _ in model.named_parameters()}
+    kinds = tuple(family.network for family in families.FAMILIES)
+    network = next((module for module in model.modules() if isinstance(module, kinds)), None)
+    if network is None:
+        raise WeightsError(
+            f"{path}: not written, since {type(model).__name__} has no weights of a family here"
+        )
+    parameters = {name for name, _ in network.named_parameters()}
     state = {
         name: value.to(dtype) if dtype and name in parameters else value
-        for name, value in model.state_dict().items()
+        for name, value in network.state_dict().items()
     }
-    write(Checkpoint(model.config, state, card=None if card is None else dict(card)), Path(path))
+    write(Checkpoint(network.config, state, card=None if card is None else dict(card)), Path(path))
 
 
 def write(checkpoint: Checkpoint, path: Path) -> None:
