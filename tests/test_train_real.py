@@ -139,7 +139,11 @@ def test_what_a_recipe_lacks_is_said_before_any_work(
             "which has no HR",
             train("real-mse", *common, "--set", "native=0.5", "--set", "teacher_share=0.5"),
         ),
-        (UsageError, "only a teacher knows", train("real-mse", *common, "--set", "native=0.5")),
+        (
+            UsageError,
+            "only a teacher knows",
+            train("real-mse", *common, "--set", "native=0.1", "--set", "mild=0.9"),
+        ),
         (UsageError, "--data and --out", train("real-mse", "--data", pictures)),
         (
             WeightsError,

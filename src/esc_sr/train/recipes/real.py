@@ -117,7 +117,10 @@ class RealMSE(Recipe):
             "redraw": (self.redraw >= 1, "at least 1"),
             "clean": (0 <= self.clean <= 1, "from 0 to 1"),
             "mild": (0 <= self.mild <= 1, "from 0 to 1"),
-            "native": (0 <= self.native <= 1 - self.mild, "from 0 to 1, with mild together"),
+            "native": (
+                0 <= self.native and round(self.native + self.mild, 9) <= 1,
+                "from 0 to 1, with mild together",
+            ),
             "teacher_share": (
                 0 <= self.teacher_share <= 1 and (not self.native or self.teacher_share == 1),
                 "from 0 to 1, and 1 where there is native LR, which has no HR",
