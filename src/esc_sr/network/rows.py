@@ -45,9 +45,14 @@ class Bands:
     done: Callable[[float], object] = _nothing
 
 
+def divisible(x: Tensor) -> bool:
+    """Tell whether a map may be cut up: gradients, graphs and the device "meta" need it in one piece."""
+    return not (torch.is_grad_enabled() or native.looked_on() or x.is_meta)
+
+
 def default_bands(x: Tensor) -> Bands | None:
     """How a forward works through a picture (B, C, H, W): in bands, or None, in one differentiable piece."""
-    if torch.is_grad_enabled() or native.looked_on() or x.is_meta:
+    if not divisible(x):
         return None
     return Bands(max(BAND_PIXELS // x.shape[3], 1), x.device)
 

@@ -5,8 +5,8 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from esc_sr import native
 from esc_sr.families.contract import Cost, in_one_piece
+from esc_sr.network.rows import divisible
 
 PIXELS = 2**14
 """Of a band of one picture."""
@@ -26,12 +26,10 @@ def in_bands(
             there is no halo.
 
     Returns:
-        (B, H, W, C'), not moved; in one piece if gradients are recorded, or on the device "meta", or in a
-        graph.
+        (B, H, W, C'), not moved; in one piece where it is not `divisible`.
     """
     height = x.shape[1]
-    whole = torch.is_grad_enabled() or native.looked_on() or x.is_meta
-    if whole or (rows := max(PIXELS // (x.shape[2] * align), 1) * align) >= height:
+    if not divisible(x) or (rows := max(PIXELS // (x.shape[2] * align), 1) * align) >= height:
         return roll(stage(roll(x, shift), True), -shift)
     out: Tensor | None = None
     for top in range(0, height, rows):
