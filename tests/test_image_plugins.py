@@ -109,6 +109,16 @@ def test_sixteen_bits_of_a_ppm() -> None:
         decode_image(data[:-1], "a")
 
 
+def test_sixteen_bits_of_a_plain_ppm() -> None:
+    levels = np.arange(2 * 3 * 3, dtype=np.uint16).reshape(2, 3, 3) * 3000
+    numbers = b"\n".join(b"%d" % level for level in levels.flat)
+    data = b"P3\n3 2\n65535\n# a comment\n" + numbers
+    np.testing.assert_array_equal(decode_image(data, "a").pixels, levels)
+    np.testing.assert_array_equal(decode_image(b"P3 1 1 1000 0 500 1000", "a").pixels, [[[0, 32768, 65535]]])
+    with pytest.raises(ImageError, match="not a complete PPM picture"):
+        decode_image(data.removesuffix(b"51000"), "a")
+
+
 def test_bits_of_jpeg_2000() -> None:
     assert decode_image(pillow(DEEP, "JPEG2000", no_jp2=True), "a").bits is None
     coloured = bytearray(pillow(RGB, "JPEG2000", no_jp2=True))

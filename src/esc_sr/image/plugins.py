@@ -116,11 +116,14 @@ def _pixels(opened: Any, data: bytes, kind: str) -> np.ndarray:
     """(H, W) or (H, W, C) of uint8 or uint16."""
     if kind == "heic":
         return np.array(opened)  # a copy: what pi-heif shows is gone when it is
-    if kind == "ppm" and opened.mode == "RGB" and opened.tile[0].codec_name == "ppm":
-        maximum = opened.tile[0].args[1]
-        if maximum > 255:  # Pillow makes 8 bits of them
-            shape = (opened.height, opened.width, 3)
-            levels = np.frombuffer(data, ">u2", prod(shape), opened.tile[0].offset).clip(max=maximum)
+    if kind == "ppm" and opened.mode == "RGB" and opened.tile[0].codec_name.startswith("ppm"):
+        codec, _, offset, (_, maximum) = opened.tile[0]
+        shape = (opened.height, opened.width, 3)
+        if maximum > 255 and codec == "ppm_plain":  # Pillow makes 8 bits of colours, and 16 of grey
+            grey = b"P2 %d %d %d\n" % (3 * opened.width, opened.height, maximum) + data[offset:]
+            return np.asarray(_opened(BytesIO(grey), kind)).astype(np.uint16).reshape(shape)
+        if maximum > 255:
+            levels = np.frombuffer(data, ">u2", prod(shape), offset).clip(max=maximum)
             return np.rint(levels * (65535 / maximum)).astype(np.uint16).reshape(shape)
     if opened.mode == "I":  # a PGM of more than 8 bits, filled up to 16
         return np.asarray(opened).astype(np.uint16)
