@@ -1,5 +1,7 @@
 """Picture files in and out of the engine: the jobs, and one file at a time."""
 
+import errno
+import os
 import re
 from pathlib import Path
 from typing import Any
@@ -101,11 +103,21 @@ def test_plan_refuses_what_cannot_work_at_all(tmp_path: Path) -> None:
             find_jobs(inputs, output, NAMES, format)
 
 
-def test_plan_refuses_a_read_only_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("number", [errno.EACCES, errno.EROFS])
+def test_plan_refuses_a_read_only_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int
+) -> None:
     (a,) = pictures(tmp_path, "a.png")
+    refused = OSError(number, os.strerror(number))
+
+    def refuse(**about: object) -> None:
+        raise refused
+
     monkeypatch.setattr("os.access", lambda path, mode: False)  # root may write anywhere
-    assert "no permission" in find_jobs([a], None, NAMES).settled[0].reason
-    with pytest.raises(ImageError, match="no permission"):
+    monkeypatch.setattr("esc_sr.upscaling.places.TemporaryFile", refuse)
+    said = f"nothing can be written there ({refused.strerror})"
+    assert said in find_jobs([a], None, NAMES).settled[0].reason
+    with pytest.raises(ImageError, match=re.escape(said)):
         find_jobs([a], str(tmp_path / "x.png"), NAMES)
 
 

@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from functools import cache
 from itertools import chain
 from pathlib import Path
+from tempfile import TemporaryFile
 from urllib.parse import urlsplit
 from urllib.request import url2pathname
 
@@ -176,7 +177,11 @@ def check_writable(folder: Place) -> None:
     if not os.path.isdir(folder):
         raise ImageError(f"{folder}: no such folder; make it first")
     if not os.access(folder, os.W_OK | os.X_OK):
-        raise ImageError(f"{folder}: no permission to write in this folder; name another output")
+        try:
+            TemporaryFile(dir=folder).close()
+        except OSError as error:
+            reason = f"nothing can be written there ({error.strerror})"
+            raise ImageError(f"{folder}: {reason}; name another output") from error
 
 
 def clear(target: Place) -> None:
