@@ -45,6 +45,16 @@ def test_half_precision_becomes_float() -> None:
     np.testing.assert_array_equal(back, pixels)
 
 
+@pytest.mark.parametrize("bands", [1, 2])
+def test_half_precision_of_grey(bands: int) -> None:
+    tifffile = pytest.importorskip("tifffile")
+    pixels, file = floats(9, 8, bands).astype(np.float16), io.BytesIO()
+    alpha = ["UNASSALPHA"] * (bands - 1)
+    shaped = pixels if bands > 1 else pixels[..., 0]
+    tifffile.imwrite(file, shaped, photometric="minisblack", extrasamples=alpha, planarconfig="contig")
+    np.testing.assert_array_equal(decode_image(file.getvalue(), "a", notify=silent).pixels, pixels)
+
+
 @pytest.mark.parametrize("suffix", [".png", ".jpg", ".webp", ".avif", ".gif"])
 def test_floats_become_integers_elsewhere(tmp_path: Path, suffix: str) -> None:
     pixels = (smooth(3) / np.float32(255)).astype(np.float32)

@@ -37,7 +37,7 @@ _JPEG_DAMAGE = ("premature end", "bad Huffman", "bad arithmetic", "instead of RS
 _SPACES = {
     "uchar": ("b-w", "srgb"),
     "ushort": ("grey16", "rgb16"),
-    "float": ("b-w", "scrgb"),
+    "float": ("b-w", "grey16", "scrgb"),
 }
 _SRGB_CODES = ((1, 1), (1, 2), (1, 6), (1, 13), (2, 2), (2, 13))  # and what is as good as sRGB
 _DISPLAY_P3_CODE = (12, 13)
