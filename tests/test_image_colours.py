@@ -55,6 +55,30 @@ def test_half_precision_of_grey(bands: int) -> None:
     np.testing.assert_array_equal(decode_image(file.getvalue(), "a", notify=silent).pixels, pixels)
 
 
+@pytest.mark.parametrize(
+    ("kind", "said"),
+    [("f8", "its samples have more than 32 bits"), ("?", "its samples do not fill whole bytes"),
+     ("labq", "its colours are Lab")],
+)  # fmt: skip
+def test_a_whole_tiff_of_other_pixels_is_not_called_damaged(kind: str, said: str) -> None:
+    tifffile = pytest.importorskip("tifffile")
+    pixels, file = np.ones((9, 8, 3), "u1" if kind == "labq" else kind), io.BytesIO()
+    tifffile.imwrite(file, pixels, photometric="cielab" if kind == "labq" else "rgb")
+    with pytest.raises(ImageError, match=f"cannot read a: {said}; convert it to 8 or 16 bit or float grey"):
+        decode_image(file.getvalue(), "a", notify=silent)
+
+
+@pytest.mark.parametrize(
+    ("scheme", "named"), [(34925, "LZMA"), (6, "Old-style JPEG"), (34712, "scheme 34712")]
+)
+def test_a_compression_that_is_not_read_is_named(scheme: int, named: str) -> None:
+    data = bytearray(pillow(Image.fromarray(noise(9, 8, 3)), "TIFF", compression="tiff_adobe_deflate"))
+    place = data.index(struct.pack("<HHI", 259, 3, 1)) + 8
+    data[place : place + 2] = struct.pack("<H", scheme)
+    with pytest.raises(ImageError, match=f"its compression, {named}, is not read; save it with Deflate or"):
+        decode_image(bytes(data), "a", notify=silent)
+
+
 @pytest.mark.parametrize("suffix", [".png", ".jpg", ".webp", ".avif", ".gif"])
 def test_floats_become_integers_elsewhere(tmp_path: Path, suffix: str) -> None:
     pixels = (smooth(3) / np.float32(255)).astype(np.float32)

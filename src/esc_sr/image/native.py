@@ -1,5 +1,6 @@
 """Calls into libvips, pixels as its images, what it says of a failure, and Ctrl-C where it has to wait."""
 
+import re
 import signal
 import threading
 from collections.abc import Iterator
@@ -8,6 +9,17 @@ from typing import Any
 
 import numpy as np
 import pyvips
+
+_COMPRESSION = re.compile(
+    r": (?:Compression )?(.+?) (?:compression support is not configured|(?:strip|tile) decoding is not impl)"
+)
+_NOT_READ = {
+    "samples out of range": "its samples have more than 32 bits",
+    "not a whole number of bytes": "its samples do not fill whole bytes",
+    "unsupported tiff image type": "its samples have neither 8, 16 nor 32 bits",
+    "bad labq format": "its colours are Lab",
+}
+"""What libvips and libtiff say of a TIFF that may well be whole, and what that means."""
 
 
 def _readable(text: Any) -> str:
@@ -63,6 +75,15 @@ def reason(error: Exception) -> str:
     lines = [line.strip() for line in str(error).splitlines()]
     system = [line.removeprefix("system error: ") for line in lines if line.startswith("system error: ")]
     return system[0] if system else [line for line in lines if line and line[0] != "("][-1]
+
+
+def not_read(error: Exception) -> str | None:
+    """What a TIFF has that libvips does not read, and what to do, where that is what an error says."""
+    text = str(error)
+    if found := _COMPRESSION.search(text):
+        return f"its compression, {found[1]}, is not read; save it with Deflate or LZW"
+    what = next((what for sign, what in _NOT_READ.items() if sign in text), None)
+    return what and f"{what}; convert it to 8 or 16 bit or float grey or RGB first"
 
 
 def wrapped(pixels: np.ndarray, icc: bytes | None) -> Any:

@@ -22,7 +22,7 @@ from esc_sr.image.containers import (
 )
 from esc_sr.image.damage import fault_of, is_too_large
 from esc_sr.image.metadata import field, metadata_of, not_kept
-from esc_sr.image.native import cmyk_to_srgb, libvips, reason
+from esc_sr.image.native import cmyk_to_srgb, libvips, not_read, reason
 from esc_sr.image.others import is_special
 from esc_sr.image.picture import ANIMATED, Animation, Header, Picture
 from esc_sr.image.plugins import PLUGIN_KINDS, plugin_header, plugin_image
@@ -272,14 +272,13 @@ def _decode(
 
 @contextlib.contextmanager
 def _one_line(name: str) -> Iterator[None]:
-    """Turn what libvips says of a damaged file into one error."""
+    """Turn what libvips says of a damaged file, or of one that it does not read, into one error."""
     try:
         with libvips():
             yield
     except pyvips.Error as error:
-        raise ImageError(
-            f"cannot read {name}: not a complete PNG, JPEG, WebP, TIFF, AVIF or GIF picture ({reason(error)})"
-        ) from error
+        damaged = f"not a complete PNG, JPEG, WebP, TIFF, AVIF or GIF picture ({reason(error)})"
+        raise ImageError(f"cannot read {name}: {not_read(error) or damaged}") from error
 
 
 def _known_kind(start: bytes) -> str:
