@@ -98,6 +98,19 @@ def test_files_that_are_gone(client: httpx.Client, scratch: Path) -> None:
     assert told(client.post(f"/v1/jobs/{id}/preview", params=BOX), 404) == "removed meanwhile"
 
 
+def test_parts_of_files(client: httpx.Client) -> None:
+    id = finished(client, send(client, TIFF, name="a.tif"))["id"]
+    whole = client.get(f"/v1/jobs/{id}/result").content
+
+    def part(range: str) -> httpx.Response:
+        return client.get(f"/v1/jobs/{id}/result", headers={"range": range})
+
+    assert (part("bytes=2-5").status_code, part("bytes=2-5").content) == (206, whole[2:6])
+    for unread in ("bytes=5-2", "bytes=x", "lines=1-2"):
+        assert told(part(unread), 400) == "the header Range cannot be read"
+    assert told(part(f"bytes={len(whole)}-"), 416) == "no such part of the file"
+
+
 def test_a_full_disk(client: httpx.Client, scratch: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     id = finished(client, send(client, TIFF, name="a.tif"))["id"]
     with monkeypatch.context() as patched:

@@ -20,6 +20,7 @@ FAILURES = {
     410: "Cancelled",
     413: "The picture is too large",
     415: "No picture that can be read",
+    416: "No such part of the file",
     421: "The server goes by another name",
     422: "A parameter has another type",
     429: "Too many wait already",

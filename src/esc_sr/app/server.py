@@ -16,12 +16,12 @@ from esc_sr.app.guard import Application, Guard
 from esc_sr.app.job import AppJob, JobStatus
 from esc_sr.app.limits import Limits, RefusalError
 from esc_sr.app.office import Office
+from esc_sr.app.sent import sent
 from esc_sr.upscaling import DEFAULT_MODEL
 from esc_sr.weights import ADVICE, bundled_scales
 
 if TYPE_CHECKING:
     from fastapi import FastAPI, Response
-    from fastapi.responses import FileResponse
 
 PAGE = Path(__file__).parent / "page"
 _TYPES = {".html": "text/html", ".css": "text/css", ".js": "text/javascript", ".svg": "image/svg+xml"}
@@ -148,17 +148,6 @@ def _file(description: str, *statuses: int) -> dict[int | str, dict[str, Any]]:
     return {200: {"description": description, "content": content}, **failing(*statuses, 422, 500)}
 
 
-def _sent(path: Path, **about: Any) -> "FileResponse":
-    """A file as an answer.
-
-    Raises:
-        FileNotFoundError: It was removed meanwhile.
-    """
-    from fastapi.responses import FileResponse
-
-    return FileResponse(path, stat_result=path.stat(), **about)
-
-
 def _add_upscale(app: "FastAPI", office: Callable[[], Office]) -> None:
     """Pictures in."""
     from fastapi import BackgroundTasks, Query, Request, Response
@@ -201,7 +190,7 @@ def _add_upscale(app: "FastAPI", office: Callable[[], Office]) -> None:
             raise RefusalError(job.code if job.state == "failed" else 410, job.error or "cancelled")
         after = BackgroundTasks()
         after.add_task(jobs.remove, job)
-        return _sent(job.target, filename=job.asked.target, background=after)
+        return sent(job.target, filename=job.asked.target, background=after)
 
     app.put("/v1/upscale", include_in_schema=False)(upscale)  # curl -T
     app.post(
@@ -257,10 +246,12 @@ def _add_pictures(app: "FastAPI", office: Callable[[], Office]) -> None:
             raise RefusalError(409, job.error or "the result is not there yet")
         return job
 
-    @app.get("/v1/jobs/{id}/result", summary="The enlarged file", responses=_file("The file", 404, 409))
+    @app.get(
+        "/v1/jobs/{id}/result", summary="The enlarged file", responses=_file("The file", 400, 404, 409, 416)
+    )
     async def result(id: str) -> FileResponse:
         job = done(id)
-        return _sent(job.target, filename=job.asked.target)
+        return sent(job.target, filename=job.asked.target)
 
     @app.get(
         "/v1/results",
@@ -280,22 +271,22 @@ def _add_pictures(app: "FastAPI", office: Callable[[], Office]) -> None:
     @app.get(
         "/v1/jobs/{id}/before",
         summary="The picture, for browsers",
-        responses=_file("The picture", 404, 415, 429, 507),
+        responses=_file("The picture", 400, 404, 415, 416, 429, 507),
     )
     async def before(id: str) -> FileResponse:
         job = office().jobs.find(id)
         path, kind = await office().view(job, job.source, job.asked.name)
-        return _sent(path, media_type=kind)
+        return sent(path, media_type=kind)
 
     @app.get(
         "/v1/jobs/{id}/after",
         summary="The result, for browsers",
-        responses=_file("The result", 404, 409, 415, 429, 507),
+        responses=_file("The result", 400, 404, 409, 415, 416, 429, 507),
     )
     async def after(id: str) -> FileResponse:
         job = done(id)
         path, kind = await office().view(job, job.target, job.asked.target)
-        return _sent(path, media_type=kind)
+        return sent(path, media_type=kind)
 
     side = Annotated[int, Query(ge=1, le=2**20)]
     place = Annotated[int, Query(ge=0, le=2**20)]
