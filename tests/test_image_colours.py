@@ -12,7 +12,7 @@ from PIL import Image, ImageCms
 
 from esc_sr.errors import ImageError
 from esc_sr.image import Encoding, Picture, decode_image, decode_region, read_image, to_rgb8, write_image
-from pictures import LINEAR_GREY, SRGB, SUFFIXES, noise, pillow, silent, smooth, view
+from pictures import ADOBE_RGB, LINEAR_GREY, SRGB, SUFFIXES, noise, pillow, silent, smooth, view
 
 P3 = bytes(pyvips.Image.profile_load("p3"))
 
@@ -250,6 +250,65 @@ def test_colours_named_by_a_code_are_understood_or_said() -> None:
 def png_chunk(named: bytes) -> bytes:
     """A PNG chunk, of its name and content."""
     return struct.pack(">I", len(named) - 4) + named + struct.pack(">I", zlib.crc32(named))
+
+
+ADOBE_PLACES = (31270, 32900, 64000, 33000, 21000, 71000, 15000, 6000)
+SRGB_PLACES = (31270, 32900, 64000, 33000, 30000, 60000, 15000, 6000)
+
+
+def png_of_gamma(gamma: int, *places: int, mode: str = "RGB", more: bytes = b"") -> bytes:
+    """A PNG that says by numbers what its colours are."""
+    plain = pillow(Image.fromarray(noise(8, 9, 3)).convert(mode), "PNG")
+    said = png_chunk(b"gAMA" + struct.pack(">I", gamma))
+    said += png_chunk(b"cHRM" + struct.pack(">8I", *places)) if places else b""
+    return plain[:33] + more + said + plain[33:]
+
+
+def in_srgb(icc: bytes, colour: tuple[int, ...]) -> list[int]:
+    made = ImageCms.profileToProfile(
+        Image.new("RGB" if len(colour) == 3 else "L", (1, 1), colour),
+        io.BytesIO(icc),
+        io.BytesIO(SRGB),
+        outputMode="RGB",
+        renderingIntent=ImageCms.Intent.RELATIVE_COLORIMETRIC,
+    )
+    return np.asarray(made)[0, 0].tolist()
+
+
+def test_gamma_and_primaries_of_a_png_become_a_profile(tmp_path: Path) -> None:
+    for mode in ("RGB", "L", "LA", "P", "RGBA"):
+        picture = decode_image(png_of_gamma(100_000, mode=mode), "a")
+        assert picture.icc is not None
+        colour = (55,) if mode in ("L", "LA") else (55, 128, 250)
+        assert in_srgb(picture.icc, colour) == [128, 188, 253][: len(colour)] * (3 // len(colour))
+        write_image(picture, tmp_path / "a.jpg", overwrite=True, notify=silent)
+        assert read_image(tmp_path / "a.jpg").icc == picture.icc
+    wide = decode_image(png_of_gamma(45_470, *ADOBE_PLACES), "a").icc
+    assert wide is not None
+    for colour in ((200, 100, 50), (10, 250, 30), (128, 128, 128)):
+        assert in_srgb(wide, colour) == in_srgb(ADOBE_RGB, colour)
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        png_of_gamma(45_455),
+        png_of_gamma(45_000, *SRGB_PLACES),
+        png_of_gamma(45_455, *ADOBE_PLACES, mode="L"),
+        png_of_gamma(100_000, more=png_chunk(b"sRGB\0")),
+        png_of_gamma(100_000, more=png_chunk(b"cICP" + bytes([1, 13, 0, 1]))),
+        png_of_gamma(0),
+        png_of_gamma(2**32 - 1),
+    ],
+)
+def test_gamma_of_srgb_or_of_nothing_is_no_profile(data: bytes) -> None:
+    assert decode_image(data, "a").icc is None
+
+
+@pytest.mark.parametrize("places", [(0,) * 8, (2**32 - 1,) * 8, (31270, 0, *SRGB_PLACES[2:]), (3,) * 8])
+def test_primaries_that_make_no_colours_are_those_of_srgb(places: tuple[int, ...]) -> None:
+    icc = decode_image(png_of_gamma(100_000, *places), "a").icc
+    assert icc == decode_image(png_of_gamma(100_000), "a").icc
 
 
 def test_other_colour_spaces_are_refused() -> None:

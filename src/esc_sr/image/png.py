@@ -1,14 +1,19 @@
-"""PNG past libvips: without a density that nobody knows, and with the texts of the file it came from."""
+"""PNG past libvips: colours that it says by numbers, no density that nobody knows, texts that are kept."""
 
 import re
+import struct
 import zlib
+from collections.abc import Iterator
 from typing import BinaryIO
 
 import pyvips
 
+from esc_sr.image.profile import gamma_profile
+
 _DENSITY = re.compile(rb"\0\0\0\x09pHYs.{13}", re.DOTALL)  # length, type, nine bytes, check sum
 _HEADER = 33  # bytes of the signature and the first chunk
 _TEXT = (b"tEXt", b"zTXt", b"iTXt")
+_COLOURS = (b"gAMA", b"cHRM", b"sRGB")
 _METADATA = (b"XML:com.adobe.xmp\0", b"Raw profile type ")  # not texts: XMP, and EXIF as ImageMagick hides it
 
 
@@ -55,14 +60,29 @@ class PNGFilter:
 
 
 def comments_of(data: bytes) -> bytes | None:
-    """The whole and undamaged chunks of text in a PNG, as they are; None if there are none."""
-    found, place = [], 8
+    """The chunks of text in a PNG, as they are; None if there are none."""
+    texts = (chunk for chunk in _chunks(data, _TEXT) if not chunk.startswith(_METADATA, 8))
+    return b"".join(texts) or None
+
+
+def colours_of(data: bytes, grey: bool) -> bytes | None:
+    """The profile that gAMA and cHRM of a PNG stand for, where nothing better is there; None is sRGB."""
+    found = {chunk[4:8]: chunk[8:-4] for chunk in _chunks(data, _COLOURS)}
+    gamma, places = found.get(b"gAMA", b""), found.get(b"cHRM", b"")
+    if b"sRGB" in found or len(gamma) != 4:
+        return None
+    primaries = struct.unpack(">8I", places) if len(places) == 32 else ()
+    return gamma_profile(int.from_bytes(gamma, "big"), primaries, grey)
+
+
+def _chunks(data: bytes, kinds: tuple[bytes, ...]) -> Iterator[bytes]:
+    """The whole and undamaged chunks of some kinds in a PNG."""
+    place = 8
     while place + 12 <= len(data):
         end = place + 12 + int.from_bytes(data[place : place + 4], "big")
         if end > len(data):
             break
-        if data.startswith(_TEXT, place + 4) and not data.startswith(_METADATA, place + 8):
+        if data.startswith(kinds, place + 4):
             if zlib.crc32(data[place + 4 : end - 4]) == int.from_bytes(data[end - 4 : end], "big"):
-                found.append(data[place:end])
+                yield data[place:end]
         place = end
-    return b"".join(found) or None

@@ -26,6 +26,7 @@ from esc_sr.image.native import cmyk_to_srgb, libvips, not_read, reason
 from esc_sr.image.others import is_special
 from esc_sr.image.picture import ANIMATED, Animation, Header, Picture
 from esc_sr.image.plugins import PLUGIN_KINDS, plugin_header, plugin_image
+from esc_sr.image.png import colours_of
 
 MAX_PIXELS = 2**29
 """The most pixels, all frames together, that are decoded without being allowed to: 512 x 1024 x 1024."""
@@ -333,6 +334,8 @@ def _in_known_colours(
         icc = pyvips.Image.profile_load("p3")
     elif icc is None and code is not None and code not in _SRGB_CODES:
         notify(f"{name}: its colours, code {code[0]}/{code[1]} of ITU-T H.273, are taken for sRGB")
+    elif icc is None and code is None and kind == "png":
+        icc = colours_of(data, grey=image.bands < 3)
     return image, fitting(icc, image.bands)
 
 
