@@ -68,6 +68,18 @@ def test_a_whole_tiff_of_other_pixels_is_not_called_damaged(kind: str, said: str
         decode_image(file.getvalue(), "a", notify=silent)
 
 
+@pytest.mark.parametrize("dng", [False, True])
+def test_a_thumbnail_in_a_raw_is_not_taken_for_the_picture(dng: bool) -> None:
+    tifffile = pytest.importorskip("tifffile")
+    file, version = io.BytesIO(), [(50706, "B", 4, bytes([1, 4, 0, 0]), True)]
+    with tifffile.TiffWriter(file) as writer:
+        kind = {"extratags": version} if dng else {"subifds": 1}
+        writer.write(noise(8, 9, 3), photometric="rgb", subfiletype=1, **kind)
+        writer.write(noise(64, 72), photometric="minisblack")
+    with pytest.raises(ImageError, match=r"\(RAW; develop it first, to a TIFF of 16 bits\)"):
+        decode_image(file.getvalue(), "a", notify=silent)
+
+
 @pytest.mark.parametrize(
     ("scheme", "named"), [(34925, "LZMA"), (6, "Old-style JPEG"), (34712, "scheme 34712")]
 )

@@ -5,6 +5,8 @@ import struct
 from collections.abc import Sequence
 
 COMPRESSION, TILE_OFFSETS, EXTRA_SAMPLES = 259, 324, 338  # tags of TIFF
+_SUBFILE_TYPE, _SUB_PAGES, _DNG_VERSION = 254, 330, 50706  # likewise
+_CR2 = b"\x10\0\0\0CR\2"  # after the signature of a TIFF
 _TIFF_SIZES = {1: 1, 2: 1, 3: 2, 4: 4, 5: 8, 6: 1, 7: 1, 8: 2, 9: 4, 10: 8, 11: 4, 12: 8, 13: 4, 16: 8}
 _TIFF_ENTRIES = 4096  # libtiff reads no more
 _TIFF_NUMBERS = {1: "B", 3: "H", 4: "I", 16: "Q"}
@@ -82,6 +84,14 @@ def tiff_numbers(data: bytes | memoryview, tag: int) -> Sequence[int]:
     if value is None or code[1:] not in _TIFF_NUMBERS.values():
         return ()
     return struct.unpack(f"{code[0]}{len(value) // struct.calcsize(code)}{code[1]}", value)
+
+
+def is_raw(data: bytes) -> bool:
+    """Whether a TIFF is a camera's RAW: its first page is a thumbnail, or of pixels yet to be developed."""
+    if data[4:11] == _CR2 or tiff_tag(data, _DNG_VERSION) is not None:
+        return True
+    reduced = any(number & 1 for number in tiff_numbers(data, _SUBFILE_TYPE))
+    return reduced and tiff_tag(data, _SUB_PAGES) is not None
 
 
 def warns_of_damage(data: bytes) -> bool:

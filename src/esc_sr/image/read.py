@@ -16,6 +16,7 @@ from esc_sr.image.containers import (
     EXTRA_SAMPLES,
     colour_code,
     hidden_frames,
+    is_raw,
     kind_of,
     tiff_numbers,
     warns_of_damage,
@@ -23,7 +24,7 @@ from esc_sr.image.containers import (
 from esc_sr.image.damage import fault_of, is_too_large
 from esc_sr.image.metadata import field, metadata_of, not_kept
 from esc_sr.image.native import cmyk_to_srgb, libvips, not_read, reason
-from esc_sr.image.others import is_special
+from esc_sr.image.others import is_special, what_first
 from esc_sr.image.picture import ANIMATED, Animation, Header, Picture
 from esc_sr.image.plugins import PLUGIN_KINDS, plugin_header, plugin_image
 from esc_sr.image.png import colours_of
@@ -289,6 +290,8 @@ def _known_kind(start: bytes) -> str:
     kind = kind_of(start)
     if kind is None or is_too_large(start, kind):
         raise pyvips.Error(f"larger than {kind.upper()} can be" if kind else "another kind of file", "")
+    if kind == "tiff" and is_raw(start):
+        raise pyvips.Error(f"RAW; {what_first('RAW')}", "")
     return kind
 
 
