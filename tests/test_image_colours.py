@@ -324,6 +324,11 @@ def test_primaries_that_make_no_colours_are_those_of_srgb(places: tuple[int, ...
 
 
 def test_other_colour_spaces_are_refused() -> None:
+    ycbcr = pillow(Image.fromarray(noise(8, 9, 3)).convert("YCbCr"), "TIFF")
+    with pytest.raises(ImageError, match="YCbCr without JPEG; convert it"):
+        decode_image(ycbcr, "a")
+    with pytest.raises(ImageError, match="YCbCr without JPEG; convert it"):
+        decode_region(memoryview(ycbcr), "a", 0, 0, 2, 2)
     lab = pyvips.Image.new_from_array(noise(8, 9, 3)).copy(interpretation="srgb").colourspace("lab")
     with pytest.raises(ImageError, match="3 channels of lab float; convert it"):
         decode_image(bytes(lab.tiffsave_buffer()), "a")

@@ -5,7 +5,7 @@ import struct
 from collections.abc import Sequence
 
 COMPRESSION, TILE_OFFSETS, EXTRA_SAMPLES = 259, 324, 338  # tags of TIFF
-_SUBFILE_TYPE, _SUB_PAGES, _DNG_VERSION = 254, 330, 50706  # likewise
+_SUBFILE_TYPE, _PHOTOMETRIC, _SUB_PAGES, _DNG_VERSION = 254, 262, 330, 50706  # likewise
 _CR2 = b"\x10\0\0\0CR\2"  # after the signature of a TIFF
 _TIFF_SIZES = {1: 1, 2: 1, 3: 2, 4: 4, 5: 8, 6: 1, 7: 1, 8: 2, 9: 4, 10: 8, 11: 4, 12: 8, 13: 4, 16: 8}
 _TIFF_ENTRIES = 4096  # libtiff reads no more
@@ -92,6 +92,11 @@ def is_raw(data: bytes) -> bool:
         return True
     reduced = any(number & 1 for number in tiff_numbers(data, _SUBFILE_TYPE))
     return reduced and tiff_tag(data, _SUB_PAGES) is not None
+
+
+def is_bare_ycbcr(data: bytes | memoryview) -> bool:
+    """Whether a TIFF has YCbCr that libvips, where it is not subsampled, takes for RGB."""
+    return tiff_numbers(data, _PHOTOMETRIC) == (6,) and tiff_numbers(data, COMPRESSION) != (7,)
 
 
 def warns_of_damage(data: bytes) -> bool:

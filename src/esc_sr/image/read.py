@@ -16,6 +16,7 @@ from esc_sr.image.containers import (
     EXTRA_SAMPLES,
     colour_code,
     hidden_frames,
+    is_bare_ycbcr,
     is_raw,
     kind_of,
     tiff_numbers,
@@ -147,7 +148,7 @@ def decode_region(data: memoryview, name: str, top: int, left: int, height: int,
             return _cut(data, name, top, left, height, width)
         bits = field(image, "heif-bitdepth") or 8
         image, _ = _in_known_colours(image, start, kind, name, _ignore)
-        image = _without_masks(image, data, kind, _ignore)
+        image = _by_its_tags(image, data, kind, name, _ignore)
         buffer = pyvips.Region.new(image).fetch(left, top, width, height)
     pixels = np.frombuffer(buffer, _DTYPES[image.format]).reshape(height, width, image.bands)
     _require_finite(pixels, name)
@@ -255,7 +256,7 @@ def _decode(
         elif kind in PLUGIN_KINDS:
             image = plugin_image(data, kind, name, notify)
         image, icc = _in_known_colours(image, data, kind, name, notify)
-        image = _without_masks(image, data, kind, notify)
+        image = _by_its_tags(image, data, kind, name, notify)
         pixels = _pixels(image, shown, name)
         delays, loop = list(field(image, "delay") or []), field(image, "loop") or 0
         about, lost = metadata_of(image, data, kind), not_kept(image, data, kind)
@@ -342,8 +343,12 @@ def _in_known_colours(
     return image, fitting(icc, image.bands)
 
 
-def _without_masks(image: Any, data: bytes | memoryview, kind: str, notify: Callable[[str], object]) -> Any:
-    """The image without a last channel that is no transparency: a mask or selection saved in a TIFF."""
+def _by_its_tags(
+    image: Any, data: bytes | memoryview, kind: str, name: str, notify: Callable[[str], object]
+) -> Any:
+    """The image as tags of a TIFF have it: without a channel that is a mask or selection; YCbCr is no RGB."""
+    if kind == "tiff" and image.bands == 3 and is_bare_ycbcr(data):
+        raise ImageError(f"cannot read {name}: YCbCr without JPEG; convert it to RGB first")
     if kind != "tiff" or image.bands not in (2, 4) or tiff_numbers(data, EXTRA_SAMPLES)[:1] != (0,):
         return image
     notify("a channel that is not said to be transparency is left out")
