@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import pyvips
 from PIL import Image
 
 from esc_sr.errors import ImageError
@@ -140,14 +141,27 @@ def test_profiles_that_pillow_leaves() -> None:
     assert picture.icc == ADOBE_RGB
     np.testing.assert_array_equal(picture.pixels, values(RGB))
     jp2 = pillow(RGB, "JPEG2000")
+    assert decode_image(with_profile(jp2, SRGB), "a").icc == SRGB
+    assert decode_image(jp2, "a").icc is None
+
+
+def with_profile(jp2: bytes, icc: bytes) -> bytes:
+    """A JPEG 2000 with a profile, which Pillow does not write."""
     place = jp2.index(b"colr") - 4
-    box = struct.pack(">I4sBBB", 11 + len(SRGB), b"colr", 2, 0, 0) + SRGB
+    box = struct.pack(">I4sBBB", 11 + len(icc), b"colr", 2, 0, 0) + icc
     old = int.from_bytes(jp2[place : place + 4], "big")
     head = jp2.index(b"jp2h") - 4
     longer = int.from_bytes(jp2[head : head + 4], "big") - old + len(box)
-    made = jp2[:head] + struct.pack(">I", longer) + jp2[head + 4 : place] + box + jp2[place + old :]
-    assert decode_image(made, "a").icc == SRGB
-    assert decode_image(jp2, "a").icc is None
+    return jp2[:head] + struct.pack(">I", longer) + jp2[head + 4 : place] + box + jp2[place + old :]
+
+
+def test_cmyk_of_jpeg_2000_becomes_srgb_through_its_profile_and_says_so() -> None:
+    data, heard = pillow(RGB.convert("CMYK"), "JPEG2000"), list[str]()
+    decode_image(data, "a", notify=heard.append)
+    own = bytes(pyvips.Image.profile_load("cmyk"))
+    picture = decode_image(with_profile(data, own), "a", notify=heard.append)
+    assert picture.icc is None and picture.pixels.shape[2] == 3
+    assert heard == [f"CMYK became sRGB, through {whose} profile" for whose in ("a common", "its own")]
 
 
 def test_density_is_kept() -> None:

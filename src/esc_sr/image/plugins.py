@@ -59,9 +59,11 @@ def plugin_image(data: bytes, kind: str, name: str, notify: Callable[[str], obje
     with _one_line(kind, name):
         opened = _opened(BytesIO(data), kind)
         bits = opened.info.get("bit_depth") if kind == "heic" else _jp2_bits(data) if kind == "jp2" else None
-        pixels = _pixels(opened, data, kind)
         icc = opened.info.get("icc_profile") or _profile(data, kind)
+        inks = opened.mode == "CMYK" or (opened.mode == "RGBA" and icc and icc[16:20] == b"CMYK")
+        pixels = np.asarray(opened) if inks else _pixels(opened, data, kind)
         image = wrapped(pixels if pixels.ndim == 3 else pixels[:, :, None], icc)
+        image = image.copy(interpretation="cmyk") if inks else image
     if bits and bits > 8 and pixels.dtype == np.uint8:
         notify(f"{name}: its {bits} bits a channel are read as 8")
     elif bits and bits > 8:
