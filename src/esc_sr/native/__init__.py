@@ -17,6 +17,7 @@ from esc_sr.native.library import (
     level,
     looked_on,
     takes,
+    transformed,
     without,
 )
 from esc_sr.native.processor import multiplies
@@ -42,5 +43,6 @@ __all__ = [
     "looked_on",
     "takes",
     "takes_onto",
+    "transformed",
     "without",
 ]

@@ -124,11 +124,13 @@ def looked_on() -> bool:
     That is where it compiles, exports or traces, in a dispatch mode (of fake tensors, or a count of FLOPs)
     and inside of `torch.func`. Kernels, and results that are written in place, it cannot see.
     """
-    return (
-        torch.compiler.is_compiling()
-        or torch._C._get_tracing_state() is not None
-        or torch._C._len_torch_dispatch_stack() > 0
-        or torch._C._functorch.peek_interpreter_stack() is not None
+    return torch.compiler.is_compiling() or torch._C._get_tracing_state() is not None or transformed()
+
+
+def transformed() -> bool:
+    """Tell whether a dispatch mode or `torch.func` takes each operation, where nothing is compiled."""
+    return not torch.compiler.is_compiling() and (
+        torch._C._len_torch_dispatch_stack() > 0 or torch._C._functorch.peek_interpreter_stack() is not None
     )
 
 

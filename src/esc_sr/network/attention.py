@@ -209,17 +209,25 @@ def _tell(device: torch.device) -> None:
     )
 
 
+def fuses(q: Tensor) -> bool:
+    """Tell whether torch's fused attention will do; elsewhere scores are to be written out.
+
+    That of a CPU is not counted by torch, and neither `torch.func` nor forward mode differentiates it.
+    """
+    return q.device.type != "cpu" or not native.transformed()
+
+
 def _naive(q: Tensor, k: Tensor, v: Tensor, bias: Tensor) -> Tensor:
     scores = (q * q.shape[-1] ** -0.5) @ k.transpose(-2, -1) + bias  # (windows, heads, n, n)
     return scores.softmax(-1) @ v
 
 
 def _sdpa(q: Tensor, k: Tensor, v: Tensor, table: Tensor, window: int) -> Tensor:
+    if not fuses(q):
+        return _naive(q, k, v, position_bias(table, window).to(q.dtype))
     needs_gradient = torch.is_grad_enabled() and any(t.requires_grad for t in (q, k, v, table))
     if needs_gradient and q.device.type == "cpu" and not native.looked_on():
         return _ChunkedAttention.apply(q, k, v, table, window)
-    if needs_gradient and q.device.type == "cpu" and not torch.compiler.is_compiling():
-        return _naive(q, k, v, position_bias(table, window).to(q.dtype))  # torch's has no gradient for it
     return F.scaled_dot_product_attention(q, k, v, attn_mask=position_bias(table, window).to(q.dtype)[None])
 
 

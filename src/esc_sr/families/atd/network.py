@@ -164,7 +164,7 @@ class DictionaryGroup(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, H, W, C), whole windows, to the same shape."""
-        tokens = self.td.expand(len(x), -1, -1)
+        tokens = self.td.repeat(len(x), 1, 1)
         for layer in self.layers:
             x, tokens = layer(x, tokens)
         return x

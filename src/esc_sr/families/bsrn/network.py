@@ -7,6 +7,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from esc_sr.families.contract import Config, Cost, Network, in_one_piece
+from esc_sr.network.padding import channels_last
 
 
 @dataclass(frozen=True)
@@ -161,7 +162,7 @@ class BSRN(Network):
         """
         height, width = lr.shape[2:]
         beyond = (0, max(LEAST - width, 0), 0, max(LEAST - height, 0))
-        x = F.pad(lr, beyond, mode="replicate").contiguous(memory_format=torch.channels_last)
+        x = channels_last(F.pad(lr, beyond, mode="replicate"))
         shallow = f = self.fea_conv(x.repeat(1, COPIES, 1, 1))
         sr = self.upsampler["upsampleOneStep"](self._fuse(f) + shallow)
         return F.pixel_shuffle(sr, self.config.scale)[

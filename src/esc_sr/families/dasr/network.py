@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 from esc_sr.families.contract import Config, Cost, Network, in_one_piece
 from esc_sr.families.parts.upsampling import stages
+from esc_sr.network.padding import channels_last
 
 
 @dataclass(frozen=True)
@@ -158,5 +159,5 @@ class DASR(Network):
 
     def forward(self, lr: Tensor) -> Tensor:
         """Enlarge pictures, as `Network` says."""
-        lr = lr.contiguous(memory_format=torch.channels_last)
+        lr = channels_last(lr)
         return self.g(lr, self.p(lr))

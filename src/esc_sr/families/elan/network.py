@@ -14,7 +14,7 @@ from esc_sr.families.parts.shell import convolved
 from esc_sr.families.parts.upsampling import DirectShuffle
 from esc_sr.families.parts.windows import attend_biased
 from esc_sr.network.attention import SelfAttention, cut_windows, join_windows
-from esc_sr.network.padding import pad_to_multiple
+from esc_sr.network.padding import channels_last, pad_to_multiple
 
 WINDOWS = (4, 8, 16)
 """Sides of the windows, px; each has a third of the channels."""
@@ -205,6 +205,6 @@ class ELAN(Network):
         """Enlarge pictures, as `Network` says."""
         height, width = (self.config.scale * side for side in lr.shape[2:])
         x = self.sub_mean(pad_to_multiple(lr, self.window) * WHITE)
-        x = self.head(x.contiguous(memory_format=torch.channels_last))
+        x = self.head(channels_last(x))
         x = x + self.body(x.permute(0, 2, 3, 1)).permute(0, 3, 1, 2)
         return self.add_mean(self.tail(x)[:, :, :height, :width]) / WHITE

@@ -23,7 +23,7 @@ from esc_sr.families.esc.blocks import (
 from esc_sr.families.esc.kernels import LargeKernels
 from esc_sr.families.parts.norms import LayerNorm2d
 from esc_sr.network.attention import attend_windows
-from esc_sr.network.padding import pad_to_multiple
+from esc_sr.network.padding import channels_last, pad_to_multiple
 from esc_sr.network.rows import Bands, rowwise, rowwise_each, sum_of, walk
 
 if TYPE_CHECKING:
@@ -73,7 +73,7 @@ def features(network: "ESCEncoder", lr: Tensor, bands: Bands | None) -> Tensor:
     """
     shared = network.shared()
     if native.takes(lr):  # all that follows then lies as the kernels like it
-        lr = lr.contiguous(memory_format=torch.channels_last)
+        lr = channels_last(lr)
     last = partial(_convolve_3x3, network.tail, network.norm_last)
     shallow = rowwise(network.head, (lr,), bands, halo=1)
     deep = shallow

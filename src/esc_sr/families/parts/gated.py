@@ -5,7 +5,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from esc_sr.families.parts.bands import in_bands
-from esc_sr.network.padding import next_multiple
+from esc_sr.network.padding import channels_last, next_multiple
 
 LEAST = 15
 """Least side of a picture, px, of which the stride and pooling of `SpatialGate` leave a pixel."""
@@ -13,13 +13,14 @@ LEAST = 15
 
 def whole(side: int, window: int) -> int:
     """A side of whole windows, of which the pooling of `SpatialGate` leaves a pixel."""
-    return next_multiple(torch.sym_max(side, LEAST), window)
+    larger = torch.sym_max if torch.compiler.is_compiling() else max  # sides are tensors in `torch.jit.trace`
+    return next_multiple(larger(side, LEAST), window)
 
 
 def filled(lr: Tensor, window: int) -> Tensor:
     """Pictures with zeros below and on the right, up to whole windows."""
     below, right = (whole(side, window) - side for side in lr.shape[2:])
-    return F.pad(lr, (0, right, 0, below)).contiguous(memory_format=torch.channels_last)
+    return channels_last(F.pad(lr, (0, right, 0, below)))
 
 
 class ChannelGate(nn.Module):

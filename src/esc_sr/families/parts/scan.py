@@ -8,13 +8,15 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
+from esc_sr import native
 from esc_sr.families.shapes import numbers
 
 
 def selective_scan(u: Tensor, dt: Tensor, a: Tensor, b: Tensor, c: Tensor, skip: Tensor) -> Tensor:
     """Take a sequence through h(t) = exp(a dt(t)) h(t-1) + dt(t) b(t) u(t), y(t) = c(t) h(t) + skip u(t).
 
-    All is float32, under autocast too. On CUDA it is mamba_ssm that computes, where it is installed.
+    All is float32, under autocast too, or float64 if `skip` is. On CUDA it is mamba_ssm that computes
+    float32, where it is installed.
 
     Args:
         u: The sequence (B, D, L).
@@ -25,20 +27,26 @@ def selective_scan(u: Tensor, dt: Tensor, a: Tensor, b: Tensor, c: Tensor, skip:
         skip: What the result takes of the sequence (D,).
 
     Returns:
-        y (B, D, L).
+        y (B, D, L), of the type of `skip`.
     """
+    stored = skip.dtype
     if u.device.type == "meta":
-        return torch.empty_like(u, dtype=torch.float32)
+        return torch.empty_like(u, dtype=stored)
+    exact = torch.promote_types(stored, torch.float32)
     with torch.autocast(u.device.type, enabled=False):
-        u, dt, a, b, c, skip = (t.float() for t in (u, dt, a, b, c, skip))
-        if u.device.type == "cuda" and (compiled := _compiled()):
+        u, dt, a, b, c, skip = (t.to(exact) for t in (u, dt, a, b, c, skip))
+        if u.device.type == "cuda" and exact == torch.float32 and (compiled := _compiled()):
             u, dt, b, c = (t.contiguous() for t in (u, dt, b[:, None], c[:, None]))
-            return compiled(u, dt, a, b, c, skip)
-        if torch.is_grad_enabled() and any(t.requires_grad for t in (u, dt, a, b, c)):
+            return compiled(u, dt, a, b, c, skip).to(stored)
+        if _learns(u, dt, a, b, c) and (torch.compiler.is_compiling() or not native.looked_on()):
             y: Tensor = checkpoint(_in_chunks, u, dt, a, b, c, use_reentrant=False)
         else:
             y = _in_chunks(u, dt, a, b, c)
-        return torch.addcmul(y, skip[:, None], u)
+        return torch.addcmul(y, skip[:, None], u).to(stored)
+
+
+def _learns(*tensors: Tensor) -> bool:
+    return torch.is_grad_enabled() and any(t.requires_grad for t in tensors)
 
 
 class Scans(nn.Module):
@@ -75,9 +83,10 @@ class Scans(nn.Module):
         """
         dt, b, c = (self.x_proj_weight[way] @ u).split(self.split, 1)
         dt = self.dt_projs_weight[way] @ dt + self.dt_projs_bias[way][:, None]
+        exact = torch.promote_types(self.A_logs.dtype, torch.float32)
         decay, skip = (weight.chunk(len(self.x_proj_weight))[way] for weight in (self.A_logs, self.Ds))
         c = c if prompt is None else c + prompt
-        return selective_scan(u, F.softplus(dt), -decay.float().exp(), b, c, skip)
+        return selective_scan(u, F.softplus(dt), -decay.to(exact).exp(), b, c, skip)
 
 
 def _first_steps(*shape: int) -> Tensor:
@@ -135,9 +144,10 @@ def _run(
     seen: Callable[[Tensor, int], object] | None = None,
 ) -> Tensor:
     """Take the states (N, D, B chunks) of all chunks to their ends; `seen` is shown each step's."""
+    apart = torch.is_grad_enabled() or native.looked_on()
     for step in range(len(times)):
         decay = (a * times[step]).exp_()
-        if torch.is_grad_enabled():
+        if apart:
             h = torch.addcmul(h * decay, b[step][:, None], inputs[step])
         else:
             h.mul_(decay).addcmul_(b[step][:, None], inputs[step])

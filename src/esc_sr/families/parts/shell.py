@@ -17,7 +17,7 @@ from esc_sr.families.parts.mean import MEAN
 from esc_sr.families.parts.norms import LayerNorm
 from esc_sr.families.parts.upsampling import DirectShuffle
 from esc_sr.families.published import PublishedFamily
-from esc_sr.network.padding import pad_to_multiple
+from esc_sr.network.padding import channels_last, pad_to_multiple
 from esc_sr.network.rows import Bands
 
 
@@ -120,7 +120,7 @@ class ShellBody(Traits):
 
     def features(self, x: Tensor) -> Tensor:
         """Pictures (B, 3, H, W), padded, to features (B, dim, H, W)."""
-        x = self.conv_first(x.contiguous(memory_format=torch.channels_last))
+        x = self.conv_first(channels_last(x))
         y = self.patch_embed["norm"](x.permute(0, 2, 3, 1))
         for group in self.layers:
             y = group(y)

@@ -13,6 +13,7 @@ from esc_sr.network.attention import (
     SelfAttention,
     attend_windows,
     cut_windows,
+    fuses,
     join_windows,
     position_bias,
     window_places,
@@ -164,12 +165,12 @@ def attend_biased(q: Tensor, k: Tensor, v: Tensor, bias: Tensor | None, backend:
         k: Keys (windows, heads, m, d).
         v: Values, shaped as k.
         bias: (heads, n, m), of the type of q, or nothing.
-        backend: "naive" writes out the scores; all others leave it to torch.
+        backend: "naive" writes out the scores; all others leave it to torch, where that `fuses`.
 
     Returns:
         (windows, heads, n, d).
     """
-    if backend != "naive":
+    if backend != "naive" and fuses(q):
         return F.scaled_dot_product_attention(q, k, v, None if bias is None else bias[None])
     scores = (q * q.shape[-1] ** -0.5) @ k.transpose(-2, -1)
     return (scores if bias is None else scores + bias).softmax(-1) @ v

@@ -2,13 +2,13 @@
 
 from dataclasses import dataclass
 
-import torch
 from torch import Tensor, nn
 
 from esc_sr.families.contract import Config, Cost, Network, in_one_piece
 from esc_sr.families.parts.mean import MeanShift
 from esc_sr.families.parts.residual import ChannelAttention, Residual
 from esc_sr.families.parts.upsampling import stages, upsampler, upsampler_numbers
+from esc_sr.network.padding import channels_last
 
 
 @dataclass(frozen=True)
@@ -92,6 +92,6 @@ class RCAN(Network):
 
     def forward(self, lr: Tensor) -> Tensor:
         """Enlarge pictures, as `Network` says."""
-        x = self.sub_mean(lr * WHITE).contiguous(memory_format=torch.channels_last)
+        x = channels_last(self.sub_mean(lr * WHITE))
         x = self.head(x)
         return self.add_mean(self.tail(x + self.body(x))) / WHITE

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from esc_sr.families.contract import Config, Cost, Encoder, Network, in_one_piece
 from esc_sr.families.parts.reach import tiles_reach
 from esc_sr.families.parts.upsampling import stages, upsampler, upsampler_numbers
+from esc_sr.network.padding import channels_last
 from esc_sr.network.rows import Bands
 
 
@@ -100,7 +101,7 @@ class RDNEncoder(Encoder):
 
     def features(self, x: Tensor) -> Tensor:
         """The same; GFF.0 is added up block by block, so that not all results are kept."""
-        shallow = self.SFENet1(x.contiguous(memory_format=torch.channels_last))
+        shallow = self.SFENet1(channels_last(x))
         x = self.SFENet2(shallow)
         fusion, smooth = self.GFF
         assert isinstance(fusion, nn.Conv2d)

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from esc_sr.families.contract import Config, Cost, Network, in_one_piece
 from esc_sr.families.parts.reach import tiles_reach
 from esc_sr.families.parts.upsampling import enlarge_nearest
-from esc_sr.network.padding import pad_to_multiple
+from esc_sr.network.padding import channels_last, pad_to_multiple
 
 
 @dataclass(frozen=True)
@@ -120,7 +120,7 @@ class RRDBNet(Network):
         """Enlarge pictures, as `Network` says."""
         config, (height, width) = self.config, lr.shape[2:]
         x = F.pixel_unshuffle(pad_to_multiple(lr, config.unshuffle), config.unshuffle)
-        x = self._features(x.contiguous(memory_format=torch.channels_last))
+        x = self._features(channels_last(x))
         ups = (self.get_submodule(f"conv_up{number + 1}") for number in range(config.doublings))
         x = enlarge_nearest(x, ups, self.conv_hr, self.conv_last, SLOPE)
         return x[:, :, : config.scale * height, : config.scale * width]

@@ -2,11 +2,11 @@
 
 from dataclasses import dataclass
 
-import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from esc_sr.families.contract import Config, Cost, Network, in_one_piece
+from esc_sr.network.padding import channels_last
 
 
 @dataclass(frozen=True)
@@ -59,6 +59,6 @@ class SRVGGNetCompact(Network):
 
     def forward(self, lr: Tensor) -> Tensor:
         """Enlarge pictures, as `Network` says."""
-        x = self.body(lr.contiguous(memory_format=torch.channels_last))
+        x = self.body(channels_last(lr))
         x = x.unflatten(1, (3, -1)) + lr.unsqueeze(2)  # the same for all sub-pixels: nearest neighbour
         return F.pixel_shuffle(x.flatten(1, 2), self.config.scale)

@@ -1,0 +1,65 @@
+"""What torch and people see of networks of other papers: hooks, other layers, counts, transforms, types."""
+
+import pytest
+import torch
+from torch import Tensor
+from torch.utils.flop_counter import FlopCounterMode
+
+from esc_sr import families
+from esc_sr.families.bsrn import BSRNConfig
+from esc_sr.families.contract import Network
+from published_families import PRESETS
+
+LR = (1, 3, 9, 10)
+EACH = pytest.mark.parametrize("name", [*PRESETS, "bsrn"])
+
+
+def network(name: str) -> Network:
+    if name == "bsrn":
+        torch.manual_seed(0)
+        return families.build(BSRNConfig(2, dim=16, blocks=2)).eval()
+    return PRESETS[name].network(name)
+
+
+@EACH
+def test_flops_are_the_same_with_and_without_gradients(name: str) -> None:
+    net, lr, found = network(name), torch.rand(LR), set()
+    for gradients in (False, True):
+        with torch.set_grad_enabled(gradients), FlopCounterMode(display=False) as counter:
+            net(lr)
+        found.add(counter.get_total_flops())
+    if name != "hit-srf":  # whose naive backend multiplies in another order
+        net.attention = "naive"
+    with torch.no_grad(), FlopCounterMode(display=False) as counter:
+        net(lr)
+    assert found == {counter.get_total_flops()}
+
+
+@pytest.mark.filterwarnings("ignore:There is a performance drop", "ignore:`torch.jit.script`")
+@EACH
+def test_functions_of_a_network_can_be_transformed(name: str) -> None:
+    net, lr = network(name), torch.rand(2, *LR)
+    weights = {key: value.detach() for key, value in net.named_parameters()}
+    share = torch.randn(net(lr[0]).shape)
+
+    def weighed(lr: Tensor, weights: dict[str, Tensor]) -> Tensor:
+        return (torch.func.functional_call(net, weights, (lr,)) * share).sum()
+
+    found = torch.func.grad(weighed, (0, 1))(lr[0], weights)
+    given = lr[0].clone().requires_grad_()
+    learned = {key: value for key, value in net.named_parameters() if value.requires_grad}
+    wanted = torch.autograd.grad((net(given) * share).sum(), [given, *learned.values()])
+    ours = [found[0], *(found[1][key] for key in learned)]
+    difference = torch.cat([(one - two).flatten() for one, two in zip(ours, wanted, strict=True)]).norm()
+    assert difference <= 1e-3 * torch.cat([one.flatten() for one in wanted]).norm()
+    torch.func.jvp(net, (lr[0],), (lr[0],))
+    with torch.no_grad():
+        torch.testing.assert_close(torch.func.vmap(net)(lr)[1], net(lr[1]), atol=1e-5, rtol=1e-5)
+
+
+@pytest.mark.filterwarnings("ignore:`torch.jit", "ignore::torch.jit.TracerWarning")
+@pytest.mark.parametrize("name", [name for name in PRESETS if name != "mambairv2-light"])
+def test_a_trace_is_the_same_with_and_without_gradients(name: str) -> None:
+    """But of MambaIRv2, whose kinds of pixels have gradients of their own."""
+    net, lr = network(name), torch.rand(LR)
+    torch.testing.assert_close(torch.jit.trace(net, lr)(lr), net(lr), atol=1e-5, rtol=1e-5)
