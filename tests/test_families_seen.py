@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from esc_sr import families
@@ -63,3 +63,32 @@ def test_a_trace_is_the_same_with_and_without_gradients(name: str) -> None:
     """But of MambaIRv2, whose kinds of pixels have gradients of their own."""
     net, lr = network(name), torch.rand(LR)
     torch.testing.assert_close(torch.jit.trace(net, lr)(lr), net(lr), atol=1e-5, rtol=1e-5)
+
+
+class Wrapped(nn.Module):
+    def __init__(self, layer: nn.Module) -> None:
+        super().__init__()
+        self.layer, self.calls = layer, 0
+
+    def forward(self, *given: Tensor) -> Tensor:
+        self.calls += 1
+        return self.layer(*given)
+
+
+@EACH
+@torch.no_grad()
+def test_layers_are_called_hooked_or_replaced(name: str) -> None:
+    net, lr, seen = network(name), torch.rand(LR), set[nn.Module]()
+    wanted = net(lr)
+    kinds = nn.Conv2d, nn.Linear, nn.Sequential
+    layers = {key: layer for key, layer in net.named_modules() if isinstance(layer, kinds)}
+    hooks = [layer.register_forward_hook(lambda layer, *_: seen.update([layer])) for layer in layers.values()]
+    torch.testing.assert_close(net(lr), wanted, atol=1e-5, rtol=1e-5)
+    assert {key for key, layer in layers.items() if layer not in seen} <= {""}
+    for hook in hooks:
+        hook.remove()
+    wraps = {key: Wrapped(layer) for key, layer in layers.items() if not isinstance(layer, nn.Sequential)}
+    for key, wrap in wraps.items():
+        net.set_submodule(key, wrap)
+    torch.testing.assert_close(net(lr), wanted, atol=1e-5, rtol=1e-5)
+    assert all(wrap.calls for wrap in wraps.values())

@@ -78,15 +78,22 @@ def applies(network: nn.Module, made_of: Layers, x: Tensor) -> bool:
         made_of: `layers_of` it, when it was built.
         x: The input.
     """
-    if default_bands(x) is None and not native.takes(x) or any(_hooks(nn.modules.module, "_global")):
+    if default_bands(x) is None and not native.takes(x):
         return False
     layers = list(network.modules())
-    if any(any(_hooks(layer)) for layer in layers[1:]) or len(layers) != len(made_of):
+    if len(layers) != len(made_of) or _changed(network, made_of[0]):
         return False
-    return all(
-        type(layer).forward is built.forward and "forward" not in vars(layer)
-        for layer, built in zip(layers, made_of, strict=True)
-    )
+    return all(map(untouched, layers[1:], made_of[1:]))
+
+
+def untouched(layer: nn.Module, built: type[nn.Module]) -> bool:
+    """Tell whether a layer may be computed by other means: it is of the class, and nobody has put a hook."""
+    return not (any(_hooks(nn.modules.module, "_global")) or any(_hooks(layer)) or _changed(layer, built))
+
+
+def _changed(layer: nn.Module, built: type[nn.Module]) -> bool:
+    """Tell whether a layer does not compute what the class does."""
+    return type(layer).forward is not built.forward or "forward" in vars(layer)
 
 
 def _hooks(owner: object, prefix: str = "") -> Iterator[Sized]:

@@ -1,5 +1,6 @@
 """BSRN, the blueprint separable residual network (Li et al., CVPRW 2022); names as in its checkpoints."""
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import torch
@@ -7,6 +8,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from esc_sr.families.contract import Config, Cost, Network, in_one_piece
+from esc_sr.families.parts.fusion import fused
 from esc_sr.network.padding import channels_last
 
 
@@ -170,9 +172,11 @@ class BSRN(Network):
         ]
 
     def _fuse(self, f: Tensor) -> Tensor:
-        """Shallow features to deep ones; c1 is added up block by block, so that not all results are kept."""
-        fused, bias = torch.zeros_like(f), self.c1.bias
-        for number, weight in enumerate(self.c1.weight.split(self.config.dim, 1), 1):
+        """Shallow features to deep ones."""
+        return self.c2(F.gelu(fused(self.c1, self._results(f))))
+
+    def _results(self, f: Tensor) -> Iterator[Tensor]:
+        """What each block makes of that of the one before."""
+        for number in range(1, self.config.blocks + 1):
             f = self.get_submodule(f"B{number}")(f)
-            fused, bias = fused + F.conv2d(f, weight, bias), None
-        return self.c2(F.gelu(fused))
+            yield f

@@ -86,7 +86,7 @@ class PositionBias(nn.Module):
 
     def forward(self, window: int, group: int) -> Tensor:
         """Biases (heads, window^2, (window / group)^2) of pixels, means over squares of `group`."""
-        weight = self.pos_proj.weight
+        weight = next(self.parameters())
         side = torch.arange(1 - window, window, device=weight.device, dtype=weight.dtype)
         table = self.pos_proj(torch.cartesian_prod(side, side))
         for name in ("pos1", "pos2", "pos3"):

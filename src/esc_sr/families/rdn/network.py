@@ -1,12 +1,13 @@
 """RDN, the residual dense network (Zhang et al., CVPR 2018); names as in EDSR-PyTorch's checkpoints."""
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from esc_sr.families.contract import Config, Cost, Encoder, Network, in_one_piece
+from esc_sr.families.parts.fusion import fused
 from esc_sr.families.parts.reach import tiles_reach
 from esc_sr.families.parts.upsampling import stages, upsampler, upsampler_numbers
 from esc_sr.network.padding import channels_last
@@ -100,16 +101,15 @@ class RDNEncoder(Encoder):
         return self.features(x)
 
     def features(self, x: Tensor) -> Tensor:
-        """The same; GFF.0 is added up block by block, so that not all results are kept."""
+        """The same."""
         shallow = self.SFENet1(channels_last(x))
-        x = self.SFENet2(shallow)
-        fusion, smooth = self.GFF
-        assert isinstance(fusion, nn.Conv2d)
-        fused, bias = torch.zeros_like(x), fusion.bias
-        for block, weight in zip(self.RDBs, fusion.weight.split(self.dim, 1), strict=True):
+        return fused(self.GFF, self._results(self.SFENet2(shallow))) + shallow
+
+    def _results(self, x: Tensor) -> Iterator[Tensor]:
+        """What each block makes of that of the one before."""
+        for block in self.RDBs:
             x = block(x)
-            fused, bias = fused + F.conv2d(x, weight, bias), None
-        return smooth(fused) + shallow
+            yield x
 
 
 class RDN(RDNEncoder, Network):

@@ -82,7 +82,7 @@ class PermutedAttention(SelfAttention):
 
     def _attend(self, maps: Tensor, bias: Tensor, shifts: tuple[int, int]) -> Tensor:
         """Queries and narrow keys and values (B, 3/2 C, H, W), whole windows, to (B, C, H, W)."""
-        dim = self.q.out_features
+        dim = maps.shape[1] * 2 // 3
         (q,) = cut_windows(maps[:, :dim], self.heads, self.window, parts=1)
         k, v = self._folded(maps[:, dim:])
         if any(shifts):
