@@ -92,3 +92,19 @@ def test_layers_are_called_hooked_or_replaced(name: str) -> None:
         net.set_submodule(key, wrap)
     torch.testing.assert_close(net(lr), wanted, atol=1e-5, rtol=1e-5)
     assert all(wrap.calls for wrap in wraps.values())
+
+
+@pytest.mark.filterwarnings("ignore:Full backward hook is firing")
+@EACH
+def test_what_a_hook_keeps_stays_and_has_gradients(name: str) -> None:
+    net, lr, kept = network(name), torch.rand(LR), list[tuple[str, Tensor, Tensor]]()
+    for key, layer in net.named_modules():
+        if key and not isinstance(layer, nn.ModuleList | nn.ModuleDict):
+            layer.register_full_backward_hook(lambda *_: None)
+            layer.register_forward_hook(
+                lambda _layer, _given, y, key=key: kept.extend(
+                    [(key, y, y.detach().clone())] if isinstance(y, Tensor) else []
+                )
+            )
+    net(lr.requires_grad_()).sum().backward()
+    assert [key for key, y, before in kept if not torch.equal(y, before)] == []

@@ -136,7 +136,7 @@ class TokenLayer(nn.Module):
         qkv = self.wqkv(y)
         del y
         y = self.attn_aca(qkv, similarity)
-        y += self.attn_win(qkv, lambda band: band)
+        y = y + self.attn_win(qkv, lambda band: band)
         del qkv
         y += self.attn_atd(similarity, tokens)
         y += x

@@ -60,7 +60,7 @@ class QualityPredictor(nn.Module):
             out = config.qualities if number == 5 else config.predictor
             layers += [
                 nn.Conv2d(channels, out, 5, stride=2 if number == 3 else 1, padding=2),
-                nn.LeakyReLU(SEEN_SLOPE, inplace=True),
+                nn.LeakyReLU(SEEN_SLOPE),
             ]
         self.ConvNet = nn.Sequential(*layers)
         self.MappingNet = nn.Sequential(
@@ -107,7 +107,7 @@ class MixedBlock(nn.Module):
 
     def forward(self, x: Tensor, shares: Tensor) -> Tensor:
         """(B, dim, H, W) to the same shape."""
-        return x + self.conv2(F.relu(self.conv1(x, shares), inplace=True), shares)
+        return x + self.conv2(F.relu(self.conv1(x, shares)), shares)
 
 
 class MixedResNet(nn.Module):
@@ -125,13 +125,14 @@ class MixedResNet(nn.Module):
 
     def forward(self, lr: Tensor, shares: Tensor) -> Tensor:
         """Pictures (B, 3, H, W) with shares (B, experts) to (B, 3, scale H, scale W)."""
-        x = F.leaky_relu(self.conv_first(lr, shares), SLOPE, inplace=True)
+        x = F.leaky_relu(self.conv_first(lr, shares), SLOPE)
         for block in self.body:
             x = block(x, shares)
         for number, factor in enumerate(stages(self.scale), 1):
             x = F.pixel_shuffle(self.get_submodule(f"upconv{number}")(x, shares), factor)
-            x = F.leaky_relu(x, SLOPE, inplace=True)
-        x = self.conv_last(F.leaky_relu(self.conv_hr(x, shares), SLOPE, inplace=True), shares)
+            x = F.leaky_relu(x, SLOPE)
+        x = self.conv_hr(x, shares)
+        x = self.conv_last(F.leaky_relu(x, SLOPE), shares)
         return x + F.interpolate(lr, scale_factor=self.scale, mode="bilinear", align_corners=False)
 
 

@@ -17,7 +17,7 @@ class Residual(nn.Module):
 
 def squeeze(dim: int, inner: int) -> list[nn.Module]:
     """The layers that make weights (B, dim, 1, 1) of means of channels: down to `inner` of them and back."""
-    return [nn.Conv2d(dim, inner, 1), nn.ReLU(inplace=True), nn.Conv2d(inner, dim, 1), nn.Sigmoid()]
+    return [nn.Conv2d(dim, inner, 1), nn.ReLU(), nn.Conv2d(inner, dim, 1), nn.Sigmoid()]
 
 
 class ChannelAttention(nn.Module):

@@ -72,5 +72,6 @@ def enlarge_nearest(
         (B, 3, H', W').
     """
     for up in ups:
-        x = F.leaky_relu(up(F.interpolate(x, scale_factor=2, mode="nearest")), slope, inplace=True)
-    return last(F.leaky_relu(hr(x), slope, inplace=True))
+        x = F.leaky_relu(up(F.interpolate(x, scale_factor=2, mode="nearest")), slope)
+    x = hr(x)
+    return last(F.leaky_relu(x, slope))

@@ -77,9 +77,7 @@ class RCAN(Network):
         """A residual group (Sec. 3.2)."""
         dim = config.dim
         blocks = (
-            Residual(
-                _conv(dim, dim), nn.ReLU(inplace=True), _conv(dim, dim), ChannelAttention(dim, config.inner)
-            )
+            Residual(_conv(dim, dim), nn.ReLU(), _conv(dim, dim), ChannelAttention(dim, config.inner))
             for _ in range(config.blocks)
         )
         return Residual(*blocks, _conv(dim, dim))

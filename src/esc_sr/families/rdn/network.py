@@ -51,7 +51,7 @@ class DenseConv(nn.Module):
 
     def __init__(self, dim: int, growth: int) -> None:
         super().__init__()
-        self.conv = nn.Sequential(nn.Conv2d(dim, growth, 3, padding=1), nn.ReLU(inplace=True))
+        self.conv = nn.Sequential(nn.Conv2d(dim, growth, 3, padding=1), nn.ReLU())
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, dim, H, W) to (B, dim + growth, H, W)."""

@@ -68,7 +68,7 @@ class ScaledDenseBlock(nn.Module):
         """(B, dim, H, W) to the same shape."""
         seen = x
         for number in range(1, 5):
-            made = F.leaky_relu(self.get_submodule(f"conv{number}")(seen), SLOPE, inplace=True)
+            made = F.leaky_relu(self.get_submodule(f"conv{number}")(seen), SLOPE)
             seen = torch.cat((seen, made), 1)
         return torch.add(x, self.get_submodule("conv5")(seen), alpha=SHARE)
 
