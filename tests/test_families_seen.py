@@ -6,12 +6,15 @@ from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from esc_sr import families
+from esc_sr.families.atd import ATDConfig
 from esc_sr.families.bsrn import BSRNConfig
 from esc_sr.families.contract import Network
+from esc_sr.families.mambairv2 import MambaIRv2, MambaIRv2Config
 from published_families import PRESETS
 
 LR = (1, 3, 9, 10)
 EACH = pytest.mark.parametrize("name", [*PRESETS, "bsrn"])
+SCANS = pytest.mark.parametrize("name", ["mambair-light", "mambairv2-light"])
 
 
 def network(name: str) -> Network:
@@ -108,3 +111,25 @@ def test_what_a_hook_keeps_stays_and_has_gradients(name: str) -> None:
             )
     net(lr.requires_grad_()).sum().backward()
     assert [key for key, y, before in kept if not torch.equal(y, before)] == []
+
+
+@SCANS
+@pytest.mark.parametrize("dtype", [torch.float64, torch.bfloat16, torch.float16])
+@torch.no_grad()
+def test_scans_are_of_the_type_of_the_network(name: str, dtype: torch.dtype) -> None:
+    net, lr = network(name), torch.rand(LR)
+    wanted = net(lr)
+    found = net.to(dtype)(lr.to(dtype))
+    assert found.dtype == dtype == net.to("meta")(lr.to("meta", dtype)).dtype
+    exact = dtype == torch.float64
+    torch.testing.assert_close(found.float(), wanted, atol=1e-5 if exact else 0.05, rtol=0)
+    if isinstance(drawn := network(name).to(dtype), MambaIRv2):
+        drawn.noise_seed = 1
+        assert drawn(lr.to(dtype)).dtype == dtype
+
+
+@pytest.mark.parametrize("sizes", [ATDConfig, MambaIRv2Config])
+def test_kernels_of_less_than_a_pixel_are_refused(sizes: type) -> None:
+    for kernel in (-1, 0, 2):
+        with pytest.raises(ValueError, match="kernel"):
+            sizes(kernel=kernel)

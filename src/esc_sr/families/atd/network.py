@@ -48,8 +48,8 @@ class ATDConfig(ShellConfig):
             ValueError: A size is out of range.
         """
         super().__post_init__()
-        least = min(self.heads, self.window, self.category, self.tokens, self.reduced, self.hidden)
-        if least < 1 or self.dim % self.heads or self.kernel % 2 != 1:
+        sizes = self.heads, self.window, self.category, self.tokens, self.reduced, self.hidden, self.kernel
+        if min(sizes) < 1 or self.dim % self.heads or self.kernel % 2 != 1:
             raise ValueError(f"{self.dim} channels, a multiple of the heads, and others from 1: {self}")
 
 

@@ -53,7 +53,7 @@ class MambaIRv2Config(ShellConfig):
         """
         super().__post_init__()
         sizes = self.heads, self.window, self.expanded, self.state, self.rank, self.tokens, self.inner
-        if min(sizes) < 1 or self.dim < 3 or self.dim % self.heads:
+        if min(*sizes, self.kernel) < 1 or self.dim < 3 or self.dim % self.heads:
             raise ValueError(f"{self.dim} channels, a multiple of the heads, and others from 1: {self}")
         if self.hidden < 2 or self.hidden % 2 or self.kernel % 2 != 1:
             raise ValueError(f"{self.hidden} channels in MLPs, kernels of {self.kernel}")
@@ -143,7 +143,8 @@ class AttentiveScan(nn.Module):
             scores = self.route(band)
             if noise is not None:  # the same for each picture
                 drawn = torch.empty(scores.shape[1:3].numel(), scores.shape[3], device=x.device)
-                scores = scores - drawn.exponential_(generator=noise).log().view(scores.shape[1:])
+                drawn = drawn.exponential_(generator=noise).log().view(scores.shape[1:])
+                scores = scores - drawn.to(scores.dtype)
             kinds = torch.zeros_like(scores).scatter_(-1, scores.argmax(-1, keepdim=True), 1)
             likelihoods = scores.softmax(-1)
             return kinds + likelihoods - likelihoods.detach() if likelihoods.requires_grad else kinds
