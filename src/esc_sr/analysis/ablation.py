@@ -9,7 +9,7 @@ import torch
 
 from esc_sr import paper
 from esc_sr.benchmark.complexity import count_network
-from esc_sr.benchmark.networks import OUTPUT, build, input_for
+from esc_sr.benchmark.networks import OUTPUT, blank, input_for
 from esc_sr.data.sets import BenchmarkSet
 from esc_sr.errors import UsageError
 from esc_sr.evaluate.run import ScoreRow, find_method, run
@@ -131,7 +131,7 @@ def measure(
     method = find_method(str(variant.weights), SCALE, device)._replace(name=variant.name, preset=variant.name)
     for pictures in sets:
         run([method], pictures, rows, table=TABLE, progress=progress)
-    found = count_network(build(variant.name, SCALE), input_for(OUTPUT, SCALE), SCALE)
+    found = count_network(blank(variant.name, SCALE), input_for(OUTPUT, SCALE), SCALE)
     printed = paper.row(TABLE, variant.name, SCALE)
     assert printed is not None, "variants are those of the table"
     told = {row.set: row.paper() for row in rows}

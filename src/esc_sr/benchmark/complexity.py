@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from esc_sr import paper
-from esc_sr.benchmark.networks import OUTPUT, build, input_for
+from esc_sr.benchmark.networks import OUTPUT, blank, input_for
 from esc_sr.families.contract import Network
 from esc_sr.upscaling.runner import Sides
 
@@ -108,7 +108,7 @@ def complexity(networks: Iterable[tuple[str, int]], output: Sides) -> Iterator[d
     """Count networks as Table 2 does, beside its figures, or those of Table 3, where it has them.
 
     Args:
-        networks: Names and scales for `networks.build`.
+        networks: Names and scales for `networks.blank`.
         output: Height and width of the enlarged picture.
 
     Yields:
@@ -146,7 +146,7 @@ def costs(name: str, scale: int, lr: Sides) -> dict[str, Any]:
     """Count a network, beside the figures of Table 2, or of Table 3, where it has them.
 
     Args:
-        name: As of `networks.build`.
+        name: As of `networks.blank`.
         scale: Likewise.
         lr: Height and width of the LR picture.
 
@@ -155,7 +155,7 @@ def costs(name: str, scale: int, lr: Sides) -> dict[str, Any]:
         two agree in the digits printed, and what is known of it where not; None where it has none, as for
         other outputs than `OUTPUT`.
     """
-    found = count_network(build(name, scale), lr, scale)
+    found = count_network(blank(name, scale), lr, scale)
     record: dict[str, Any] = {"parameters": found.parameters, "macs": found.macs, "parts": found.parts}
     printed = paper.row(2, name, scale) or paper.row(3, name, scale)
     if printed is None or lr != input_for(OUTPUT, scale):

@@ -38,8 +38,8 @@ def systems() -> Iterator[dict[str, Any]]:
 
 
 def _parameters(name: str, scale: int) -> int:
-    """How many parameters a preset has; none is drawn."""
-    return sum(p.numel() for p in families.blank(families.preset(name, scale)).parameters())
+    """How many parameters a preset has."""
+    return sum(p.numel() for p in blank(name, scale).parameters())
 
 
 def build(name: str, scale: int) -> Network:
@@ -53,6 +53,11 @@ def build(name: str, scale: int) -> Network:
         UsageError: No such network, or not at this scale.
     """
     return families.build(families.preset(name, scale)).eval()
+
+
+def blank(name: str, scale: int) -> Network:
+    """As `build`, but without numbers, on the device "meta"."""
+    return families.blank(families.preset(name, scale)).eval()
 
 
 def select(names: Iterable[str], wanted: Iterable[int]) -> list[tuple[str, int]]:
