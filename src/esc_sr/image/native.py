@@ -104,6 +104,11 @@ def colour_space(kind: str, bands: int) -> str:
     return "b-w" if bands < 3 else "srgb"
 
 
+def of_cmyk(profile: bytes | None) -> bool:
+    """Whether there is an ICC profile, and one of CMYK."""
+    return profile is not None and profile[16:20] == b"CMYK"
+
+
 def cmyk_to_srgb(image: Any) -> Any:
     """A CMYK libvips image of 8 or 16 bits as sRGB of as many, through its profile or else a common one."""
     depth = 16 if image.format == "ushort" else 8

@@ -16,7 +16,7 @@ import numpy as np
 import pyvips
 
 from esc_sr.errors import EscError, ImageError
-from esc_sr.image.native import wrapped
+from esc_sr.image.native import of_cmyk, wrapped
 from esc_sr.image.picture import READ_ONLY, Header
 from esc_sr.image.pillow import from_pillow
 
@@ -60,7 +60,7 @@ def plugin_image(data: bytes, kind: str, name: str, notify: Callable[[str], obje
         opened = _opened(BytesIO(data), kind)
         bits = opened.info.get("bit_depth") if kind == "heic" else _jp2_bits(data) if kind == "jp2" else None
         icc = opened.info.get("icc_profile") or _profile(data, kind)
-        inks = opened.mode == "CMYK" or (opened.mode == "RGBA" and icc and icc[16:20] == b"CMYK")
+        inks = opened.mode == "CMYK" or (opened.mode == "RGBA" and of_cmyk(icc))
         pixels = np.asarray(opened) if inks else _pixels(opened, data, kind)
         image = wrapped(pixels if pixels.ndim == 3 else pixels[:, :, None], icc)
         image = image.copy(interpretation="cmyk") if inks else image

@@ -24,7 +24,7 @@ from esc_sr.image.containers import (
 )
 from esc_sr.image.damage import fault_of, is_too_large
 from esc_sr.image.metadata import field, metadata_of, not_kept
-from esc_sr.image.native import cmyk_to_srgb, libvips, not_read, reason
+from esc_sr.image.native import cmyk_to_srgb, libvips, not_read, of_cmyk, reason
 from esc_sr.image.others import is_special, what_first
 from esc_sr.image.picture import ANIMATED, Animation, Header, Picture
 from esc_sr.image.plugins import PLUGIN_KINDS, plugin_header, plugin_image
@@ -325,8 +325,7 @@ def _in_known_colours(
     """The image in grey or RGB, and its profile."""
     icc = field(image, "icc-profile-data")
     if image.interpretation == "cmyk" and image.format in ("uchar", "ushort"):
-        own = icc is not None and icc[16:20] == b"CMYK"
-        notify(f"CMYK became sRGB, through {'its own' if own else 'a common'} profile")
+        notify(f"CMYK became sRGB, through {'its own' if of_cmyk(icc) else 'a common'} profile")
         image, icc = cmyk_to_srgb(image), None
     if image.interpretation not in _SPACES.get(image.format, ()) or image.bands > 4:
         raise ImageError(

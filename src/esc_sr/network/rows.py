@@ -78,17 +78,27 @@ def applies(network: nn.Module, made_of: Layers, x: Tensor) -> bool:
         made_of: `layers_of` it, when it was built.
         x: The input.
     """
-    if default_bands(x) is None and not native.takes(x):
+    if default_bands(x) is None and not native.takes(x) or _hooked_everywhere():
         return False
     layers = list(network.modules())
     if len(layers) != len(made_of) or _changed(network, made_of[0]):
         return False
-    return all(map(untouched, layers[1:], made_of[1:]))
+    return not any(map(_touched, layers[1:], made_of[1:]))
 
 
 def untouched(layer: nn.Module, built: type[nn.Module]) -> bool:
     """Tell whether a layer may be computed by other means: it is of the class, and nobody has put a hook."""
-    return not (any(_hooks(nn.modules.module, "_global")) or any(_hooks(layer)) or _changed(layer, built))
+    return not (_hooked_everywhere() or _touched(layer, built))
+
+
+def _hooked_everywhere() -> bool:
+    """Tell whether there is a hook on all layers there are."""
+    return any(_hooks(nn.modules.module, "_global"))
+
+
+def _touched(layer: nn.Module, built: type[nn.Module]) -> bool:
+    """Tell whether a layer has a hook of its own, or does not compute what the class does."""
+    return any(_hooks(layer)) or _changed(layer, built)
 
 
 def _changed(layer: nn.Module, built: type[nn.Module]) -> bool:
