@@ -81,3 +81,15 @@ def test_streams_that_are_closed_cost_no_picture(here: Path) -> None:
     process = start("-c", script)
     assert process.communicate(timeout=60) == ("", "") and process.returncode == 0
     assert read_image("a_2x.png").pixels.shape == (40, 48, 3)
+
+
+@pytest.mark.skipif(os.name == "nt", reason="no shell closes standard output there")
+def test_a_picture_for_standard_output_that_is_closed_is_one_line(here: Path) -> None:
+    picture("a.png")
+    script = (
+        "import os, sys; os.close(1); os.execv(sys.executable,"
+        "[sys.executable, '-m', 'esc_sr', 'upscale', 'a.png', '-o', '-'])"
+    )
+    process = start("-c", script)
+    said = "esc-sr: error: -o -: standard output is closed; redirect it into a file or a program\n"
+    assert process.communicate(timeout=60) == ("", said) and process.returncode == 2

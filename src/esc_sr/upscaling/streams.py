@@ -35,7 +35,7 @@ def find_stream_job(
 
     Raises:
         UsageError: There are several inputs or no output, a folder is one of the two, a name has nothing to
-            apply to, no such format, or the stream is a terminal.
+            apply to, no such format, or the stream is a terminal or closed.
         ImageError: The input or the output cannot be used.
     """
     if len(inputs) != 1 or output is None or Path(output).is_dir():
@@ -44,6 +44,8 @@ def find_stream_job(
         raise UsageError(f"{STREAM}: there is nothing for --name to name; leave it out")
     check_format(format)
     to_stdout = output == STREAM
+    if to_stdout and sys.__stdout__ is None:
+        raise UsageError("-o -: standard output is closed; redirect it into a file or a program")
     if to_stdout and sys.stdout.isatty():
         raise UsageError("-o -: standard output is a terminal; redirect it into a file or a program")
     goal = place_of(output)
