@@ -69,15 +69,20 @@ def test_a_whole_tiff_of_other_pixels_is_not_called_damaged(kind: str, said: str
 
 
 @pytest.mark.parametrize("dng", [False, True])
-def test_a_thumbnail_in_a_raw_is_not_taken_for_the_picture(dng: bool) -> None:
+@pytest.mark.parametrize("behind", [0, 2**16])
+def test_a_thumbnail_in_a_raw_is_not_taken_for_the_picture(dng: bool, behind: int) -> None:
     tifffile = pytest.importorskip("tifffile")
     file, version = io.BytesIO(), [(50706, "B", 4, bytes([1, 4, 0, 0]), True)]
     with tifffile.TiffWriter(file) as writer:
         kind = {"extratags": version} if dng else {"subifds": 1}
         writer.write(noise(8, 9, 3), photometric="rgb", subfiletype=1, **kind)
         writer.write(noise(64, 72), photometric="minisblack")
+    data = file.getvalue()
+    data = data[:4] + struct.pack("<I", len(data) + behind) + data[8:] + bytes(behind) + data[8:]  # tags
     with pytest.raises(ImageError, match=r"\(RAW; develop it first, to a TIFF of 16 bits\)"):
-        decode_image(file.getvalue(), "a", notify=silent)
+        decode_image(data, "a", notify=silent)
+    with pytest.raises(ImageError, match=r"\(RAW; develop it first, to a TIFF of 16 bits\)"):
+        decode_region(memoryview(data), "a", 0, 0, 2, 2)
 
 
 @pytest.mark.parametrize(

@@ -73,7 +73,7 @@ def colour_code(data: bytes, kind: str) -> tuple[int, int] | None:
     return primaries, transfer
 
 
-def tiff_tag(data: bytes, tag: int) -> bytes | None:
+def tiff_tag(data: bytes | memoryview, tag: int) -> bytes | None:
     """The value of a tag of the first page, as stored; None if it is missing."""
     return _tiff_entry(data, tag)[1]
 
@@ -86,7 +86,7 @@ def tiff_numbers(data: bytes | memoryview, tag: int) -> Sequence[int]:
     return struct.unpack(f"{code[0]}{len(value) // struct.calcsize(code)}{code[1]}", value)
 
 
-def is_raw(data: bytes) -> bool:
+def is_raw(data: bytes | memoryview) -> bool:
     """Whether a TIFF is a camera's RAW: its first page is a thumbnail, or of pixels yet to be developed."""
     if data[4:11] == _CR2 or tiff_tag(data, _DNG_VERSION) is not None:
         return True

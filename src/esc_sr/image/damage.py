@@ -23,7 +23,7 @@ _TIFF_ZEROS = {2: 16, 4: 16, 5: 16, 8: 16, 32946: 16, 32773: 130}
 """By the compression of a TIFF, how many bytes of zeros no encoder ends a strip with."""
 
 
-def is_too_large(data: bytes, kind: str) -> bool:
+def is_too_large(data: bytes | memoryview, kind: str) -> bool:
     """Whether a file claims a size that its format does not have, of which libvips complains on stderr."""
     if kind != "avif":
         return False

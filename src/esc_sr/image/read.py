@@ -33,6 +33,7 @@ from esc_sr.image.png import colours_of
 MAX_PIXELS = 2**29
 """The most pixels, all frames together, that are decoded without being allowed to: 512 x 1024 x 1024."""
 
+_START = 2**16  # bytes, more than any format needs to be told
 _LOADERS = {kind: f"{kind}load_buffer" for kind in ("png", "jpeg", "webp", "tiff", "gif")}
 _LOADERS["avif"] = "heifload_buffer"
 _DTYPES = {"uchar": np.uint8, "ushort": np.uint16, "float": np.float32}
@@ -102,11 +103,10 @@ def decode_header(data: memoryview, name: str) -> Header:
     Raises:
         ImageError: Not a picture in a known format.
     """
-    start = bytes(data[: 2**16])
-    if (kind := kind_of(start)) in PLUGIN_KINDS:
+    if (kind := kind_of(bytes(data[:_START]))) in PLUGIN_KINDS:
         return plugin_header(BytesIO(data), kind, name)
     with _one_line(name):
-        return _header(*_open_source(pyvips.Source.new_from_memory(data), start))
+        return _header(*_open_source(pyvips.Source.new_from_memory(data), data))
 
 
 def _header(image: Any, kind: str) -> Header:
@@ -139,11 +139,11 @@ def decode_region(data: memoryview, name: str, top: int, left: int, height: int,
     Raises:
         ImageError: As `decode_image`.
     """
-    start = bytes(data[: 2**16])
+    start = bytes(data[:_START])
     if kind_of(start) in PLUGIN_KINDS:
         return _cut(data, name, top, left, height, width)
     with _one_line(name):
-        image, kind = _open_source(pyvips.Source.new_from_memory(data), start)
+        image, kind = _open_source(pyvips.Source.new_from_memory(data), data)
         if (field(image, "orientation") or 1) != 1:
             return _cut(data, name, top, left, height, width)
         bits = field(image, "heif-bitdepth") or 8
@@ -218,7 +218,7 @@ def _opened(path: str | Path) -> Iterator[tuple[BinaryIO, Header]]:
         if is_special(Path(path)):
             raise ImageError(f"cannot read {path}: a pipe or device; copy what it gives into a file first")
         with _one_line(str(path)), open(path, "rb") as file:
-            start = file.read(2**16)
+            start = file.read(_START)
             file.seek(0)
             if (kind := _known_kind(start)) in PLUGIN_KINDS:
                 yield file, plugin_header(file, kind, str(path))
@@ -284,21 +284,21 @@ def _one_line(name: str) -> Iterator[None]:
         raise ImageError(f"cannot read {name}: {not_read(error) or damaged}") from error
 
 
-def _known_kind(start: bytes) -> str:
-    """The format of a file that begins so."""
-    if not start:
+def _known_kind(data: bytes | memoryview) -> str:
+    """The format of a file, by its bytes or as many of the first as are at hand."""
+    if not data:
         raise pyvips.Error("the file is empty", "")
-    kind = kind_of(start)
-    if kind is None or is_too_large(start, kind):
+    kind = kind_of(bytes(data[:_START]))
+    if kind is None or is_too_large(data, kind):
         raise pyvips.Error(f"larger than {kind.upper()} can be" if kind else "another kind of file", "")
-    if kind == "tiff" and is_raw(start):
+    if kind == "tiff" and is_raw(data):
         raise pyvips.Error(f"RAW; {what_first('RAW')}", "")
     return kind
 
 
-def _open_source(source: Any, start: bytes) -> tuple[Any, str]:
-    """A libvips image of a file that is read as far as needed, and its kind; `start` is how it begins."""
-    kind = _known_kind(start)
+def _open_source(source: Any, data: bytes | memoryview) -> tuple[Any, str]:
+    """A libvips image of a file that is read as far as needed, and its kind, by `data` as `_known_kind`."""
+    kind = _known_kind(data)
     loader = _LOADERS[kind].replace("_buffer", "_source")
     return pyvips.Operation.call(loader, source, access="sequential", fail_on="error"), kind
 
