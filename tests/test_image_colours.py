@@ -10,8 +10,7 @@ import pytest
 import pyvips
 from PIL import Image, ImageCms
 
-from esc_sr.errors import ImageError
-from esc_sr.image import Encoding, Picture, decode_image, decode_region, read_image, to_rgb8, write_image
+from esc_sr.image import Encoding, Picture, decode_image, read_image, to_rgb8, write_image
 from pictures import ADOBE_RGB, LINEAR_GREY, SRGB, SUFFIXES, noise, pillow, silent, smooth, view
 
 P3 = bytes(pyvips.Image.profile_load("p3"))
@@ -53,47 +52,6 @@ def test_half_precision_of_grey(bands: int) -> None:
     shaped = pixels if bands > 1 else pixels[..., 0]
     tifffile.imwrite(file, shaped, photometric="minisblack", extrasamples=alpha, planarconfig="contig")
     np.testing.assert_array_equal(decode_image(file.getvalue(), "a", notify=silent).pixels, pixels)
-
-
-@pytest.mark.parametrize(
-    ("kind", "said"),
-    [("f8", "its samples have more than 32 bits"), ("?", "its samples do not fill whole bytes"),
-     ("labq", "its colours are Lab")],
-)  # fmt: skip
-def test_a_whole_tiff_of_other_pixels_is_not_called_damaged(kind: str, said: str) -> None:
-    tifffile = pytest.importorskip("tifffile")
-    pixels, file = np.ones((9, 8, 3), "u1" if kind == "labq" else kind), io.BytesIO()
-    tifffile.imwrite(file, pixels, photometric="cielab" if kind == "labq" else "rgb")
-    with pytest.raises(ImageError, match=f"cannot read a: {said}; convert it to 8 or 16 bit or float grey"):
-        decode_image(file.getvalue(), "a", notify=silent)
-
-
-@pytest.mark.parametrize("dng", [False, True])
-@pytest.mark.parametrize("behind", [0, 2**16])
-def test_a_thumbnail_in_a_raw_is_not_taken_for_the_picture(dng: bool, behind: int) -> None:
-    tifffile = pytest.importorskip("tifffile")
-    file, version = io.BytesIO(), [(50706, "B", 4, bytes([1, 4, 0, 0]), True)]
-    with tifffile.TiffWriter(file) as writer:
-        kind = {"extratags": version} if dng else {"subifds": 1}
-        writer.write(noise(8, 9, 3), photometric="rgb", subfiletype=1, **kind)
-        writer.write(noise(64, 72), photometric="minisblack")
-    data = file.getvalue()
-    data = data[:4] + struct.pack("<I", len(data) + behind) + data[8:] + bytes(behind) + data[8:]  # tags
-    with pytest.raises(ImageError, match=r"\(RAW; develop it first, to a TIFF of 16 bits\)"):
-        decode_image(data, "a", notify=silent)
-    with pytest.raises(ImageError, match=r"\(RAW; develop it first, to a TIFF of 16 bits\)"):
-        decode_region(memoryview(data), "a", 0, 0, 2, 2)
-
-
-@pytest.mark.parametrize(
-    ("scheme", "named"), [(34925, "LZMA"), (6, "Old-style JPEG"), (34712, "scheme 34712")]
-)
-def test_a_compression_that_is_not_read_is_named(scheme: int, named: str) -> None:
-    data = bytearray(pillow(Image.fromarray(noise(9, 8, 3)), "TIFF", compression="tiff_adobe_deflate"))
-    place = data.index(struct.pack("<HHI", 259, 3, 1)) + 8
-    data[place : place + 2] = struct.pack("<H", scheme)
-    with pytest.raises(ImageError, match=f"its compression, {named}, is not read; save it with Deflate or"):
-        decode_image(bytes(data), "a", notify=silent)
 
 
 @pytest.mark.parametrize("suffix", [".png", ".jpg", ".webp", ".avif", ".gif"])
@@ -328,17 +286,6 @@ def test_primaries_that_make_no_colours_are_those_of_srgb(places: tuple[int, ...
     assert icc == decode_image(png_of_gamma(100_000), "a").icc
 
 
-def test_other_colour_spaces_are_refused() -> None:
-    ycbcr = pillow(Image.fromarray(noise(8, 9, 3)).convert("YCbCr"), "TIFF")
-    with pytest.raises(ImageError, match="YCbCr without JPEG; convert it"):
-        decode_image(ycbcr, "a")
-    with pytest.raises(ImageError, match="YCbCr without JPEG; convert it"):
-        decode_region(memoryview(ycbcr), "a", 0, 0, 2, 2)
-    lab = pyvips.Image.new_from_array(noise(8, 9, 3)).copy(interpretation="srgb").colourspace("lab")
-    with pytest.raises(ImageError, match="3 channels of lab float; convert it"):
-        decode_image(bytes(lab.tiffsave_buffer()), "a")
-
-
 # --- 8-bit RGB ---------------------------------------------------------------------------------------------
 
 
@@ -361,27 +308,6 @@ def test_sixteen_bits_are_rounded_not_cut() -> None:
 def test_floats_are_rounded_and_clipped() -> None:
     pixels = np.array([[[-1.0, 0.5, 2.0], [0.1, 0.2, 1.0]]], np.float32)
     np.testing.assert_array_equal(to_rgb8(Picture(pixels)), [[[0, 128, 255], [26, 51, 255]]])
-
-
-@pytest.mark.parametrize("bands", [2, 4])
-def test_a_mask_saved_in_a_tiff_is_no_transparency(bands: int) -> None:
-    tifffile = pytest.importorskip("tifffile")
-    pixels, file = noise(9, 8, bands), io.BytesIO()
-    photometric = "rgb" if bands == 4 else "minisblack"
-    tifffile.imwrite(
-        file, pixels, photometric=photometric, extrasamples=["UNSPECIFIED"], planarconfig="contig"
-    )
-    heard: list[str] = []
-    found = decode_image(file.getvalue(), "a", notify=heard.append).pixels
-    np.testing.assert_array_equal(found, pixels[:, :, : bands - 1])
-    assert heard[:1] == ["a channel that is not said to be transparency is left out"]
-    part = decode_region(memoryview(file.getvalue()), "a", 2, 3, 4, 5).pixels
-    np.testing.assert_array_equal(part, found[2:6, 3:8])
-    file = io.BytesIO()
-    tifffile.imwrite(
-        file, pixels, photometric=photometric, extrasamples=["UNASSALPHA"], planarconfig="contig"
-    )
-    np.testing.assert_array_equal(decode_image(file.getvalue(), "a", notify=silent).pixels, pixels)
 
 
 def test_grey_on_a_coloured_background_goes_through_its_profile(tmp_path: Path) -> None:

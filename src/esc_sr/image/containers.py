@@ -5,7 +5,7 @@ import struct
 from collections.abc import Sequence
 
 COMPRESSION, TILE_OFFSETS, EXTRA_SAMPLES = 259, 324, 338  # tags of TIFF
-_SUBFILE_TYPE, _PHOTOMETRIC, _SUB_PAGES, _DNG_VERSION = 254, 262, 330, 50706  # likewise
+_SUBFILE_TYPE, _PHOTOMETRIC, _SUB_PAGES, _SUBSAMPLING, _DNG_VERSION = 254, 262, 330, 530, 50706  # likewise
 _CR2 = b"\x10\0\0\0CR\2"  # after the signature of a TIFF
 _TIFF_SIZES = {1: 1, 2: 1, 3: 2, 4: 4, 5: 8, 6: 1, 7: 1, 8: 2, 9: 4, 10: 8, 11: 4, 12: 8, 13: 4, 16: 8}
 _TIFF_ENTRIES = 4096  # libtiff reads no more
@@ -94,9 +94,17 @@ def is_raw(data: bytes | memoryview) -> bool:
     return reduced and tiff_tag(data, _SUB_PAGES) is not None
 
 
-def is_bare_ycbcr(data: bytes | memoryview) -> bool:
-    """Whether a TIFF has YCbCr that libvips, where it is not subsampled, takes for RGB."""
-    return tiff_numbers(data, _PHOTOMETRIC) == (6,) and tiff_numbers(data, COMPRESSION) != (7,)
+def is_ycbcr(data: bytes | memoryview) -> bool:
+    """Whether a TIFF has YCbCr, to which libvips, where it is subsampled, adds an opaque alpha."""
+    return tiff_numbers(data, _PHOTOMETRIC) == (6,)
+
+
+def foreign_colours(data: bytes | memoryview) -> str | None:
+    """The colours of a TIFF that libvips does not read, or takes for RGB; None if it does neither."""
+    if tiff_numbers(data, _PHOTOMETRIC) in ((8,), (9,), (10,)):
+        return "CIELab"
+    whole = is_ycbcr(data) and tiff_numbers(data, _SUBSAMPLING) == (1, 1)
+    return "bare YCbCr" if whole and tiff_numbers(data, COMPRESSION) != (7,) else None
 
 
 def warns_of_damage(data: bytes) -> bool:

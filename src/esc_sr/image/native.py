@@ -18,8 +18,10 @@ _NOT_READ = {
     "not a whole number of bytes": "its samples do not fill whole bytes",
     "unsupported tiff image type": "its samples have neither 8, 16 nor 32 bits",
     "bad labq format": "its colours are Lab",
+    "CIELab": "its colours are Lab",
+    "bare YCbCr": "its colours are YCbCr without JPEG",
 }
-"""What libvips and libtiff say of a TIFF that may well be whole, and what that means."""
+"""What libvips, libtiff and `foreign_colours` say of a TIFF that may well be whole, and what that means."""
 
 
 def _readable(text: Any) -> str:

@@ -15,9 +15,10 @@ from esc_sr.errors import ImageError
 from esc_sr.image.containers import (
     EXTRA_SAMPLES,
     colour_code,
+    foreign_colours,
     hidden_frames,
-    is_bare_ycbcr,
     is_raw,
+    is_ycbcr,
     kind_of,
     tiff_numbers,
     warns_of_damage,
@@ -148,7 +149,7 @@ def decode_region(data: memoryview, name: str, top: int, left: int, height: int,
             return _cut(data, name, top, left, height, width)
         bits = field(image, "heif-bitdepth") or 8
         image, _ = _in_known_colours(image, start, kind, name, _ignore)
-        image = _by_its_tags(image, data, kind, name, _ignore)
+        image = _by_its_tags(image, data, kind, _ignore)
         buffer = pyvips.Region.new(image).fetch(left, top, width, height)
     pixels = np.frombuffer(buffer, _DTYPES[image.format]).reshape(height, width, image.bands)
     _require_finite(pixels, name)
@@ -256,7 +257,7 @@ def _decode(
         elif kind in PLUGIN_KINDS:
             image = plugin_image(data, kind, name, notify)
         image, icc = _in_known_colours(image, data, kind, name, notify)
-        image = _by_its_tags(image, data, kind, name, notify)
+        image = _by_its_tags(image, data, kind, notify)
         pixels = _pixels(image, shown, name)
         delays, loop = list(field(image, "delay") or []), field(image, "loop") or 0
         about, lost = metadata_of(image, data, kind), not_kept(image, data, kind)
@@ -293,6 +294,8 @@ def _known_kind(data: bytes | memoryview) -> str:
         raise pyvips.Error(f"larger than {kind.upper()} can be" if kind else "another kind of file", "")
     if kind == "tiff" and is_raw(data):
         raise pyvips.Error(f"RAW; {what_first('RAW')}", "")
+    if kind == "tiff" and (colours := foreign_colours(data)):
+        raise pyvips.Error(colours, "")
     return kind
 
 
@@ -342,15 +345,15 @@ def _in_known_colours(
     return image, fitting(icc, image.bands)
 
 
-def _by_its_tags(
-    image: Any, data: bytes | memoryview, kind: str, name: str, notify: Callable[[str], object]
-) -> Any:
-    """The image as tags of a TIFF have it: without a channel that is a mask or selection; YCbCr is no RGB."""
-    if kind == "tiff" and image.bands == 3 and is_bare_ycbcr(data):
-        raise ImageError(f"cannot read {name}: YCbCr without JPEG; convert it to RGB first")
-    if kind != "tiff" or image.bands not in (2, 4) or tiff_numbers(data, EXTRA_SAMPLES)[:1] != (0,):
+def _by_its_tags(image: Any, data: bytes | memoryview, kind: str, notify: Callable[[str], object]) -> Any:
+    """The image without a channel that is no alpha by the tags of a TIFF: a mask, or what libvips added."""
+    if kind != "tiff" or image.bands not in (2, 4):
         return image
-    notify("a channel that is not said to be transparency is left out")
+    extra = tiff_numbers(data, EXTRA_SAMPLES)[:1]
+    if extra == (0,):
+        notify("a channel that is not said to be transparency is left out")
+    elif extra or not is_ycbcr(data):
+        return image
     return image.extract_band(0, n=image.bands - 1)
 
 
