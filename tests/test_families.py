@@ -69,6 +69,7 @@ def test_parameters_and_macs(name: str) -> None:
     rows = list(complexity([(name, scale) for scale in case.parameters], OUTPUT))
     assert {row["scale"]: row["parameters"] for row in rows} == case.parameters
     assert {row["scale"]: round(row["macs"] / 1e9, 2) for row in rows} == case.gmacs
+    assert all(macs >= 0 for row in rows for macs in row["parts"].values())
 
 
 @EACH

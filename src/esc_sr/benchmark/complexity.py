@@ -7,7 +7,7 @@ sampling 4. Self-attention counts as the naive backend computes it, on features 
 """
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -20,7 +20,7 @@ from esc_sr.benchmark.networks import OUTPUT, blank, input_for
 from esc_sr.families.contract import Network
 from esc_sr.upscaling.runner import Sides
 
-PARTS = ("conv", "attention", "linear", "norm", "pooling", "resampling", "special")
+PARTS = ("conv", "attention", "linear", "norm", "pooling", "resampling", "scan")
 
 
 @dataclass(frozen=True)
@@ -35,9 +35,9 @@ class Count:
         """All MACs."""
         return sum(self.parts.values())
 
-    def adding(self, macs: int) -> "Count":
-        """This and some MACs that no operation shows."""
-        return replace(self, parts={**self.parts, "special": self.parts["special"] + macs})
+    def adding(self, macs: Mapping[str, int]) -> "Count":
+        """This and, by part, MACs that no operation shows."""
+        return replace(self, parts={part: found + macs.get(part, 0) for part, found in self.parts.items()})
 
 
 def _macs(operation: str, args: tuple[Any, ...], out: Any) -> tuple[str, int]:
@@ -101,7 +101,7 @@ def count_network(network: Network, lr: Sides, scale: int) -> Count:
     picture = _empty(1, 3, *lr)
     found = count(lambda: network.enlarge(picture, scale), network)
     cost = network.cost(*lr, rows=lr[0])
-    return found.adding(cost.macs if cost else 0)
+    return found.adding(cost.macs if cost else {})
 
 
 def complexity(networks: Iterable[tuple[str, int]], output: Sides) -> Iterator[dict[str, Any]]:

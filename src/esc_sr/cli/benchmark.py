@@ -307,7 +307,7 @@ def _count_cells(row: dict[str, Any]) -> list[str]:
     ours = _counts(row)
     parts = {
         **row["parts"],
-        "other": sum(row["parts"][part] for part in ("pooling", "resampling", "special")),
+        "other": sum(row["parts"][part] for part in ("pooling", "resampling", "scan")),
     }
     shown = (f"{parts[part] / 1e9:.2f}" if parts[part] else "-" for part in _PARTS)
     return [*cells, ours[0], kparams, ours[1], gmacs, *shown]

@@ -4,6 +4,7 @@ import math
 from abc import abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
+from types import MappingProxyType
 from typing import Any, NamedTuple, Self
 
 from torch import Tensor, nn
@@ -75,13 +76,14 @@ class Cost(NamedTuple):
         band: Bytes while a band of rows is worked on.
         maps: Bytes of maps of the whole picture, which may lie in a file instead; of networks with bands.
         macs: Multiplications beside those of convolutions, products of matrices and the like, which
-            `benchmark.complexity` counts as they run: of a scan, for example.
+            `benchmark.complexity` counts as they run, by its `PARTS`: of a scan, for example. Below 0 where
+            fewer of a part are to be counted.
     """
 
     held: int
     band: int
     maps: int = 0
-    macs: int = 0
+    macs: Mapping[str, int] = MappingProxyType({})
 
 
 def in_one_piece(numbers: int, height: int, width: int) -> Cost:

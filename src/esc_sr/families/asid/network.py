@@ -229,7 +229,8 @@ class ASID(Network):
         norms = 5 * config.blocks * (2 * attending + 4 * config.dim)
         again = (config.blocks - 1) * attending * config.window**2
         cost = in_bands_at_most(19 * config.dim, 8 * config.dim, height, width, self.window)
-        return cost._replace(macs=-(norms + again) * height * width)
+        pixels = height * width
+        return cost._replace(macs={"norm": -norms * pixels, "attention": -again * pixels})
 
     def forward(self, lr: Tensor) -> Tensor:
         """Enlarge pictures, as `Network` says; zeros fill them up to whole windows."""

@@ -199,7 +199,8 @@ class ELAN(Network):
         means = 9 * (1 + config.scale**2)
         again = config.blocks * config.shares * config.dim // len(WINDOWS) * sum(w**2 for w in WINDOWS)
         cost = in_bands_at_most(15 * config.dim // 2, 12 * config.dim, height, width, self.window)
-        return cost._replace(macs=(means - again) * height * width)
+        pixels = height * width
+        return cost._replace(macs={"conv": means * pixels, "attention": -again * pixels})
 
     def forward(self, lr: Tensor) -> Tensor:
         """Enlarge pictures, as `Network` says."""

@@ -134,4 +134,4 @@ class MambaIR(Shell):
         config, pixels = self.config, height * width
         alive = max(13 * config.expanded + 3 * config.dim + 6 * config.state, 9 * config.scale**2)
         scans = sum(config.depths) * scan_macs(pixels, WAYS * config.expanded, config.state)
-        return in_one_piece(alive, height, width)._replace(macs=scans)
+        return in_one_piece(alive, height, width)._replace(macs={"scan": scans})

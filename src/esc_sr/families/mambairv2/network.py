@@ -216,7 +216,7 @@ class MambaIRv2(Shell):
         height, width = (math.ceil(side / self.whole) * self.whole for side in (height, width))
         alive = 9 * config.expanded + 4 * (config.dim + config.state)
         scans = sum(config.depths) * scan_macs(height * width, config.expanded, config.state)
-        return in_one_piece(alive, height, width)._replace(macs=scans)
+        return in_one_piece(alive, height, width)._replace(macs={"scan": scans})
 
     def forward(self, lr: Tensor) -> Tensor:
         """Enlarge pictures, as `Network` says."""

@@ -162,7 +162,7 @@ class OmniSR(Network):
         dim, blocks = self.config.dim, self.config.groups * self.config.blocks
         height, width = (whole(side, self.window) for side in (height, width))
         cost = in_bands_at_most(12 * dim, 8 * dim, height, width, self.window)
-        return cost._replace(macs=-5 * 6 * blocks * dim * height * width)
+        return cost._replace(macs={"norm": -5 * 6 * blocks * dim * height * width})
 
     def forward(self, lr: Tensor) -> Tensor:
         """Enlarge pictures, as `Network` says; zeros fill them up to whole windows."""

@@ -86,7 +86,8 @@ class RCAN(Network):
         """As `Traits.cost`; measured: six maps of features, or those around the last shuffle and two."""
         dim, pixels = self.config.dim, height * width
         numbers = 6 + max(6 * dim, upsampler_numbers(dim, self.config.scale) + 2 * dim)
-        return in_one_piece(numbers, height, width)._replace(macs=9 * pixels * (1 + self.config.scale**2))
+        means = 9 * pixels * (1 + self.config.scale**2)
+        return in_one_piece(numbers, height, width)._replace(macs={"conv": means})
 
     def forward(self, lr: Tensor) -> Tensor:
         """Enlarge pictures, as `Network` says."""
