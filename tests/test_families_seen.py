@@ -6,6 +6,7 @@ from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from esc_sr import families
+from esc_sr.errors import UsageError
 from esc_sr.families.atd import ATDConfig
 from esc_sr.families.bsrn import BSRNConfig
 from esc_sr.families.contract import Network
@@ -66,6 +67,14 @@ def test_a_trace_is_the_same_with_and_without_gradients(name: str) -> None:
     """But of MambaIRv2, whose kinds of pixels have gradients of their own."""
     net, lr = network(name), torch.rand(LR)
     torch.testing.assert_close(torch.jit.trace(net, lr)(lr), net(lr), atol=1e-5, rtol=1e-5)
+
+
+@EACH
+def test_one_channel_and_whole_numbers_are_refused(name: str) -> None:
+    net = network(name)
+    for lr in (torch.rand(1, 1, 9, 10), torch.zeros(LR, dtype=torch.uint8)):
+        with pytest.raises((RuntimeError, UsageError)):
+            net(lr)
 
 
 class Wrapped(nn.Module):

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from esc_sr.families.contract import Config, Cost, Network
 from esc_sr.families.parts.bands import in_bands, in_bands_at_most
-from esc_sr.families.parts.mean import MeanShift
+from esc_sr.families.parts.mean import MeanShift, require_rgb
 from esc_sr.families.parts.norms import BatchNorm2d
 from esc_sr.families.parts.shell import convolved
 from esc_sr.families.parts.upsampling import DirectShuffle
@@ -204,6 +204,7 @@ class ELAN(Network):
 
     def forward(self, lr: Tensor) -> Tensor:
         """Enlarge pictures, as `Network` says."""
+        require_rgb(lr)
         height, width = (self.config.scale * side for side in lr.shape[2:])
         x = self.sub_mean(pad_to_multiple(lr, self.window) * WHITE)
         x = self.head(channels_last(x))

@@ -3,6 +3,7 @@
 import torch
 from torch import Tensor, nn
 
+from esc_sr.errors import UsageError
 from esc_sr.families.shapes import numbers
 
 MEAN = (0.4488, 0.4371, 0.4040)
@@ -31,6 +32,16 @@ class MeanShift(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """(B, 3, H, W) to the same shape."""
         return (x.unsqueeze(1) * self.weight).sum(2) + self.bias[:, None, None]
+
+
+def require_rgb(lr: Tensor) -> None:
+    """Refuse what a mean colour could be taken from as well, without a word: one channel, or whole numbers.
+
+    Raises:
+        UsageError: Not (B, 3, H, W), or no floats.
+    """
+    if lr.ndim != 4 or lr.shape[1] != 3 or not lr.is_floating_point():
+        raise UsageError(f"pictures are (B, 3, H, W), floats in 0..1, not {tuple(lr.shape)} of {lr.dtype}")
 
 
 def shift(sign: int, range_: float = 255.0) -> tuple[Tensor, Tensor]:

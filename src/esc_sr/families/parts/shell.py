@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from esc_sr.families.contract import Config, Encoder, Network, Traits
 from esc_sr.families.family import Shapes
-from esc_sr.families.parts.mean import MEAN
+from esc_sr.families.parts.mean import MEAN, require_rgb
 from esc_sr.families.parts.norms import LayerNorm
 from esc_sr.families.parts.upsampling import DirectShuffle
 from esc_sr.families.published import PublishedFamily
@@ -155,6 +155,7 @@ class Shell(ShellBody, Network):
 
     def forward(self, lr: Tensor) -> Tensor:
         """Enlarge pictures, as `Network` says."""
+        require_rgb(lr)
         height, width = (self.config.scale * side for side in lr.shape[2:])
         x = self.features(self.padded(lr) - self.mean)
         return self.upsampled(x)[:, :, :height, :width] + self.mean.to(x.dtype)

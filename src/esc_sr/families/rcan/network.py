@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from torch import Tensor, nn
 
 from esc_sr.families.contract import Config, Cost, Network, in_one_piece
-from esc_sr.families.parts.mean import MeanShift
+from esc_sr.families.parts.mean import MeanShift, require_rgb
 from esc_sr.families.parts.residual import ChannelAttention, Residual
 from esc_sr.families.parts.upsampling import stages, upsampler, upsampler_numbers
 from esc_sr.network.padding import channels_last
@@ -91,6 +91,7 @@ class RCAN(Network):
 
     def forward(self, lr: Tensor) -> Tensor:
         """Enlarge pictures, as `Network` says."""
+        require_rgb(lr)
         x = channels_last(self.sub_mean(lr * WHITE))
         x = self.head(x)
         return self.add_mean(self.tail(x + self.body(x))) / WHITE
