@@ -68,9 +68,9 @@ class LTE(nn.Module):
         """
         lr, coef, freq = (t.to(coord.dtype) for t in (lr, coef, freq))
         stored = self.phase.weight.dtype
-        size = coord.new_tensor(coef.shape[-2:])
+        size = torch.stack([coord.new_full((), side) for side in coef.shape[-2:]])
         y, x = (_centres(side).to(coord.dtype).to(coord.device) for side in coef.shape[-2:])
-        grid = torch.stack(torch.meshgrid(y, x, indexing="ij")).expand(len(coef), -1, -1, -1)
+        grid = torch.stack(torch.meshgrid(y, x, indexing="ij")).expand(coef.shape[0], -1, -1, -1)
         phase = self.phase((cell * size).to(stored))  # (B, Q, hidden / 2)
         colours, areas = [], []
         for down in (-1, 1):
