@@ -1,9 +1,11 @@
 """What several test files share."""
 
+import hashlib
 import os
 import signal
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -13,6 +15,8 @@ if workers := int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "0")):
 
 import torch  # noqa: E402
 
+from esc_sr import export  # noqa: E402
+from esc_sr.families.contract import Graph  # noqa: E402
 from esc_sr.machine.memory import give_back_freed_memory  # noqa: E402
 from esc_sr.native import library  # noqa: E402
 from native_levels import LEVELS  # noqa: E402
@@ -57,3 +61,27 @@ def level(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> st
         pytest.skip(f"native kernels: {library.load()[1]}")
     monkeypatch.setenv("ESC_SR_NATIVE", request.param)
     return str(request.param)
+
+
+@pytest.fixture(scope="module")
+def traced_once(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """The graph of a network is traced once, for all tests, processes and runtimes."""
+    folder = tmp_path_factory.getbasetemp()
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        folder = folder.parent
+    trace = export._to_onnx
+
+    def traced(graph: Graph, *rest: Any) -> Any:
+        onnx = pytest.importorskip("onnx")
+        numbers = [float(value.double().sum()) for value in graph.module.state_dict().values()]
+        key = hashlib.sha256(repr((numbers, [*graph.inputs], rest)).encode()).hexdigest()
+        known = folder / f"{key}.onnx"
+        if not known.exists():
+            made = known.with_suffix(f".{os.getpid()}")
+            made.write_bytes(trace(graph, *rest).SerializeToString())
+            made.replace(known)
+        return onnx.load(known)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(export, "_to_onnx", traced)
+        yield

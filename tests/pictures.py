@@ -8,10 +8,6 @@ from typing import Any
 import numpy as np
 from PIL import Image, ImageCms
 
-from esc_sr.upscaling.batch import Choices, run
-from esc_sr.upscaling.engine import Upscaler
-from esc_sr.upscaling.files import Job, Outcome
-
 SUFFIXES = [".png", ".jpg", ".webp", ".tif", ".avif"]
 SRGB = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
 
@@ -51,13 +47,6 @@ def smooth(bands: int, dtype: type = np.uint8, height: int = 37, width: int = 50
     channels = [y, x, (x + y) / 2, 1 - x][-bands:] if bands != 2 else [x, 1 - y]
     top = np.iinfo(dtype).max
     return np.stack([np.rint(channel * top) for channel in channels], axis=-1).astype(dtype)
-
-
-def upscale_file(job: Job, upscaler: Upscaler, choices: Choices = Choices()) -> Outcome:
-    """One picture file through the engine, as users have it."""
-    outcomes: list[Outcome] = []
-    run([job], upscaler, outcomes.append, choices)
-    return outcomes[0]
 
 
 def on_disk(place: object) -> Path:

@@ -3,7 +3,6 @@
 import re
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -13,29 +12,23 @@ import torch
 from typer.testing import CliRunner
 
 import esc_sr
-from esc_sr import engines, export, families, native, runtimes, weights
+from esc_sr import engines, export, native, runtimes, weights
 from esc_sr.cli.main import app
 from esc_sr.engines import store
 from esc_sr.errors import DeviceError, EscError, UsageError, WeightsError
-from esc_sr.families.contract import Config, Graph, Network
-from esc_sr.families.esc import ESC, ESCConfig
+from esc_sr.families.contract import Graph
+from esc_sr.families.esc import ESC
 from esc_sr.families.lte import LTEConfig
 from esc_sr.families.srvgg import SRVGGConfig
 from esc_sr.image import Picture, write_image
 from esc_sr.machine.device import pick_device
+from graph_networks import TINY, built
 from native_levels import needs_library
 
-TINY = ESCConfig(dim=16, pdim=8, kernel=5, n_blocks=1, n_convattn=1, window=8, heads=2)
+pytestmark = pytest.mark.usefixtures("traced_once")
+
 ANY_SIZE = LTEConfig(TINY, 16, (16,))
 GRAPHS = ("onnx", "openvino")
-
-
-def built(config: Config) -> Network:
-    torch.manual_seed(0)
-    network = families.build(config).eval()
-    for parameter in network.parameters():
-        parameter.data += 0.02 * torch.randn_like(parameter)
-    return network
 
 
 @pytest.fixture(scope="module")
@@ -50,24 +43,6 @@ def kept(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(autouse=True)
 def cache(kept: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("XDG_CACHE_HOME", str(kept))
-
-
-@pytest.fixture(scope="module", autouse=True)
-def traced_once() -> Iterator[None]:
-    """The graph of a network is traced once, for both runtimes."""
-    known: dict[object, object] = {}
-    trace = export._to_onnx
-
-    def traced(graph: Graph, *rest: object) -> object:
-        numbers = [float(value.sum()) for value in graph.module.state_dict().values()]
-        key = str((numbers, [*graph.inputs], rest))
-        if key not in known:
-            known[key] = trace(graph, *rest)  # type: ignore[arg-type]
-        return known[key]
-
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(export, "_to_onnx", traced)
-        yield
 
 
 def need(engine: str) -> None:

@@ -8,27 +8,21 @@ import pytest
 import torch
 from typer.testing import CliRunner
 
-from esc_sr import export, families, runtimes, weights
+from esc_sr import export, runtimes, weights
 from esc_sr.cli.main import app
 from esc_sr.errors import EscError, UsageError, WeightsError
-from esc_sr.families.contract import Config, Network
+from esc_sr.families.contract import Config
 from esc_sr.families.esc import ESC, ESCConfig
 from esc_sr.families.lte import LTEConfig
 from esc_sr.families.swinir import SwinIRConfig
+from graph_networks import TINY, built
 from published_families import PRESETS
 
-TINY = ESCConfig(dim=8, pdim=4, kernel=5, n_blocks=1, n_convattn=1, window=8, heads=2)
+pytestmark = pytest.mark.usefixtures("traced_once")
+
 FP = ESCConfig(
     dim=8, pdim=4, kernel=5, n_blocks=1, n_convattn=1, window=8, heads=2, decomposed=True, skip="bicubic"
 )
-
-
-def built(config: Config) -> Network:
-    torch.manual_seed(0)
-    network = families.build(config).eval()
-    for parameter in network.parameters():
-        parameter.data += 0.02 * torch.randn_like(parameter)
-    return network
 
 
 @pytest.fixture

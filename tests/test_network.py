@@ -34,6 +34,8 @@ VARIANTS = {
     "own-lk-no-dk": ESCConfig(**TINY, own_kernels=True, dynamic=False),
     "own-lk": ESCConfig(**TINY, own_kernels=True),
 }
+TRACED = ("esc", "fp", "real", "real-m-x1", "dysample", "only-attn", "own-lk")
+"""Each kind of layer once, for what takes seconds of each network."""
 
 
 @pytest.fixture(params=VARIANTS)
@@ -173,8 +175,9 @@ def test_symmetrize_twice_is_once() -> None:
     assert not torch.allclose(kernel, once)
 
 
-def test_export(net: ESC) -> None:
-    x = picture(20, 16)
+@pytest.mark.parametrize("name", TRACED)
+def test_export(name: str) -> None:
+    net, x = make(VARIANTS[name]), picture(20, 16)
     with torch.no_grad():
         program = torch.export.export(net, (x,))
         assert_equal(program.module()(x), net(x))

@@ -22,7 +22,7 @@ from esc_sr.upscaling.files import Job, find_jobs
 from esc_sr.upscaling.folders import Inputs, find_inputs
 from esc_sr.upscaling.names import Names
 from esc_sr.upscaling.sizes import Size
-from pictures import upscale_file
+from upscaled import upscale_file
 
 NAMES = Names()
 

@@ -25,7 +25,8 @@ from esc_sr.upscaling import models, work
 from esc_sr.upscaling.engine import Upscaler
 from esc_sr.upscaling.files import Job
 from esc_sr.upscaling.sizes import Size
-from pictures import SRGB, pillow, silent, smooth, upscale_file
+from pictures import SRGB, pillow, silent, smooth
+from upscaled import upscale_file
 
 TINY = ESCConfig(dim=8, pdim=4, n_blocks=1, n_convattn=1, window=8, heads=2, kernel=5)
 

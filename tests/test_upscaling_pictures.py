@@ -20,7 +20,8 @@ from esc_sr.image import (
 from esc_sr.upscaling.batch import Choices
 from esc_sr.upscaling.engine import Upscaler, upscale
 from esc_sr.upscaling.files import Job
-from pictures import ADOBE_RGB, SRGB, noise, on_disk, silent, smooth, upscale_file
+from pictures import ADOBE_RGB, SRGB, noise, on_disk, silent, smooth
+from upscaled import upscale_file
 
 LOSSLESS = Encoding(lossless=True)
 P3 = bytes(pyvips.Image.profile_load("p3"))
