@@ -1,5 +1,7 @@
 """What torch and people see of networks of other papers: hooks, other layers, counts, transforms, types."""
 
+from typing import Any
+
 import pytest
 import torch
 from torch import Tensor, nn
@@ -75,6 +77,18 @@ def test_one_channel_and_whole_numbers_are_refused(name: str) -> None:
     for lr in (torch.rand(1, 1, 9, 10), torch.zeros(LR, dtype=torch.uint8)):
         with pytest.raises((RuntimeError, UsageError)):
             net(lr)
+
+
+@EACH
+@torch.no_grad()
+def test_a_network_may_have_its_channels_last(name: str) -> None:
+    net, lr = network(name), torch.rand(2, 3, 9, 10)
+    wanted = net(lr)
+    kept = {key: value.clone() for key, value in net.state_dict().items()}
+    last: Any = {"memory_format": torch.channels_last}
+    net.to(**last).double().float()
+    assert all(torch.equal(value, kept[key]) for key, value in net.state_dict().items())
+    torch.testing.assert_close(net(lr.contiguous(**last)), wanted)
 
 
 class Wrapped(nn.Module):

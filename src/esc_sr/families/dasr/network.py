@@ -1,6 +1,8 @@
 """DASR (Liang et al., ECCV 2022), whose weights follow from how bad a picture is; names as in its files."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Self
 
 import torch
 import torch.nn.functional as F
@@ -81,6 +83,10 @@ class MixedConv(nn.Module):
         self.bias = nn.Parameter(torch.zeros(experts, out))
         for weight in self.weight:
             nn.init.kaiming_normal_(weight, 0.1)
+
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Self:
+        """As of any module; a memory format of 4 dimensions leaves weights of 5 as they are."""
+        return super()._apply(lambda t: fn(t.flatten(1)).view(t.shape), recurse)
 
     def forward(self, x: Tensor, shares: Tensor) -> Tensor:
         """(B, dim, H, W) with shares (B, experts) to (B, out, H, W)."""
