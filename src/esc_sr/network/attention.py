@@ -103,7 +103,7 @@ def attend(q: Tensor, k: Tensor, v: Tensor, table: Tensor, window: int, backend:
         shape = min(len(q), 2), q.shape[1], window, q.shape[3]
         backend = "flex" if _flex_works(q.device, q.dtype, shape, learns) else "sdpa"
     if backend == "naive":
-        return _naive(q, k, v, position_bias(table, window).to(q.dtype))
+        return attend_naive(q, k, v, position_bias(table, window).to(q.dtype))
     if backend == "sdpa":
         return _sdpa(q, k, v, table, window)
     if backend == "flex":
@@ -217,14 +217,25 @@ def fuses(q: Tensor) -> bool:
     return q.device.type != "cpu" or not native.transformed()
 
 
-def _naive(q: Tensor, k: Tensor, v: Tensor, bias: Tensor) -> Tensor:
-    scores = (q * q.shape[-1] ** -0.5) @ k.transpose(-2, -1) + bias  # (windows, heads, n, n)
-    return scores.softmax(-1) @ v
+def attend_naive(q: Tensor, k: Tensor, v: Tensor, bias: Tensor | None) -> Tensor:
+    """Attend and write out the scores: softmax(q k^T / sqrt(d) + bias) v.
+
+    Args:
+        q: Queries (windows, heads, n, d).
+        k: Keys (windows, heads, m, d).
+        v: Values, shaped as k.
+        bias: (heads, n, m), of the type of q, or nothing.
+
+    Returns:
+        (windows, heads, n, d).
+    """
+    scores = (q * q.shape[-1] ** -0.5) @ k.transpose(-2, -1)  # (windows, heads, n, m)
+    return (scores if bias is None else scores + bias).softmax(-1) @ v
 
 
 def _sdpa(q: Tensor, k: Tensor, v: Tensor, table: Tensor, window: int) -> Tensor:
     if not fuses(q):
-        return _naive(q, k, v, position_bias(table, window).to(q.dtype))
+        return attend_naive(q, k, v, position_bias(table, window).to(q.dtype))
     needs_gradient = torch.is_grad_enabled() and any(t.requires_grad for t in (q, k, v, table))
     if needs_gradient and q.device.type == "cpu" and not native.looked_on():
         return _ChunkedAttention.apply(q, k, v, table, window)

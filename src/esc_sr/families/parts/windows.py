@@ -11,6 +11,7 @@ from esc_sr.families.parts.bands import in_bands, roll
 from esc_sr.network.attention import (
     Compared,
     SelfAttention,
+    attend_naive,
     attend_windows,
     cut_windows,
     fuses,
@@ -158,22 +159,10 @@ def _attend_edges(qkv: Tensor, table: Tensor, window: int, shifts: tuple[int, in
 
 
 def attend_biased(q: Tensor, k: Tensor, v: Tensor, bias: Tensor | None, backend: str) -> Tensor:
-    """Attend with any bias: softmax(q k^T / sqrt(d) + bias) v.
-
-    Args:
-        q: Queries (windows, heads, n, d).
-        k: Keys (windows, heads, m, d).
-        v: Values, shaped as k.
-        bias: (heads, n, m), of the type of q, or nothing.
-        backend: "naive" writes out the scores; all others leave it to torch, where that `fuses`.
-
-    Returns:
-        (windows, heads, n, d).
-    """
+    """As `attend_naive`; backends other than "naive" leave it to torch, where that `fuses`."""
     if backend != "naive" and fuses(q):
         return F.scaled_dot_product_attention(q, k, v, None if bias is None else bias[None])
-    scores = (q * q.shape[-1] ** -0.5) @ k.transpose(-2, -1)
-    return (scores if bias is None else scores + bias).softmax(-1) @ v
+    return attend_naive(q, k, v, bias)
 
 
 def seams(window: int, shifts: tuple[int, int], like: Tensor, fold: int = 1) -> Tensor:
