@@ -64,9 +64,8 @@ def test_functions_of_a_network_can_be_transformed(name: str) -> None:
 
 
 @pytest.mark.filterwarnings("ignore:`torch.jit", "ignore::torch.jit.TracerWarning")
-@pytest.mark.parametrize("name", [name for name in PRESETS if name != "mambairv2-light"])
+@pytest.mark.parametrize("name", PRESETS)
 def test_a_trace_is_the_same_with_and_without_gradients(name: str) -> None:
-    """But of MambaIRv2, whose kinds of pixels have gradients of their own."""
     net, lr = network(name), torch.rand(LR)
     torch.testing.assert_close(torch.jit.trace(net, lr, check_trace=False)(lr), net(lr), atol=1e-5, rtol=1e-5)
 
@@ -106,7 +105,7 @@ class Wrapped(nn.Module):
 def test_layers_are_called_hooked_or_replaced(name: str) -> None:
     net, lr, seen = network(name), torch.rand(LR), set[nn.Module]()
     wanted = net(lr)
-    kinds = nn.Conv2d, nn.Linear, nn.Sequential
+    kinds = nn.Conv2d, nn.Linear, nn.Embedding, nn.Sequential
     layers = {key: layer for key, layer in net.named_modules() if isinstance(layer, kinds)}
     hooks = [layer.register_forward_hook(lambda layer, *_: seen.update([layer])) for layer in layers.values()]
     torch.testing.assert_close(net(lr), wanted, atol=1e-5, rtol=1e-5)

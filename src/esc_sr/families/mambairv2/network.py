@@ -118,7 +118,8 @@ class AttentiveScan(nn.Module):
     def forward(self, x: Tensor, embedding: Tensor) -> Tensor:
         """A map (B, H, W, C) and what prompts are made of (inner, state) to a map of the same shape."""
         kinds = self._kinds(x)  # (B, H, W, tokens)
-        prompt = (kinds @ (self.embeddingB.weight @ embedding)).flatten(1, 2)
+        tokens = self.embeddingB(torch.arange(kinds.shape[3], device=x.device))
+        prompt = (kinds @ (tokens @ embedding)).flatten(1, 2)
         order = sorted_by(kinds.argmax(-1))
         del kinds
         u = in_bands(self._projected, x, halo=1).flatten(1, 2)
@@ -147,7 +148,8 @@ class AttentiveScan(nn.Module):
                 scores = scores - drawn.to(scores.dtype)
             kinds = torch.zeros_like(scores).scatter_(-1, scores.argmax(-1, keepdim=True), 1)
             likelihoods = scores.softmax(-1)
-            return kinds + likelihoods - likelihoods.detach() if likelihoods.requires_grad else kinds
+            learns = likelihoods.requires_grad or torch.jit._trace.is_tracing()
+            return kinds + likelihoods - likelihoods.detach() if learns else kinds
 
         return chosen(x, True) if noise is not None else in_bands(chosen, x)
 
@@ -157,7 +159,7 @@ class ScanLayer(nn.Module):
 
     def __init__(self, config: MambaIRv2Config, shift: int) -> None:
         super().__init__()
-        dim = config.dim
+        dim, self.inner = config.dim, config.inner
         self.norm1, self.norm2, self.norm3, self.norm4 = (LayerNorm(dim) for _ in range(4))
         self.scale1, self.scale2 = (nn.Parameter(torch.full((dim,), 1e-4)) for _ in range(2))
         self.wqkv = nn.Linear(dim, 3 * dim)
@@ -172,7 +174,8 @@ class ScanLayer(nn.Module):
         """(B, H, W, C), whole windows, to the same shape."""
         y = x + self.win_mhsa(x, lambda band: self.wqkv(self.norm1(band)))
         y = torch.addcmul(self._fed(y, self.norm2, self.convffn1), x, self.scale1)
-        x = y + self.assm(self.norm3(y), self.embeddingA.weight)
+        embedding = self.embeddingA(torch.arange(self.inner, device=x.device))
+        x = y + self.assm(self.norm3(y), embedding)
         return torch.addcmul(self._fed(x, self.norm4, self.convffn2), y, self.scale2)
 
     @staticmethod
