@@ -88,7 +88,8 @@ class SharedAttention(SelfAttention):
         made = in_bands(lambda band, _: (self.to_v if shared else self.to_qkv)(norm(band)), x)
         qkv = torch.cat((shared.qk, made), -1) if shared else made
         if shared is None:
-            table = self.rel_pos_bias.weight.T.flip(1)  # query minus key here, key minus query there
+            places = torch.arange((2 * self.window - 1) ** 2, device=x.device)
+            table = self.rel_pos_bias(places).T.flip(1)  # query minus key here, key minus query there
             shared = Shared(made[..., : 2 * self.dim].clone(), table)
         del made
         return in_bands(lambda band, _: self._attend(band, shared.table), qkv, self.window), shared

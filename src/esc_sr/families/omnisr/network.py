@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 
+import torch
 from torch import Tensor, nn
 
 from esc_sr.families.contract import Config, Cost, Network
@@ -60,7 +61,8 @@ class Attention(SelfAttention):
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, H, W, C), whole windows, to the same shape."""
-        table = self.rel_pos_bias.weight.T.flip(1)  # query minus key here, key minus query there
+        places = torch.arange((2 * self.window - 1) ** 2, device=x.device)
+        table = self.rel_pos_bias(places).T.flip(1)  # query minus key here, key minus query there
         y = attend_windows(self.to_qkv(x).permute(0, 3, 1, 2), table, self.window, self.backend)
         return self.to_out(y.permute(0, 2, 3, 1))
 
