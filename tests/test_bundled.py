@@ -33,17 +33,17 @@ LEAST_ON_SET5 = {
     "esc-x2": 37.7,
     "esc-x3": 34.0,
     "esc-x4": 31.75,
-    "esc-fp-x2": 37.0,
+    "esc-fp-x2": 37.05,
     "esc-fp-x3": 33.1,
-    "esc-fp-x4": 30.7,
+    "esc-fp-x4": 30.85,
     "esc-light-real-x2": 32.6,
-    "esc-light-real-x4": 28.43,
+    "esc-light-real-x4": 28.7,
     "esc-light-real-weak-x4": 30.2,
     "esc-real-x4": 28.7,
 }  # dB
 DISTANCE_TO_TEACHER = {
     "esc-light-real-x2": 0.455,
-    "esc-light-real-x4": 0.435,
+    "esc-light-real-x4": 0.43,
     "esc-light-real-weak-x4": 0.725,
     "esc-real-x4": 0.485,
 }  # of bicubic's
