@@ -12,6 +12,7 @@ from esc_sr.families.parts.channels import CrossChannel, gathered, spread
 from esc_sr.families.parts.gated import GatedFFN, LocalConv, SpatialGate, added, filled, whole
 from esc_sr.families.parts.norms import LayerNorm, LayerNorm2d
 from esc_sr.families.parts.upsampling import DirectShuffle
+from esc_sr.families.parts.windows import embedded_biases
 from esc_sr.network.attention import SelfAttention, attend_windows
 
 STEPS = 3
@@ -88,8 +89,7 @@ class SharedAttention(SelfAttention):
         made = in_bands(lambda band, _: (self.to_v if shared else self.to_qkv)(norm(band)), x)
         qkv = torch.cat((shared.qk, made), -1) if shared else made
         if shared is None:
-            places = torch.arange((2 * self.window - 1) ** 2, device=x.device)
-            table = self.rel_pos_bias(places).T.flip(1)  # query minus key here, key minus query there
+            table = embedded_biases(self.rel_pos_bias, self.window, x.device)
             shared = Shared(made[..., : 2 * self.dim].clone(), table)
         del made
         return in_bands(lambda band, _: self._attend(band, shared.table), qkv, self.window), shared

@@ -2,7 +2,6 @@
 
 from dataclasses import dataclass
 
-import torch
 from torch import Tensor, nn
 
 from esc_sr.families.contract import Config, Cost, Network
@@ -11,6 +10,7 @@ from esc_sr.families.parts.channels import CrossChannel, gathered, spread
 from esc_sr.families.parts.gated import GatedFFN, LocalConv, Normed, SpatialGate, filled, whole
 from esc_sr.families.parts.norms import LayerNorm, LayerNorm2d
 from esc_sr.families.parts.upsampling import DirectShuffle
+from esc_sr.families.parts.windows import embedded_biases
 from esc_sr.network.attention import SelfAttention, attend_windows
 
 
@@ -61,8 +61,7 @@ class Attention(SelfAttention):
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, H, W, C), whole windows, to the same shape."""
-        places = torch.arange((2 * self.window - 1) ** 2, device=x.device)
-        table = self.rel_pos_bias(places).T.flip(1)  # query minus key here, key minus query there
+        table = embedded_biases(self.rel_pos_bias, self.window, x.device)
         y = attend_windows(self.to_qkv(x).permute(0, 3, 1, 2), table, self.window, self.backend)
         return self.to_out(y.permute(0, 2, 3, 1))
 

@@ -158,6 +158,12 @@ def _attend_edges(qkv: Tensor, table: Tensor, window: int, shifts: tuple[int, in
     return join_windows(attend_biased(q, k, v, bias, backend), qkv, window)
 
 
+def embedded_biases(layer: nn.Module, window: int, device: torch.device) -> Tensor:
+    """Biases (heads, (2 window - 1)^2), by key minus query, that a layer has by query minus key."""
+    biases: Tensor = layer(torch.arange((2 * window - 1) ** 2, device=device))
+    return biases.T.flip(1)
+
+
 def attend_biased(q: Tensor, k: Tensor, v: Tensor, bias: Tensor | None, backend: str) -> Tensor:
     """As `attend_naive`; backends other than "naive" leave it to torch, where that `fuses`."""
     if backend != "naive" and fuses(q):
