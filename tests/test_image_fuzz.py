@@ -24,7 +24,7 @@ from esc_sr.image.containers import kind_of
 from esc_sr.image.plugins import PLUGIN_KINDS
 from pictures import pillow, silent, smooth
 
-MUTATIONS = 25
+MUTATIONS = 50
 """Of each of the files below."""
 
 TIME = 60
